@@ -1,0 +1,62 @@
+//! Every bound in one place, as numbers with their reason.
+
+/// A sender's event id, bytes (SPEC 3).
+pub const EVENT_ID_BYTES: usize = 256;
+/// A sender's uid, bytes (SPEC 3).
+pub const UID_BYTES: usize = 512;
+/// `action_source` and other short texts, bytes.
+pub const SHORT_TEXT_BYTES: usize = 64;
+/// One event as JSON, bytes: far above any real conversion, small enough that a batch stays within its body limit.
+pub const EVENT_BYTES: usize = 256 * 1024;
+/// Default and largest `server.batch_limit` and `server.body_limit`.
+pub const BATCH_LIMIT_DEFAULT: usize = 1000;
+pub const BATCH_LIMIT_MAX: usize = 10_000;
+pub const BODY_LIMIT_DEFAULT: u64 = 8 * 1024 * 1024;
+pub const BODY_LIMIT_MAX: u64 = 64 * 1024 * 1024;
+
+/// A destination's answer is read up to here; the rest is not waited for (platforms.md 0.2).
+pub const RESPONSE_BODY_BYTES: usize = 64 * 1024;
+/// Headers kept of an answer; those that matter (`retry-after`, `content-type`) stand well before.
+pub const RESPONSE_HEADERS: usize = 64;
+/// What is kept of a header's value, bytes.
+pub const RESPONSE_HEADER_BYTES: usize = 1024;
+/// Addresses tried of one name.
+pub const RESOLVED_ADDRESSES: usize = 64;
+/// What the DLQ keeps of an answer, bytes (SPEC 5).
+pub const RESPONSE_EXCERPT_BYTES: usize = 4096;
+/// What the trace keeps of an answer for each attempt, bytes: a hundred attempts stay below 64 KiB.
+pub const ATTEMPT_EXCERPT_BYTES: usize = 512;
+/// What the DLQ keeps of a request body, bytes.
+pub const REQUEST_EXCERPT_BYTES: usize = 64 * 1024;
+/// The longest URL a template may make, bytes: servers stop between 8 and 64 KiB, our HTTP client at 64.
+pub const URL_BYTES: usize = 32 * 1024;
+
+/// Any encoded row, bytes: more than an event can be, so that only damage is refused.
+pub const ROW_BYTES: usize = 1024 * 1024;
+
+/// Operations in one transaction; a thousand rows commit in 6 to 10 ms (performance.md 5).
+pub const TRANSACTION_OPS: usize = 1024;
+/// Bytes of event bodies in one transaction.
+pub const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
+/// Requests waiting for the writer before ingest answers 503.
+pub const WRITER_QUEUE: usize = 4096;
+/// Messages waiting for the driver.
+pub const DRIVER_QUEUE: usize = 4096;
+
+/// Deliveries the scheduler holds in memory over all lanes; the rest wait in the outbox on disk.
+pub const SCHEDULER_ENTRIES: usize = 65_536;
+/// The fewest a lane may hold, however many lanes there are.
+pub const LANE_ENTRIES_MIN: usize = 64;
+/// The most a lane may hold, however few lanes there are.
+pub const LANE_ENTRIES_MAX: usize = 8192;
+/// Outbox rows read at once.
+pub const PAGE_ROWS: usize = 512;
+
+/// Rows of one API page.
+pub const API_PAGE_DEFAULT: usize = 100;
+pub const API_PAGE_MAX: usize = 1000;
+/// Rows one API request may look at before it answers with a cursor: bounds the life of a read transaction.
+pub const API_SCAN_ROWS: usize = 20_000;
+
+/// Rows one retention slice may remove, so that the writer is never held for long.
+pub const SWEEP_ROWS: usize = 500;

@@ -1,0 +1,18 @@
+//! Values and rules: what an event, a delivery, a verdict and a retry *are*.
+//!
+//! Nothing here waits, reads a clock, draws a random number or touches a file; every decision is a function of its
+//! arguments. Everything above imports this folder, this folder imports nothing of ours.
+
+pub mod dedupe;
+pub mod delivery;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod money;
+pub mod name;
+pub mod net;
+pub mod outcome;
+pub mod retry;
+pub mod secret;
+pub mod time;

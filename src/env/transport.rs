@@ -1,0 +1,98 @@
+//! The wire as the rest of the daemon sees it: a request goes in, exactly one exchange happens, what happened comes out.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::domain::name::DestinationName;
+use crate::domain::time::DurationMs;
+
+/// HTTP methods a destination may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// One request, ready to send. It carries secrets: show [`crate::domain::delivery::RequestView`] instead.
+#[derive(Clone)]
+pub struct Request {
+    pub method: Method,
+    pub url: url::Url,
+    /// Names in lower case; values without CR, LF and NUL.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Request({} to {})", self.method.as_str(), self.url.host_str().unwrap_or("?"))
+    }
+}
+
+/// A whole answer, bounded.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// At most [`crate::domain::limits::RESPONSE_BODY_BYTES`]; what came beyond is dropped.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first header of that (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why there is no answer. The texts say what happened, without URL and secrets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Refused, unreachable, or the name did not resolve: nothing was sent.
+    Network(String),
+    /// Handshake or certificate: nothing was sent.
+    Tls(String),
+    /// The total timeout passed; `sent` says whether the request may have reached the destination.
+    Timeout { sent: bool },
+    /// The request was sent (at least in part), the connection ended without a whole answer.
+    Ambiguous(String),
+    /// The destination's address is one we must not connect to: nothing was sent.
+    Refused(String),
+    /// The proxy failed, not the destination.
+    Proxy(String),
+}
+
+/// One exchange as it happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exchange {
+    pub took: DurationMs,
+    pub result: Result<Answer, Fault>,
+}
+
+/// A boxed future, so that the trait can be an object.
+pub type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
+
+/// Makes exchanges, each through the destination's own client (its timeout, its proxy, its connections).
+pub trait Transport: Send + Sync {
+    /// Sends `request` exactly once: no redirect is followed, nothing is repeated silently, and the future ends within the
+    /// destination's total timeout.
+    fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a>;
+}

@@ -1,0 +1,51 @@
+//! postbackd takes each conversion once, makes it durable and unique, and delivers it to every destination.
+//!
+//! # The road of one event
+//!
+//! ```text
+//!  client ── bytes ──> http::ingest ── Incoming ──> pipeline::Pipeline ── WriteOp ──> writer ══ one transaction ══ store
+//!     ^                                                   ^                             │
+//!     └───────────────────── 202 ────────── Receipt ──────┘                             │ facts, after the commit
+//!                                                                                       v
+//!               WriteOp::Settle <── Effect::Settle ── driver ── Input ──> scheduler (pure: lanes, paging, wheel)
+//!                                                       ^ │
+//!                                                 Ended │ └─ Effect::Send ──> dispatch ──> env::Transport (egress)
+//!                                                       └──────────────────────────────────────┘
+//! ```
+//!
+//! 1. **Disk first.** No reply, no timer and no ended lease before the commit returned. A commit that failed has an unknown
+//!    outcome: the sender gets 503, the file is opened again, and a repeat of the same event is recognised.
+//! 2. **One writer, natural group commit.** A thread owns every write transaction; a batch is what gathered while the last
+//!    commit ran. Ingest, outcomes of attempts and operator commands share batches.
+//! 3. **Decide, then do.** Every decision is a synchronous function of state, input, time and dice; async code waits and
+//!    moves data.
+//! 4. **No lease rows.** What is in flight lives in memory; a crash means one repeat with the same id. Start, recovery and
+//!    reopening are the same path.
+//! 5. **The database is the queue**, the wheel and the lanes a bounded cache of it that may be dropped at any time.
+//! 6. **One lane per destination**: one destination's trouble is nobody else's.
+//! 7. **Render late.** The canonical event is stored; requests are made from the current configuration at each attempt.
+//!
+//! # Layers
+//!
+//! Imports point down only; folders of one layer do not import each other (`tests/tidy.rs` checks it).
+//!
+//! ```text
+//! L6  main        L5  app (composition root)
+//! L4  http  cli                     faces: axum, command line
+//! L3  pipeline  egress              pipeline never names egress: it sees env::transport only
+//! L2  config  store                 neither names the other
+//! L1  env  destination  telemetry   time, chance and wire | pure kinds | statistics and log
+//! L0  domain                        values and rules; no async, no clock, no I/O
+//! ```
+//!
+//! # Glossary
+//!
+//! *event*: one accepted conversion · *canonical name*: the sender's name for it · *destination*: one configured receiver ·
+//! *target name*: the destination's name for it · *delivery*: event × destination · *attempt*: one HTTP exchange · *lease*:
+//! the right to attempt a delivery, from being chosen until its outcome is committed · *commit*: the database's · *ack*: the
+//! reply to the sender · *settle*: writing an outcome · *outbox*: what is owed, by destination and due time · *DLQ*: what
+//! failed permanently · *replay*: owing it again · *hold*: a destination waits because every delivery would fare the same.
+
+pub mod domain;
+
+pub mod env;
