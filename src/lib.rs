@@ -48,4 +48,5 @@
 
 pub mod domain;
 
+pub mod destination;
 pub mod env;

@@ -1,0 +1,173 @@
+//! Judging Meta's answers: the body's error code first, then its `is_transient`, then the HTTP status, because Meta sends
+//! token errors with HTTP 500 and limits with HTTP 400.
+//!
+//! A refusal of a request with several events is a batch fault: some event in it is guilty, and only splitting tells
+//! which. HTML instead of JSON is somebody between us and Meta, and passes. Localised texts (`error_user_title`,
+//! `error_user_msg`) are shown, never read.
+
+use serde_json::Value;
+
+use super::codes::{self, Class};
+use crate::destination::http_status::{self, retry_after};
+use crate::destination::view;
+use crate::destination::{JudgeContext, Judgement};
+use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
+use crate::domain::retry::StatusSet;
+use crate::domain::secret::Redactor;
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::env::transport::Answer;
+
+pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redactor) -> Judgement {
+    let by_status = http_status::judge(answer, context, &StatusSet::success(), redactor);
+    let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    let judged = match body.as_ref().and_then(|body| body.get("error")) {
+        Some(error) => judge_error(error, answer, context, &by_status, redactor),
+        None if is_html(answer) => html(by_status, answer, context),
+        None => Judgement { detail: delivered_detail(body.as_ref(), context, &by_status, redactor), ..by_status },
+    };
+    match judged.verdict {
+        Verdict::Permanent { .. } if context.sent > 1 => Judgement { verdict: Verdict::BatchFault, ..judged },
+        Verdict::Permanent { .. }
+        | Verdict::Delivered
+        | Verdict::Transient { .. }
+        | Verdict::Throttled { .. }
+        | Verdict::DestinationFault
+        | Verdict::BatchFault
+        | Verdict::Ambiguous { .. }
+        | Verdict::ProxyFault
+        | Verdict::Cancelled => judged,
+    }
+}
+
+fn judge_error(
+    error: &Value,
+    answer: &Answer,
+    context: JudgeContext<'_>,
+    by_status: &Judgement,
+    redactor: &Redactor,
+) -> Judgement {
+    let not_before = retry_after(answer, context.now).or_else(|| regain_access(answer, context.now));
+    let transient = Verdict::Transient { reason: RetryReason::Transient, not_before };
+    let code = number(error.get("code"));
+    let subcode = number(error.get("error_subcode"));
+    let says_transient = error.get("is_transient").and_then(Value::as_bool).unwrap_or(false);
+    let row = code.and_then(|code| codes::find(code, subcode));
+    let verdict = match row.map(|row| row.class) {
+        Some(Class::Transient) => transient,
+        Some(Class::Throttled) => Verdict::Throttled { not_before },
+        Some(Class::DestinationFault) => Verdict::DestinationFault,
+        Some(Class::Parameter) | None if says_transient => transient,
+        Some(Class::Parameter) => Verdict::Permanent { reason: DeadReason::Permanent },
+        Some(Class::Event(reason)) => Verdict::Permanent { reason },
+        // Of several events only some may have been taken before.
+        Some(Class::Duplicate) if context.sent > 1 => Verdict::BatchFault,
+        Some(Class::Duplicate) => Verdict::Delivered,
+        None => match by_status.verdict {
+            Verdict::Throttled { .. } => Verdict::Throttled { not_before },
+            Verdict::DestinationFault => Verdict::DestinationFault,
+            // A code nobody has described is no proof against the event.
+            Verdict::Delivered
+            | Verdict::Permanent { .. }
+            | Verdict::Transient { .. }
+            | Verdict::BatchFault
+            | Verdict::Ambiguous { .. }
+            | Verdict::ProxyFault
+            | Verdict::Cancelled => transient,
+        },
+    };
+    let meaning = row.map_or("a code postbackd does not know", |row| row.meaning);
+    let name = match (code, subcode) {
+        (Some(code), Some(subcode)) => format!("Meta error {code}/{subcode}"),
+        (Some(code), None) => format!("Meta error {code}"),
+        (None, _) => "Meta error without a code".to_owned(),
+    };
+    Judgement { verdict, detail: format!("{name} (HTTP {}), {meaning}{}", answer.status, said(error, redactor)) }
+}
+
+/// Meta's own words, and the fields it blames.
+fn said(error: &Value, redactor: &Redactor) -> String {
+    let mut out = String::new();
+    for name in ["message", "error_user_msg"] {
+        if let Some(text) = error.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty()) {
+            out.push_str(": ");
+            out.push_str(&view::line(text, redactor));
+        }
+    }
+    let blamed = blamed(error);
+    if !blamed.is_empty() {
+        out.push_str("; it blames ");
+        out.push_str(&view::line(&blamed.join(" "), redactor));
+    }
+    out
+}
+
+/// `error_data` is an object or a JSON text; each of its `blame_field_specs` is a path as a list.
+fn blamed(error: &Value) -> Vec<String> {
+    let parsed = match error.get("error_data") {
+        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+        Some(value) => value.clone(),
+        None => Value::Null,
+    };
+    let specs = parsed.get("blame_field_specs").and_then(Value::as_array);
+    let paths = specs.into_iter().flatten().map(|spec| match spec {
+        Value::Array(path) => path.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("."),
+        Value::String(path) => path.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+    });
+    paths.filter(|path| !path.is_empty()).collect()
+}
+
+/// A number that may have come as text.
+fn number(value: Option<&Value>) -> Option<i64> {
+    match value? {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn is_html(answer: &Answer) -> bool {
+    let typed = answer.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("text/html"));
+    typed || answer.body.trim_ascii_start().starts_with(b"<")
+}
+
+/// A page instead of an answer is transient, also with HTTP 200; redirects and limits stay what the status says.
+fn html(by_status: Judgement, answer: &Answer, context: JudgeContext<'_>) -> Judgement {
+    let keep = (300..400).contains(&answer.status) || matches!(by_status.verdict, Verdict::Throttled { .. });
+    if keep {
+        return by_status;
+    }
+    let not_before = retry_after(answer, context.now);
+    let detail = format!("HTML instead of JSON, {}", by_status.detail);
+    Judgement { verdict: Verdict::Transient { reason: RetryReason::Transient, not_before }, detail }
+}
+
+/// Adds what Meta said about a request it took.
+fn delivered_detail(
+    body: Option<&Value>,
+    context: JudgeContext<'_>,
+    by_status: &Judgement,
+    redactor: &Redactor,
+) -> String {
+    let mut detail = by_status.detail.clone();
+    let (Verdict::Delivered, Some(body)) = (by_status.verdict, body) else { return detail };
+    let received = number(body.get("events_received"));
+    if let Some(received) = received.filter(|received| usize::try_from(*received) != Ok(context.sent)) {
+        detail = format!("{detail}, warning: {} sent, {received} received", context.sent);
+    }
+    let messages: Vec<&str> =
+        body.get("messages").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if !messages.is_empty() {
+        detail.push_str(", Meta says: ");
+        detail.push_str(&view::line(&messages.join("; "), redactor));
+    }
+    detail
+}
+
+/// The longest `estimated_time_to_regain_access` (minutes) of `x-business-use-case-usage`, as a time; zero is none.
+fn regain_access(answer: &Answer, now: UnixMs) -> Option<UnixMs> {
+    let usage: Value = serde_json::from_str(answer.header("x-business-use-case-usage")?).ok()?;
+    let entries = usage.as_object()?.values().filter_map(Value::as_array).flatten();
+    let minutes = entries.filter_map(|entry| entry.get("estimated_time_to_regain_access")?.as_u64()).max()?;
+    (minutes > 0).then(|| now + DurationMs::from_secs(minutes.saturating_mul(60)))
+}

@@ -1,0 +1,302 @@
+//! URL templates: `https://network.example/postback?cid={uid}&sum={value}`.
+//!
+//! - Scheme, user, host and port are literal; a macro may stand only behind them.
+//! - A value is percent-encoded down to the unreserved letters, so it cannot add a segment, a parameter or a fragment.
+//!   What encoding cannot disarm is a path segment that becomes `.` or `..`: such a delivery is unsendable.
+//! - The template is never taken apart and rebuilt: order, doubles and odd signs stay as written.
+//! - `#`, `\`, white space and a `%` without two hex digits are refused: URL readers would cut or rewrite them.
+
+use std::borrow::Cow;
+
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
+
+use super::{Macro, Piece, Scope};
+use crate::destination::view::ENCODED;
+use crate::destination::{Outgoing, Unsendable};
+use crate::domain::limits::URL_BYTES;
+use crate::domain::outcome::DeadReason;
+use crate::domain::secret::REDACTED;
+
+/// A compiled template.
+#[derive(Clone, Debug)]
+pub struct UrlTemplate {
+    /// Up to the first `?`, without it.
+    front: Vec<Piece>,
+    /// Behind it.
+    query: Option<Vec<Piece>>,
+}
+
+/// A rendered URL in two forms, with the query apart, so that a POST can carry it as its body.
+#[derive(Debug)]
+pub struct Rendered {
+    pub wire: Parts,
+    /// The same with secrets replaced.
+    pub shown: Parts,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parts {
+    pub front: String,
+    pub query: Option<String>,
+}
+
+impl Parts {
+    /// Front and query together.
+    pub fn whole(&self) -> Cow<'_, str> {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.front).into(),
+            None => self.front.as_str().into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Sent,
+    Hidden,
+}
+
+impl UrlTemplate {
+    /// Compiles, or lists everything that is wrong.
+    pub fn compile(text: &str, scope: Scope<'_>) -> Result<Self, Vec<String>> {
+        let mut wrong = Vec::new();
+        check_letters(text, &mut wrong);
+        check_authority(text, &mut wrong);
+        let (front, query) = match text.split_once('?') {
+            Some((front, query)) => (front, Some(query)),
+            None => (text, None),
+        };
+        let template = Self {
+            front: pieces(front, scope, &mut wrong),
+            query: query.map(|query| pieces(query, scope, &mut wrong)),
+        };
+        for pair in query.unwrap_or_default().split('&') {
+            if let Some((name, value @ ("REPLACE" | "OPTIONAL"))) = pair.split_once('=') {
+                wrong.push(format!("{name}={value} is a placeholder nobody filled in; write a macro or drop it"));
+            }
+        }
+        if front.split('/').any(is_dots) {
+            wrong.push("the path has a segment . or .., which URL readers drop; write the path without it".to_owned());
+        }
+        wrong.dedup();
+        if wrong.is_empty() { Ok(template) } else { Err(wrong) }
+    }
+
+    /// Fills in the values of one delivery.
+    pub fn render(&self, delivery: &Outgoing<'_>) -> Result<Rendered, Unsendable> {
+        self.check_segments(delivery)?;
+        let parts = |secrets| Parts {
+            front: encode(&self.front, delivery, secrets),
+            query: self.query.as_ref().map(|query| encode(query, delivery, secrets)),
+        };
+        let wire = parts(Secrets::Sent);
+        let length = wire.whole().len();
+        if length > URL_BYTES {
+            let detail = format!("the URL would have {length} bytes, more than the {URL_BYTES} a request may have");
+            return Err(Unsendable { reason: DeadReason::Invalid, detail });
+        }
+        Ok(Rendered { wire, shown: parts(Secrets::Hidden) })
+    }
+
+    /// The query's parameters as names and templates of their values, for a JSON body; what is wrong where they cannot
+    /// be that.
+    pub fn parameters(&self) -> Result<Vec<Parameter>, Vec<String>> {
+        let mut found: Vec<Parameter> = Vec::new();
+        let mut wrong = Vec::new();
+        for pair in split(self.query.as_deref().unwrap_or_default(), '&', usize::MAX) {
+            let mut halves = split(&pair, '=', 2).into_iter();
+            let name = halves.next().unwrap_or_default();
+            let value = halves.next().unwrap_or_default();
+            let name = match name.as_slice() {
+                [] if value.is_empty() => continue,
+                [] => String::new(),
+                [Piece::Text(name)] => decode(name),
+                _ => {
+                    wrong.push("a parameter's name holds a macro; with body = \"json\" names are literal".to_owned());
+                    continue;
+                }
+            };
+            if found.iter().any(|known| known.name == name) {
+                wrong.push(format!("the parameter {name} stands twice; a JSON body can hold it once"));
+            }
+            found.push(Parameter { name, value });
+        }
+        if wrong.is_empty() { Ok(found) } else { Err(wrong) }
+    }
+
+    fn check_segments(&self, delivery: &Outgoing<'_>) -> Result<(), Unsendable> {
+        for segment in split(&self.front, '/', usize::MAX) {
+            if is_dots(&encode(&segment, delivery, Secrets::Sent)) {
+                let names: Vec<String> = segment.iter().filter_map(macro_name).collect();
+                let detail = format!(
+                    "{} would make a path segment of the URL \".\" or \"..\", which leads to another address",
+                    names.join(" ")
+                );
+                return Err(Unsendable { reason: DeadReason::Invalid, detail });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One parameter of the query.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    pub name: String,
+    value: Vec<Piece>,
+}
+
+impl Parameter {
+    /// The decoded value, as it is sent and as it may be shown.
+    pub fn render(&self, delivery: &Outgoing<'_>) -> (String, String) {
+        let (mut wire, mut shown) = (String::new(), String::new());
+        for piece in &self.value {
+            match piece {
+                Piece::Text(text) => {
+                    let text = decode(text);
+                    wire.push_str(&text);
+                    shown.push_str(&text);
+                }
+                Piece::Macro(filled) => {
+                    let value = filled.value(delivery);
+                    wire.push_str(&value);
+                    shown.push_str(if filled.is_secret() { REDACTED } else { &value });
+                }
+            }
+        }
+        (wire, shown)
+    }
+}
+
+/// Percent codes and the `+` of forms, for literal text of a query.
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+fn macro_name(piece: &Piece) -> Option<String> {
+    match piece {
+        Piece::Text(_) => None,
+        Piece::Macro(found) => Some(format!("{{{}}}", found.name)),
+    }
+}
+
+fn encode(pieces: &[Piece], delivery: &Outgoing<'_>, secrets: Secrets) -> String {
+    let mut out = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Macro(filled) if secrets == Secrets::Hidden && filled.is_secret() => out.push_str(REDACTED),
+            Piece::Macro(filled) => out.extend(utf8_percent_encode(&filled.value(delivery), ENCODED)),
+        }
+    }
+    out
+}
+
+/// Cuts at `sign` in literal text, into at most `parts` parts.
+fn split(pieces: &[Piece], sign: char, parts: usize) -> Vec<Vec<Piece>> {
+    let mut done: Vec<Vec<Piece>> = Vec::new();
+    let mut open: Vec<Piece> = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Macro(_) => open.push(piece.clone()),
+            Piece::Text(text) => {
+                let mut rest = text.as_str();
+                while let Some((head, tail)) = rest.split_once(sign).filter(|_| done.len().saturating_add(1) < parts) {
+                    if !head.is_empty() {
+                        open.push(Piece::Text(head.to_owned()));
+                    }
+                    done.push(std::mem::take(&mut open));
+                    rest = tail;
+                }
+                if !rest.is_empty() {
+                    open.push(Piece::Text(rest.to_owned()));
+                }
+            }
+        }
+    }
+    done.push(open);
+    done
+}
+
+/// Whether a URL reader takes this path segment as `.` or `..`.
+fn is_dots(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+}
+
+fn check_letters(text: &str, wrong: &mut Vec<String>) {
+    if text.contains('#') {
+        wrong.push("a # would cut the URL off; write %23 for the sign, and {name} for a macro".to_owned());
+    }
+    if text.contains('\\') {
+        wrong.push("a \\ is read as / in URLs; write / or %5C".to_owned());
+    }
+    if text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+        wrong.push("white space does not belong into a URL; write %20".to_owned());
+    }
+    for (_, tail) in text.match_indices('%').filter_map(|(at, _)| text.split_at_checked(at)) {
+        let code = tail.as_bytes().get(1..3).unwrap_or_default();
+        if code.len() != 2 || !code.iter().all(u8::is_ascii_hexdigit) {
+            wrong.push("a % without two hex digits behind it; write %25 for the sign".to_owned());
+        }
+    }
+}
+
+fn check_authority(text: &str, wrong: &mut Vec<String>) {
+    let lower = text.to_ascii_lowercase();
+    let Some(rest) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
+        wrong.push("does not begin with https:// or http:// in plain letters; write the whole URL".to_owned());
+        return;
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    if authority.contains(['{', '}']) {
+        wrong.push("a macro stands in the host or port; macros belong behind the / or the ?".to_owned());
+    } else if authority.contains('@') {
+        wrong.push("has user info before the host; take it out, and pass tokens as {secret.NAME}".to_owned());
+    } else if let Err(error) = ::url::Url::parse(&format!("https://{authority}/")) {
+        wrong.push(format!("has no usable host: {error}"));
+    }
+}
+
+/// Cuts the text at its macros.
+fn pieces(text: &str, scope: Scope<'_>, wrong: &mut Vec<String>) -> Vec<Piece> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((literal, tail)) = rest.split_once('{') {
+        check_literal(literal, wrong);
+        if literal.ends_with('$') {
+            wrong.push("a $ stands before a macro; write {uid}, not ${uid}".to_owned());
+        }
+        if !literal.is_empty() {
+            found.push(Piece::Text(literal.to_owned()));
+        }
+        let Some((name, tail)) = tail.split_once('}') else {
+            wrong.push("a { is not closed; write {name}, or %7B for the sign".to_owned());
+            return found;
+        };
+        if name.starts_with('{') {
+            wrong.push("macros have single braces; write {name}, not {{name}}".to_owned());
+            rest = tail.strip_prefix('}').unwrap_or(tail);
+            continue;
+        }
+        match Macro::parse(name, scope) {
+            Ok(compiled) => found.push(Piece::Macro(compiled)),
+            Err(error) => wrong.push(error),
+        }
+        rest = tail;
+    }
+    check_literal(rest, wrong);
+    if !rest.is_empty() {
+        found.push(Piece::Text(rest.to_owned()));
+    }
+    found
+}
+
+fn check_literal(literal: &str, wrong: &mut Vec<String>) {
+    if literal.contains('}') {
+        wrong.push("a } has no { before it; write %7D for the sign".to_owned());
+    }
+}
+
+#[cfg(test)]
+#[path = "url_tests.rs"]
+mod tests;
