@@ -50,3 +50,6 @@ pub mod domain;
 
 pub mod destination;
 pub mod env;
+pub mod telemetry;
+
+pub mod config;

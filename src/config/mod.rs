@@ -1,0 +1,31 @@
+//! The configuration: from TOML files to an immutable [`snapshot::Snapshot`], or to all that is wrong with them.
+//!
+//! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
+//! problems, one file per part of the contract uses that (`server`, `sources`, `retry`, `destinations`, `when`, `kinds`,
+//! `fb_capi`, `endpoint`, `values`), `secret_source` reads secrets from where they are kept, `validate` joins it all,
+//! `snapshot` is what the daemon runs on, `checklist` says what to look at before going live.
+//!
+//! Invariants: one reading finds every problem; no error text holds a secret; a key that has no effect is refused.
+//! Absent on purpose: watching for changes and comparing snapshots, which need a running daemon.
+
+pub mod checklist;
+mod destinations;
+mod endpoint;
+mod fb_capi;
+mod files;
+mod findings;
+mod fingerprint;
+mod kinds;
+pub mod problem;
+mod raw;
+mod retry;
+mod secret_source;
+mod section;
+mod server;
+pub mod snapshot;
+mod sources;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+mod values;
+mod when;

@@ -1,0 +1,132 @@
+//! One validated configuration, immutable from here on. A reload makes a new one; what did not change is shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::destination::event_map::EventMap;
+use crate::destination::filter::Condition;
+use crate::destination::{Adapter, Kind};
+use crate::domain::money::Currency;
+use crate::domain::name::{DestinationName, SourceName};
+use crate::domain::net::AllowPrivate;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::secret::Secret;
+use crate::domain::time::{DurationMs, UnixMs};
+
+/// Everything the daemon runs on.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Hex of the SHA-256 of the file(s) read, first 16 characters.
+    pub hash: String,
+    pub loaded_at: UnixMs,
+    pub server: Server,
+    pub storage: Storage,
+    pub retention: Retention,
+    pub default_currency: Currency,
+    pub sources: BTreeMap<SourceName, Arc<Source>>,
+    pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
+}
+
+/// `[server]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// At least one.
+    pub listen: Vec<SocketAddr>,
+    pub admin_token: Option<Secret>,
+    /// Bytes of a request body.
+    pub body_limit: usize,
+    /// Events of one request.
+    pub batch_limit: usize,
+    /// How long SIGTERM waits for work in flight.
+    pub drain: DurationMs,
+}
+
+/// `[storage]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Storage {
+    /// The directory that holds `postbackd.redb`.
+    pub path: PathBuf,
+    /// Bytes of page cache.
+    pub cache: usize,
+    /// Free disk bytes below which ingest answers 503; `None`: the larger of 64 MiB and 5 % of the file system.
+    pub reserve: Option<u64>,
+}
+
+/// `[retention]`; `None` is `"never"`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// Age at which an event with nothing owed or dead is forgotten.
+    pub events: Option<DurationMs>,
+    /// Age at which the trace of attempts is forgotten.
+    pub attempts: Option<DurationMs>,
+    /// Age at which a dead delivery is forgotten.
+    pub dlq: Option<DurationMs>,
+    /// How long a repeat is recognised.
+    pub dedupe: DurationMs,
+}
+
+/// `[sources.NAME]`
+#[derive(Debug)]
+pub struct Source {
+    pub name: SourceName,
+    /// At least one.
+    pub tokens: Vec<Token>,
+}
+
+/// A source's token, with its end if it has one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Token {
+    pub secret: Secret,
+    /// Refused from this instant on.
+    pub until: Option<UnixMs>,
+}
+
+/// `[destinations.NAME]`
+#[derive(Debug)]
+pub struct Destination {
+    pub name: DestinationName,
+    pub kind: Kind,
+    pub enabled: bool,
+    pub events: EventMap,
+    /// `None`: every source.
+    pub sources: Option<BTreeSet<SourceName>>,
+    /// All must hold.
+    pub when: Vec<Condition>,
+    pub retry: RetryPolicy,
+    pub lane: LanePolicy,
+    pub network: NetworkPolicy,
+    pub adapter: Box<dyn Adapter>,
+    /// Hash of this destination's own settings and secrets: equal where nothing about it changed.
+    pub fingerprint: u64,
+}
+
+/// How the scheduler treats a destination.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LanePolicy {
+    /// Requests in flight at most; at least 1.
+    pub concurrency: usize,
+    /// How often a held destination is tried.
+    pub hold_probe: DurationMs,
+}
+
+/// How a destination is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NetworkPolicy {
+    /// Total time of one exchange.
+    pub timeout: DurationMs,
+    pub allow_private: AllowPrivate,
+}
+
+impl Source {
+    /// Whether `token` is one of this source's that has not ended. The comparison takes the same time wherever the texts
+    /// differ.
+    pub fn accepts(&self, token: &str, now: UnixMs) -> bool {
+        use subtle::ConstantTimeEq;
+        self.tokens.iter().fold(false, |found, known| {
+            let same: bool = known.secret.expose().as_bytes().ct_eq(token.as_bytes()).into();
+            found | (same && known.until.is_none_or(|end| now < end))
+        })
+    }
+}

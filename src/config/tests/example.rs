@@ -1,0 +1,70 @@
+//! `config.example.toml` is documentation that must stay true.
+
+use std::path::{Path, PathBuf};
+
+use super::{asked, load, said_of_destination};
+use crate::config::checklist::checklist;
+use crate::config::kinds;
+use crate::destination::Kind;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::time::DurationMs;
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml")
+}
+
+#[test]
+fn the_example_is_accepted_and_shows_every_kind() {
+    let (snapshot, _) = load(&example()).unwrap();
+    let mut kinds: Vec<Kind> = snapshot.destinations.values().map(|destination| destination.kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, Kind::ALL);
+    assert_eq!(checklist(&snapshot).len(), 3, "every destination of the example is disabled and says so");
+}
+
+#[test]
+fn every_key_the_code_reads_stands_in_the_example() {
+    let text = std::fs::read_to_string(example()).unwrap();
+    let missing: Vec<&str> = asked(&example())
+        .into_iter()
+        .filter(|key| {
+            let word = regex::Regex::new(&format!(r"(?m)(^|[ .\[{{]){key}( =|[.\]])")).unwrap();
+            !word.is_match(&text)
+        })
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn the_example_shows_the_true_defaults() {
+    let (shown, _) = load(&example()).unwrap();
+    let (bare, _) = super::load_text("[sources.app]\ntoken = \"t\"\n").unwrap();
+    assert_eq!(shown.server, bare.server);
+    assert_eq!(shown.storage, bare.storage);
+    assert_eq!(shown.retention, bare.retention);
+    assert_eq!(shown.default_currency, bare.default_currency);
+    let meta = shown.destinations.get("meta").unwrap();
+    assert_eq!(meta.retry, RetryPolicy::default());
+    assert_eq!(bare.server.drain, DurationMs::from_secs(20));
+}
+
+#[test]
+fn the_lists_of_keys_by_kind_are_what_the_readers_ask_for() {
+    // A key that a list names and no reader asks for would be taken in silence; one the list lacks would be called
+    // unknown instead of foreign.
+    for kind in Kind::ALL {
+        for key in kinds::keys(kind) {
+            let said = said_of_destination(&format!("kind = \"{}\"\n{key} = 1979-05-27", kind.as_str()));
+            assert!(said.contains(&format!("destinations.one.{key}: ")), "{key}: {said}");
+            assert!(!said.contains("is not a key") && !said.contains("belongs to"), "{key}: {said}");
+        }
+    }
+    let listed = |key: &str| Kind::ALL.into_iter().any(|kind| kinds::keys(kind).contains(&key));
+    for key in asked(&example()).into_iter().filter(|key| !listed(key)) {
+        let known = Kind::ALL.map(|kind| {
+            let said = said_of_destination(&format!("kind = \"{}\"\n\"{key}\" = 1979-05-27", kind.as_str()));
+            !said.contains(&format!("one.{key}: is not a key")) && !said.contains("is not TOML")
+        });
+        assert!(known[0] == known[1] && known[1] == known[2], "{key} is not a key of every kind: {known:?}");
+    }
+}

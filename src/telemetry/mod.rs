@@ -1,0 +1,4 @@
+//! What is measured and how it is shown.
+
+pub mod log;
+pub mod rolling;
