@@ -53,3 +53,4 @@ pub mod env;
 pub mod telemetry;
 
 pub mod config;
+pub mod store;

@@ -1,0 +1,59 @@
+//! What an operator does with dead deliveries: owe them again, or purge them. Both take a delivery out of the DLQ and
+//! leave alone what is not in it, so that doing it twice is doing it once.
+
+use redb::ReadableTable;
+
+use super::{Batch, owed};
+use crate::domain::delivery::{Delivery, History, State};
+use crate::domain::id::DeliveryKey;
+use crate::store::error::StoreError;
+use crate::store::schema;
+use crate::store::write::{Applied, Discard, Replay};
+
+impl Batch<'_> {
+    pub(super) fn replay(&mut self, op: &Replay) -> Result<Applied, StoreError> {
+        let mut replayed = Vec::new();
+        for (key, due_at) in &op.deliveries {
+            let Some(dead) = self.dead(*key)? else { continue };
+            let history = History { owed_since: op.at, counted_since_owed: 0, ..dead.history };
+            let state = State::Pending { due_at: *due_at };
+            let delivery = self.leave_dlq(*key, dead, state, history)?;
+            replayed.extend(owed(*key, &delivery, None));
+        }
+        Ok(Applied::Replayed(replayed))
+    }
+
+    pub(super) fn discard(&mut self, op: &Discard) -> Result<Applied, StoreError> {
+        let mut count = 0;
+        for key in &op.keys {
+            let Some(dead) = self.dead(*key)? else { continue };
+            let (history, state) = (dead.history, State::Discarded { at: op.at, reason: op.reason.clone() });
+            self.leave_dlq(*key, dead, state, history)?;
+            count += 1;
+        }
+        Ok(Applied::Discarded { count })
+    }
+
+    /// The delivery, if it is in the DLQ. One whose entry retention has removed is not.
+    fn dead(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        if self.tables.dlq.get(&schema::delivery_key(key))?.is_none() {
+            return Ok(None);
+        }
+        let delivery = self.delivery(key)?;
+        Ok(delivery.filter(|delivery| matches!(delivery.state, State::FailedPermanently { .. })))
+    }
+
+    fn leave_dlq(
+        &mut self,
+        key: DeliveryKey,
+        dead: Delivery,
+        state: State,
+        history: History,
+    ) -> Result<Delivery, StoreError> {
+        self.tables.dlq.remove(&schema::delivery_key(key))?;
+        self.books.moved(key.destination, dead.state.status(), state.status());
+        let delivery = Delivery { state, history, ..dead };
+        self.put_delivery(key, &delivery)?;
+        Ok(delivery)
+    }
+}

@@ -1,0 +1,170 @@
+//! Applying operations to the tables of one write transaction, in order.
+//!
+//! Everything here works on copies of the writer's memory or on things a rollback does not hurt (filters, sweep marks),
+//! so that a failure or a panic half-way leaves the memory as it was.
+
+mod accept;
+mod dead;
+mod settle;
+
+use std::sync::Arc;
+
+use redb::{Table, WriteTransaction};
+
+use super::damage::Damage;
+use super::error::StoreError;
+use super::filter::Filters;
+use super::ledger::{Books, Ledger};
+use super::row::{self, CountsRow, DeliveryRow, EventCountsRow};
+use super::schema::{
+    self, ATTEMPTS, AttemptKey, COUNTS, CountsKey, DEDUPE, DELIVERIES, DLQ, DedupeRowKey, DeliveryRowKey, EVENT_COUNTS,
+    INBOX, InboxKey, META, OUTBOX, OutboxKey,
+};
+use super::sweep::Marks;
+use super::write::{Applied, Owed, WriteOp};
+use crate::domain::delivery::Delivery;
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, EventSeq};
+
+type Rows<'t, K> = Table<'t, K, &'static [u8]>;
+
+/// The tables that operations and retention change.
+pub(super) struct Tables<'t> {
+    pub meta: Rows<'t, &'static str>,
+    pub inbox: Rows<'t, &'static InboxKey>,
+    pub dedupe: Rows<'t, &'static DedupeRowKey>,
+    pub deliveries: Rows<'t, &'static DeliveryRowKey>,
+    pub outbox: Table<'t, &'static OutboxKey, ()>,
+    pub dlq: Rows<'t, &'static DeliveryRowKey>,
+    pub attempts: Rows<'t, &'static AttemptKey>,
+    counts: Rows<'t, &'static CountsKey>,
+    event_counts: Rows<'t, &'static str>,
+}
+
+impl<'t> Tables<'t> {
+    pub fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            meta: transaction.open_table(META)?,
+            inbox: transaction.open_table(INBOX)?,
+            dedupe: transaction.open_table(DEDUPE)?,
+            deliveries: transaction.open_table(DELIVERIES)?,
+            outbox: transaction.open_table(OUTBOX)?,
+            dlq: transaction.open_table(DLQ)?,
+            attempts: transaction.open_table(ATTEMPTS)?,
+            counts: transaction.open_table(COUNTS)?,
+            event_counts: transaction.open_table(EVENT_COUNTS)?,
+        })
+    }
+}
+
+/// One transaction in the making.
+pub(super) struct Batch<'t> {
+    tables: Tables<'t>,
+    books: Books,
+    next_seq: u64,
+    filters: &'t mut Filters,
+    marks: &'t mut Marks,
+    damage: &'t Damage,
+    changed: bool,
+}
+
+/// What a finished batch leaves for the writer's memory, once it is committed.
+pub(super) struct Outcome {
+    pub applied: Vec<Applied>,
+    pub ledger: Ledger,
+    pub next_seq: u64,
+    pub changed: bool,
+}
+
+impl<'t> Batch<'t> {
+    pub fn new(
+        transaction: &'t WriteTransaction,
+        ledger: Ledger,
+        next_seq: u64,
+        (filters, marks): (&'t mut Filters, &'t mut Marks),
+        damage: &'t Damage,
+    ) -> Result<Self, StoreError> {
+        let tables = Tables::open(transaction)?;
+        Ok(Self { tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
+    }
+
+    /// Applies all of `ops` and writes the books.
+    pub fn run(mut self, ops: &[WriteOp]) -> Result<Outcome, StoreError> {
+        let applied = ops.iter().map(|op| self.apply(op)).collect::<Result<_, _>>()?;
+        self.write_books()?;
+        Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
+    }
+
+    fn apply(&mut self, op: &WriteOp) -> Result<Applied, StoreError> {
+        match op {
+            WriteOp::Accept(op) => self.accept(op),
+            WriteOp::Settle(op) => self.settle(op),
+            WriteOp::Replay(op) => self.replay(op),
+            WriteOp::Discard(op) => self.discard(op),
+            WriteOp::CountRejected { source, count } => {
+                let counts = self.books.source(source);
+                counts.rejected = counts.rejected.saturating_add(*count);
+                self.changed = true;
+                Ok(Applied::Counted)
+            }
+        }
+    }
+
+    /// Writes each row of the books that changed, once.
+    fn write_books(&mut self) -> Result<(), StoreError> {
+        for destination in &self.books.touched_destinations {
+            let counts = self.books.ledger.deliveries.get(destination).copied().unwrap_or_default();
+            let bytes = row::encode(&CountsRow::from(&counts))?;
+            self.tables.counts.insert(&schema::counts_key(*destination), bytes.as_slice())?;
+        }
+        for source in &self.books.touched_sources {
+            let counts = self.books.ledger.events.get(source).copied().unwrap_or_default();
+            let bytes = row::encode(&EventCountsRow::from(&counts))?;
+            self.tables.event_counts.insert(source.as_str(), bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// The delivery, or `None` where there is none or its row is damaged.
+    fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        use redb::ReadableTable;
+        let key = schema::delivery_key(key);
+        let bytes = self.tables.deliveries.get(&key)?;
+        Ok(bytes.and_then(|bytes| self.damage.read::<DeliveryRow, _>("deliveries", &key, bytes.value())))
+    }
+
+    /// Writes a delivery and its place in the outbox, where it has one.
+    fn put_delivery(&mut self, key: DeliveryKey, delivery: &Delivery) -> Result<(), StoreError> {
+        let bytes = row::encode(&DeliveryRow::from(delivery))?;
+        self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        match delivery.state.due_at() {
+            Some(due_at) => {
+                self.tables.outbox.insert(&schema::outbox_key(key.destination, due_at, key.seq), ())?;
+            }
+            None => self.marks.lower(key.seq),
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    fn take_seq(&mut self) -> Result<EventSeq, StoreError> {
+        let seq = EventSeq(self.next_seq);
+        // 2^64 events cannot happen; a floor that a damaged file claims could.
+        self.next_seq = self.next_seq.checked_add(1).ok_or_else(|| {
+            StoreError::Failed("no sequence number is left; the store must be replaced by a new one".to_owned())
+        })?;
+        Ok(seq)
+    }
+}
+
+/// The owed delivery as the scheduler sees it; `None` where nothing is owed, or there is nothing to call it by.
+fn owed(key: DeliveryKey, delivery: &Delivery, event: Option<Arc<Event>>) -> Option<Owed> {
+    Some(Owed {
+        key,
+        due_at: delivery.state.due_at()?,
+        state: delivery.state.clone(),
+        history: delivery.history,
+        target: delivery.target.clone()?,
+        event,
+    })
+}

@@ -1,0 +1,191 @@
+//! The directory a store lives in: who may use it, what is in it, how a new file gets there.
+//!
+//! | name | what |
+//! |---|---|
+//! | `postbackd.redb` | the store |
+//! | `postbackd.id` | a marker with the store's instance: where it lies and the store does not, something was lost |
+//! | `*.tmp` | the unfinished work of a process that died while creating one of them; removed at start |
+//!
+//! The directory itself is locked for as long as the store is open, so that a second daemon is turned away before it
+//! touches anything. A new file is written under a temporary name and synced before it gets its own: creating it in place
+//! could be cut short by a power failure and leave a file that never opens. The marker comes after the file, never before.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::{IN_USE, OpenError, io_text};
+use crate::domain::id::InstanceId;
+
+const STORE: &str = "postbackd.redb";
+const STORE_UNFINISHED: &str = "postbackd.redb.tmp";
+const MARKER: &str = "postbackd.id";
+const MARKER_UNFINISHED: &str = "postbackd.id.tmp";
+/// The first bytes of every file of the storage engine.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// A directory that is ours alone.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Locked while this lives.
+    handle: File,
+}
+
+/// What the directory holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    Nothing,
+    Store,
+}
+
+impl Directory {
+    /// Makes the directory if its parent exists, locks it, and clears what an earlier process left unfinished.
+    pub fn claim(path: &Path) -> Result<Self, OpenError> {
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Err(refuse(path, "this is a file; storage.path must name a directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
+            Err(error) => return Err(refuse(path, io_text("looking at the directory", &error))),
+        }
+        let handle = File::open(path).map_err(|error| refuse(path, io_text("opening the directory", &error)))?;
+        match handle.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(refuse(path, IN_USE)),
+            // Some network file systems lock no directories; the engine's own lock on the file is still there.
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(path = %path.display(), %error, "The store's directory cannot be locked; only its file is.");
+            }
+        }
+        let directory = Self { path: path.to_owned(), handle };
+        for name in [STORE_UNFINISHED, MARKER_UNFINISHED] {
+            let leftover = directory.path.join(name);
+            match fs::remove_file(&leftover) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(refuse(&leftover, io_text("removing what an unfinished start left", &error)));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(directory)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path.join(STORE)
+    }
+
+    pub fn unfinished_store(&self) -> PathBuf {
+        self.path.join(STORE_UNFINISHED)
+    }
+
+    /// Looks whether there is a store to open, without changing anything. A file that cannot be one is refused, and so
+    /// is a directory that once had one.
+    pub fn look(&self) -> Result<Found, OpenError> {
+        let path = self.store();
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() => check_front(&path).map(|()| Found::Store),
+            Ok(_) => Err(refuse(&path, "this is no file; move it away, or set storage.path to another directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.read_marker() {
+                None => Ok(Found::Nothing),
+                Some(marker) => Err(refuse(&path, lost_text(&self.path, &marker))),
+            },
+            Err(error) => Err(refuse(&path, io_text("looking at the store", &error))),
+        }
+    }
+
+    /// A new, empty file under the temporary name, readable for its owner only: it will hold personal data.
+    pub fn create_unfinished(&self) -> Result<File, OpenError> {
+        let path = self.unfinished_store();
+        let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        options.map_err(|error| refuse(&path, io_text("creating the store", &error)))
+    }
+
+    /// Gives the finished file its name, durably.
+    pub fn publish_store(&self) -> Result<(), OpenError> {
+        let path = self.unfinished_store();
+        sync(&path)
+            .and_then(|()| fs::rename(&path, self.store()))
+            .and_then(|()| self.handle.sync_all())
+            .map_err(|error| refuse(&self.store(), io_text("creating the store", &error)))
+    }
+
+    /// Sees to it that the marker tells this instance.
+    pub fn mark(&self, instance: InstanceId) -> Result<(), OpenError> {
+        let wanted = marker_text(instance);
+        if self.read_marker().is_some_and(|found| found == wanted) {
+            return Ok(());
+        }
+        let (unfinished, marker) = (self.path.join(MARKER_UNFINISHED), self.path.join(MARKER));
+        fs::write(&unfinished, wanted)
+            .and_then(|()| sync(&unfinished))
+            .and_then(|()| fs::rename(&unfinished, &marker))
+            .and_then(|()| self.handle.sync_all())
+            .map_err(|error| refuse(&marker, io_text("writing the marker", &error)))
+    }
+
+    /// What the marker says, if there is one; one that cannot be read counts as being there.
+    fn read_marker(&self) -> Option<String> {
+        match fs::read_to_string(self.path.join(MARKER)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => Some(String::new()),
+        }
+    }
+}
+
+pub(super) fn refuse(path: &Path, detail: impl Into<String>) -> OpenError {
+    OpenError::Path { path: path.to_owned(), detail: detail.into() }
+}
+
+fn make(path: &Path) -> Result<(), OpenError> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match parent {
+            Some(parent) if error.kind() == io::ErrorKind::NotFound => refuse(
+                path,
+                format!(
+                    "neither this directory nor its parent exists; create {} or set storage.path to a directory whose parent exists",
+                    parent.display()
+                ),
+            ),
+            _ => refuse(path, io_text("creating the directory", &error)),
+        }
+    })
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Refuses what cannot be a store before the engine sees it.
+fn check_front(path: &Path) -> Result<(), OpenError> {
+    let mut front = Vec::new();
+    let limit = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut front))
+        .map_err(|error| refuse(path, io_text("reading the store", &error)))?;
+    if front.is_empty() {
+        let detail = "the file is empty, so what it held is gone; put back a backup, or delete the file and the marker \
+                      postbackd.id beside it to start with an empty store";
+        return Err(refuse(path, detail));
+    }
+    if front != MAGIC {
+        let detail = "this is not a postbackd store; it is left as it is: move it away, or set storage.path to another \
+                      directory";
+        return Err(refuse(path, detail));
+    }
+    Ok(())
+}
+
+fn lost_text(directory: &Path, marker: &str) -> String {
+    let instance = marker.split_whitespace().nth(2).unwrap_or("unknown");
+    format!(
+        "the store (instance {instance}) that belongs here is missing; put it or a backup of it back, or delete {} to start with an empty store",
+        directory.join(MARKER).display()
+    )
+}
+
+fn marker_text(instance: InstanceId) -> String {
+    format!("postbackd store {:010x}\nThis file says that {STORE} belongs here. Keep both together.\n", instance.get())
+}

@@ -1,0 +1,144 @@
+//! What goes wrong with a store, and the one place where the storage engine's errors become ours.
+//!
+//! Two questions are asked of an error. Is the disk full? Then freeing space and reopening mends it. Anything else means
+//! that the outcome of the operation is unknown: nothing is acknowledged, and the store is opened anew.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::row::RowError;
+
+/// A store operation that failed. After any of these the store is reopened ([`super::Store::reopen`]).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: refuse ingest, free space, reopen. Nothing that was acknowledged is lost.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// Reading or writing failed, or the file is damaged: the outcome of the operation is unknown; reopen.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// The store could not be opened; no event in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operator must act: `detail` says what is wrong with `path` and what to do.
+    #[error("{path}: {detail}")]
+    Path { path: PathBuf, detail: String },
+}
+
+/// Whether an I/O error means that there is no room: a full file system, a quota, or a limit on the size of files.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    const ENOSPC: i32 = 28;
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+        || error.raw_os_error() == Some(ENOSPC)
+}
+
+/// What an operator is told about an I/O error on the way to an open store.
+pub(super) fn io_text(doing: &str, error: &io::Error) -> String {
+    let advice = if is_full(error) {
+        "the disk is full; free space and start again"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "give the user that postbackd runs as read and write permission"
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        "the file system is read-only; remount it for writing, or set storage.path to a directory that can be written"
+    } else {
+        "nothing was changed; mend the cause and start again"
+    };
+    format!("{doing} failed ({error}): {advice}")
+}
+
+/// What an operator is told when the engine refuses to open the file.
+pub(super) fn database_text(error: redb::DatabaseError) -> String {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    use redb::DatabaseError::{DatabaseAlreadyOpen, LockProtocolMismatch, UpgradeRequired};
+
+    if matches!(error, DatabaseAlreadyOpen | LockProtocolMismatch) {
+        return IN_USE.to_owned();
+    }
+    if let UpgradeRequired(version) = error {
+        return format!(
+            "the file has the storage engine's old form {version}, which this version does not read; start the postbackd version that wrote it"
+        );
+    }
+    let error = redb::Error::from(error);
+    if let redb::Error::Io(cause) = &error
+        && !matches!(cause.kind(), InvalidData | UnexpectedEof)
+    {
+        return io_text("opening the store", cause);
+    }
+    damaged_text(&error.to_string())
+}
+
+pub(super) const IN_USE: &str =
+    "the store is in use by another postbackd; stop that one first, or give each its own storage.path";
+
+/// What an operator is told about a file that is ours but cannot be read.
+pub(super) fn damaged_text(cause: &str) -> String {
+    format!(
+        "the store is damaged or cut short ({cause}); it is left as it is: keep a copy, then put back a backup in its place"
+    )
+}
+
+impl StoreError {
+    fn from_engine(error: &redb::Error) -> Self {
+        if let redb::Error::Io(cause) = error
+            && is_full(cause)
+        {
+            return Self::Full(cause.to_string());
+        }
+        Self::Failed(error.to_string())
+    }
+}
+
+macro_rules! from_engine {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> Self {
+                Self::from_engine(&error.into())
+            }
+        })*
+    };
+}
+
+from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError);
+
+/// Only rows we are about to write come this way; a row that cannot be read is counted as damage, not as a failure.
+impl From<RowError> for StoreError {
+    fn from(error: RowError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_room_is_full() {
+        let from = |error: io::Error| StoreError::from(redb::StorageError::Io(error));
+        for full in [
+            io::Error::from_raw_os_error(28),
+            io::Error::from(io::ErrorKind::StorageFull),
+            io::Error::from(io::ErrorKind::QuotaExceeded),
+        ] {
+            assert!(matches!(from(full), StoreError::Full(_)));
+        }
+        assert!(matches!(from(io::Error::from_raw_os_error(5)), StoreError::Failed(_)));
+        assert!(matches!(StoreError::from(redb::StorageError::PreviousIo), StoreError::Failed(_)));
+    }
+
+    #[test]
+    fn a_commit_without_room_is_full_too() {
+        let error = redb::CommitError::Storage(redb::StorageError::Io(io::Error::from_raw_os_error(28)));
+        assert!(matches!(StoreError::from(error), StoreError::Full(_)));
+    }
+
+    #[test]
+    fn a_read_only_file_system_is_named_with_what_to_do() {
+        let text = io_text("creating the file", &io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        assert!(text.contains("read-only") && text.contains("storage.path"), "{text}");
+        let text = io_text("creating the file", &io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(text.contains("permission"), "{text}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading what the writer keeps in memory, after making sure that a database is a store of ours.
+//!
+//! One pass over the dedupe keys and the books; nothing of an event is read. Damage that would make the store unsafe to
+//! use (its identity, a destination's number) refuses it; any other damage is counted and passed over.
+
+use std::collections::BTreeMap;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
+
+use super::damage::Damage;
+use super::error::{StoreError, damaged_text};
+use super::filter::Filters;
+use super::handle::Identity;
+use super::ledger::{Counts, EventCounts, Ledger};
+use super::row::{self, CountsRow, DedupeRow, EventCountsRow, IdentityRow, NumberRow};
+use super::schema::{
+    self, COUNTS, DEDUPE, DESTINATIONS, EVENT_COUNTS, FORMAT, INBOX, META, META_FLOOR, META_FORMAT, META_IDENTITY,
+};
+use crate::domain::dedupe::HashKey;
+use crate::domain::id::{DestinationId, InstanceId};
+use crate::domain::name::DestinationName;
+use crate::domain::time::UnixMs;
+
+/// The writer's memory: a function of the file.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub next_seq: u64,
+    pub filters: Filters,
+    pub destinations: BTreeMap<DestinationName, DestinationId>,
+}
+
+/// Why a database is not a store of ours.
+pub(super) enum Unfit {
+    /// No table at all: freshly laid out.
+    Blank,
+    Refused(String),
+}
+
+impl<E: Into<StoreError>> From<E> for Unfit {
+    fn from(error: E) -> Self {
+        Self::Refused(match error.into() {
+            StoreError::Full(text) => format!("the disk is full ({text}); free space and start again"),
+            StoreError::Failed(text) => damaged_text(&text),
+        })
+    }
+}
+
+pub(super) const FOREIGN: &str = "this is a redb file but not a postbackd store; it is left as it is: move it away, or set \
+                       storage.path to another directory";
+
+/// Reads what the writer keeps in memory, after making sure that the file is a store of ours.
+pub(super) fn load(database: &Database, damage: &Damage) -> Result<(Identity, Memory, Ledger), Unfit> {
+    let transaction = database.begin_read()?;
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) if transaction.list_tables()?.next().is_none() => {
+            return Err(Unfit::Blank);
+        }
+        Err(TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Err(Unfit::Refused(FOREIGN.to_owned())),
+    };
+    check_format(meta.get(META_FORMAT)?.map(|value| value.value().to_vec()))?;
+    let number = |name: &str| -> Result<u64, Unfit> { Ok(required::<NumberRow>(&meta, name)?.0) };
+    let identity: IdentityRow = required(&meta, META_IDENTITY)?;
+    let identity =
+        Identity { instance: InstanceId::from_random(identity.instance), hash_key: HashKey(identity.hash_key) };
+    let last = transaction.open_table(INBOX)?.last()?.map(|(key, _)| schema::read_inbox_key(*key.value()).0);
+    let next_seq = number(META_FLOOR)?.max(last.map_or(1, |last| last.saturating_add(1)));
+    let memory = Memory {
+        next_seq,
+        filters: load_filters(&transaction, damage)?,
+        destinations: load_destinations(&transaction)?,
+    };
+    let ledger = load_ledger(&transaction, damage)?;
+    Ok((identity, memory, ledger))
+}
+
+fn check_format(format: Option<Vec<u8>>) -> Result<(), Unfit> {
+    let format = format.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
+    match format {
+        Some(FORMAT) => Ok(()),
+        Some(newer) if newer > FORMAT => Err(Unfit::Refused(format!(
+            "the store was written by a newer postbackd (format {newer}; this version reads {FORMAT}); install that version again, or set storage.path to another directory"
+        ))),
+        Some(_) | None => Err(Unfit::Refused(damaged_text("its format number makes no sense"))),
+    }
+}
+
+/// A row without which the store cannot be used safely.
+fn required<R: row::Row>(meta: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<R, Unfit> {
+    let bytes = meta.get(name)?.ok_or_else(|| Unfit::Refused(damaged_text(&format!("meta row {name} is missing"))))?;
+    row::decode(bytes.value()).map_err(|error| Unfit::Refused(damaged_text(&format!("meta row {name}: {error}"))))
+}
+
+/// A name whose number cannot be read must not get another one, so damage here is not passed over.
+fn load_destinations(transaction: &ReadTransaction) -> Result<BTreeMap<DestinationName, DestinationId>, Unfit> {
+    let mut destinations = BTreeMap::new();
+    for entry in transaction.open_table(DESTINATIONS)?.iter()? {
+        let (name, bytes) = entry?;
+        let number = row::decode::<NumberRow>(bytes.value()).ok().and_then(|row| u32::try_from(row.0).ok());
+        match (name.value().parse(), number) {
+            (Ok(name), Some(number)) => destinations.insert(name, DestinationId(number)),
+            _ => return Err(Unfit::Refused(damaged_text(&format!("the number of destination {}", name.value())))),
+        };
+    }
+    Ok(destinations)
+}
+
+fn load_filters(transaction: &ReadTransaction, damage: &Damage) -> Result<Filters, Unfit> {
+    let mut filters = Filters::default();
+    for entry in transaction.open_table(DEDUPE)?.iter()? {
+        let (key, bytes) = entry?;
+        let (bucket, dedupe) = schema::read_dedupe_key(key.value());
+        // A damaged row makes no one a repeat, so that its event is rather sent twice than lost.
+        if let Some(row) = damage.read::<DedupeRow, DedupeRow>("dedupe", key.value(), bytes.value()) {
+            filters.insert(bucket, dedupe, UnixMs(row.received_at));
+        }
+    }
+    Ok(filters)
+}
+
+/// Books that cannot be read start at zero: deliveries go on, and `/status` says that the books do not balance.
+fn load_ledger(transaction: &ReadTransaction, damage: &Damage) -> Result<Ledger, Unfit> {
+    let mut ledger = Ledger::default();
+    for entry in transaction.open_table(COUNTS)?.iter()? {
+        let (key, bytes) = entry?;
+        let counts = damage.read::<CountsRow, Counts>("counts", key.value(), bytes.value()).unwrap_or_default();
+        ledger.deliveries.insert(schema::read_counts_key(*key.value()), counts);
+    }
+    for entry in transaction.open_table(EVENT_COUNTS)?.iter()? {
+        let (key, bytes) = entry?;
+        let name = key.value();
+        let counts = damage.read::<EventCountsRow, EventCounts>("event_counts", name.as_bytes(), bytes.value());
+        match name.parse() {
+            Ok(name) => {
+                ledger.events.insert(name, counts.unwrap_or_default());
+            }
+            Err(_) => damage.report("event_counts", name.as_bytes(), "no source name"),
+        }
+    }
+    Ok(ledger)
+}

@@ -1,0 +1,213 @@
+//! The store: one redb file that holds every event, every delivery and the books.
+//!
+//! One [`Store`] writes, any number of [`read::Reader`]s read. Every change is a [`write::WriteOp`]; a batch of them is
+//! one transaction, durable when [`Store::commit`] returns. What the writer keeps in memory (next number, dedupe
+//! filters, destination numbers, the books) is a function of the file: opening at start, after a crash and after an
+//! error is the same path.
+//!
+//! Layout: `schema` tables and keys, `row` and `convert` values, `directory`, `open` and `load` the way to an open file,
+//! `handle` transactions, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
+//!
+//! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, migrations (there is one
+//! format), and any clock: every time comes with the operation.
+
+mod apply;
+mod convert;
+mod damage;
+mod directory;
+mod error;
+mod filter;
+mod handle;
+mod ledger;
+mod load;
+mod open;
+pub mod read;
+mod row;
+mod schema;
+mod sweep;
+mod verify;
+pub mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::{OpenError, StoreError};
+pub use ledger::{Counts, EventCounts, Ledger};
+/// What [`Store::open_backend`] opens stores on.
+pub use redb::StorageBackend;
+pub use sweep::SweepPlan;
+
+use crate::domain::dedupe::HashKey;
+use crate::domain::id::{DestinationId, InstanceId};
+use crate::domain::name::DestinationName;
+use crate::env::entropy::Entropy;
+use apply::{Batch, Tables};
+use damage::Damage;
+use handle::{Finish, Shared};
+use load::Memory;
+use open::{Opened, Place};
+use sweep::{Marks, Sweep};
+
+/// The sole writer of the store. Dropping it closes the file, also for its readers.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    memory: Memory,
+    marks: Marks,
+    place: Place,
+    options: Options,
+}
+
+/// How to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of page cache.
+    pub cache: usize,
+}
+
+impl Store {
+    /// Opens `DIR/postbackd.redb`, creating directory (if its parent exists) and file where they are missing.
+    pub fn open(dir: &Path, options: Options, entropy: &dyn Entropy) -> Result<Self, OpenError> {
+        Self::open_place(Place::directory(dir)?, options, entropy)
+    }
+
+    /// Opens a store on whatever `make` makes; [`Store::reopen`] calls it again and expects the bytes that survived. An
+    /// empty backend is laid out as a new store. That first layout is not crash-safe on a bare backend (in a directory
+    /// a temporary name guards it): let faults begin once this has returned.
+    pub fn open_backend<B: StorageBackend>(
+        make: impl FnMut() -> io::Result<B> + Send + 'static,
+        options: Options,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, OpenError> {
+        Self::open_place(Place::backend(make), options, entropy)
+    }
+
+    fn open_place(mut place: Place, options: Options, entropy: &dyn Entropy) -> Result<Self, OpenError> {
+        let damage = Arc::new(Damage::default());
+        let Opened { database, identity, memory, ledger } = place.open_or_create(options.cache, entropy, &damage)?;
+        let shared = Arc::new(Shared::new(database, ledger, identity, damage, place.file()));
+        Ok(Self { shared, memory, marks: Marks::default(), place, options })
+    }
+
+    pub fn reader(&self) -> read::Reader {
+        read::Reader::new(Arc::clone(&self.shared))
+    }
+
+    pub fn instance(&self) -> InstanceId {
+        self.shared.identity.instance
+    }
+
+    pub fn hash_key(&self) -> HashKey {
+        self.shared.identity.hash_key
+    }
+
+    /// Numbers `names`, giving new names the next free number, in one durable transaction.
+    pub fn number_destinations(
+        &mut self,
+        names: &[DestinationName],
+    ) -> Result<BTreeMap<DestinationName, DestinationId>, StoreError> {
+        let mut numbers = self.memory.destinations.clone();
+        let mut last = numbers.values().max().map_or(0, |number| number.0);
+        let mut fresh = Vec::new();
+        for name in names.iter().filter(|name| !self.memory.destinations.contains_key(*name)) {
+            if numbers.contains_key(name) {
+                continue;
+            }
+            last = last.saturating_add(1);
+            if last > DestinationId::MAX.0 {
+                return Err(StoreError::Failed(format!(
+                    "there is no number left for destination {name}: this store has numbered {} names",
+                    numbers.len()
+                )));
+            }
+            numbers.insert(name.clone(), DestinationId(last));
+            fresh.push((name, last));
+        }
+        if !fresh.is_empty() {
+            self.shared.write(|transaction| {
+                let mut table = transaction.open_table(schema::DESTINATIONS)?;
+                for (name, number) in &fresh {
+                    let bytes = row::encode(&row::NumberRow(u64::from(*number)))?;
+                    table.insert(name.as_str(), bytes.as_slice())?;
+                }
+                Ok(((), Finish::Commit))
+            })?;
+            self.memory.destinations.clone_from(&numbers);
+        }
+        numbers.retain(|name, _| names.contains(name));
+        Ok(numbers)
+    }
+
+    /// Applies `ops` in order in one durable transaction: all or nothing. One result per operation, in order. After an
+    /// error the outcome is unknown: reopen, and let the same event be sent again.
+    pub fn commit(&mut self, ops: &[write::WriteOp]) -> Result<Vec<write::Applied>, StoreError> {
+        if ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Self { shared, memory, marks, .. } = self;
+        let ledger = Ledger::clone(&shared.ledger());
+        let outcome = shared.write(|transaction| {
+            let lent = (&mut memory.filters, marks);
+            let outcome = Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage)?.run(ops)?;
+            let finish = if outcome.changed { Finish::Commit } else { Finish::Abandon };
+            Ok((outcome, finish))
+        })?;
+        self.memory.next_seq = outcome.next_seq;
+        if outcome.changed {
+            self.shared.publish(outcome.ledger);
+        }
+        Ok(outcome.applied)
+    }
+
+    /// Removes at most [`crate::domain::limits::SWEEP_ROWS`] rows the plan allows; the number removed. Owed deliveries and
+    /// their events are never removed. Zero means that there is nothing to do for now.
+    pub fn sweep(&mut self, plan: &SweepPlan) -> Result<usize, StoreError> {
+        let Self { shared, memory, marks, .. } = self;
+        let swept = shared.write(|transaction| {
+            let tables = Tables::open(transaction)?;
+            let swept = Sweep::new(tables, &memory.filters, &shared.damage, *marks, memory.next_seq).run(plan)?;
+            let finish = if swept.removed > 0 { Finish::Commit } else { Finish::Abandon };
+            Ok((swept, finish))
+        })?;
+        self.marks = swept.marks;
+        for bucket in swept.emptied {
+            self.memory.filters.remove(bucket);
+        }
+        Ok(swept.removed)
+    }
+
+    /// Drops the handle and opens the same file again: after any [`StoreError`]. Readers stay valid; in between they are
+    /// told that the store is closed. May be tried again after it failed.
+    pub fn reopen(&mut self) -> Result<(), OpenError> {
+        if let Err(error) = self.shared.close() {
+            tracing::warn!(%error, "The store did not close cleanly; it is opened anew.");
+        }
+        let opened = self.place.open(self.options.cache, None, &self.shared.damage)?;
+        if opened.identity != self.shared.identity {
+            let path = self.place.file().unwrap_or_default();
+            return Err(directory::refuse(&path, "another store has taken the place of this one; restart postbackd"));
+        }
+        self.memory = opened.memory;
+        self.marks = Marks::default();
+        self.shared.replace(opened.database, opened.ledger);
+        Ok(())
+    }
+
+    /// Closes cleanly, telling what went wrong.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.shared.close()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.shared.close() {
+            tracing::warn!(%error, "The store did not close cleanly; what was committed is safe.");
+        }
+    }
+}

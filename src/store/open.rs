@@ -1,0 +1,176 @@
+//! Opening a store: at start, after a crash and after an error alike, so that recovery is exercised daily.
+//!
+//! A damaged file can make the engine panic, so everything happens inside `catch_unwind`, and comes out as a text.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+use super::damage::Damage;
+use super::directory::{Directory, Found, refuse};
+use super::error::{OpenError, damaged_text, database_text};
+use super::handle::{Identity, begin_write};
+use super::ledger::Ledger;
+use super::load::{FOREIGN, Memory, Unfit, load};
+use super::row::{self, IdentityRow, NumberRow};
+use super::schema::{
+    ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, META, META_FLOOR,
+    META_FORMAT, META_IDENTITY, OUTBOX,
+};
+use crate::domain::id::InstanceId;
+use crate::env::entropy::Entropy;
+
+/// Opens a database on some backend; empty ones are laid out by the engine.
+type OpenBackend = Box<dyn FnMut(&Builder) -> Result<Database, DatabaseError> + Send>;
+
+/// Where the store's bytes are, and how to get at them again.
+pub(super) enum Place {
+    Directory(Directory),
+    Backend(OpenBackend),
+}
+
+/// An open database with what the writer keeps in memory of it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub database: Database,
+    pub identity: Identity,
+    pub memory: Memory,
+    pub ledger: Ledger,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => directory.fmt(f),
+            Self::Backend(_) => f.write_str("Backend"),
+        }
+    }
+}
+
+impl Place {
+    pub fn directory(path: &Path) -> Result<Self, OpenError> {
+        Directory::claim(path).map(Self::Directory)
+    }
+
+    pub fn backend<B: StorageBackend>(mut make: impl FnMut() -> io::Result<B> + Send + 'static) -> Self {
+        Self::Backend(Box::new(move |builder| builder.create_with_backend(make()?)))
+    }
+
+    /// The file, where there is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Directory(directory) => Some(directory.store()),
+            Self::Backend(_) => None,
+        }
+    }
+
+    /// Opens the store, creating it where there is none yet.
+    pub fn open_or_create(
+        &mut self,
+        cache: usize,
+        entropy: &dyn Entropy,
+        damage: &Damage,
+    ) -> Result<Opened, OpenError> {
+        if let Self::Directory(directory) = &*self
+            && directory.look()? == Found::Nothing
+        {
+            create(directory, cache, entropy)?;
+        }
+        let opened = self.open(cache, Some(entropy), damage)?;
+        if let Self::Directory(directory) = &*self {
+            directory.mark(opened.identity.instance)?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens the store that is there. Only a blank backend is laid out, and only where `entropy` is given.
+    pub fn open(&mut self, cache: usize, entropy: Option<&dyn Entropy>, damage: &Damage) -> Result<Opened, OpenError> {
+        let path = self.file().unwrap_or_else(|| PathBuf::from("(backend)"));
+        guarded(&path, || {
+            let builder = builder(cache);
+            let database = match self {
+                Self::Directory(_) => builder.open(&path),
+                Self::Backend(open) => open(&builder),
+            }
+            .map_err(|error| refuse(&path, database_text(error)))?;
+            // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.
+            let loaded = guarded(&path, || match (load(&database, damage), entropy) {
+                (Err(Unfit::Blank), Some(entropy)) => {
+                    let identity = draw_identity(&path, entropy)?;
+                    Ok(lay_out(&database, &identity).and_then(|()| load(&database, damage)))
+                }
+                (loaded, _) => Ok(loaded),
+            })?;
+            match loaded {
+                Ok((identity, memory, ledger)) => Ok(Opened { database, identity, memory, ledger }),
+                Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
+                Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
+            }
+        })
+    }
+}
+
+fn builder(cache: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache);
+    builder
+}
+
+/// Runs `open`, turning a panic over a damaged file into a refusal.
+fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(open))
+        .unwrap_or_else(|_| Err(refuse(path, damaged_text("the storage engine gave up on it"))))
+}
+
+/// Writes a new store under a temporary name, closes and syncs it, and gives it its own name.
+fn create(directory: &Directory, cache: usize, entropy: &dyn Entropy) -> Result<(), OpenError> {
+    let path = directory.unfinished_store();
+    let identity = draw_identity(&path, entropy)?;
+    let file = directory.create_unfinished()?;
+    guarded(&path, || {
+        let engine = |error: DatabaseError| refuse(&path, database_text(error));
+        let database = builder(cache).create_with_backend(FileBackend::new(file).map_err(engine)?).map_err(engine)?;
+        match lay_out(&database, &identity) {
+            Ok(()) => database.close().map_err(engine),
+            Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
+            Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
+        }
+    })?;
+    directory.publish_store()
+}
+
+/// Draws a new identity. A generator that has only zeros to give would let strangers construct colliding ids.
+fn draw_identity(path: &Path, entropy: &dyn Entropy) -> Result<IdentityRow, OpenError> {
+    let (instance, high, low) = (entropy.next_u64(), entropy.next_u64(), entropy.next_u64());
+    if high == 0 && low == 0 {
+        return Err(refuse(path, "the system has no randomness to give for the store's key; start again once it has"));
+    }
+    let hash_key = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
+    Ok(IdentityRow { instance: InstanceId::from_random(instance).get(), hash_key })
+}
+
+/// Creates every table and the meta rows, in one transaction.
+fn lay_out(database: &Database, identity: &IdentityRow) -> Result<(), Unfit> {
+    let transaction = begin_write(database)?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
+        meta.insert(META_IDENTITY, row::encode(identity)?.as_slice())?;
+        meta.insert(META_FLOOR, row::encode(&NumberRow(1))?.as_slice())?;
+        transaction.open_table(DESTINATIONS)?;
+        transaction.open_table(INBOX)?;
+        transaction.open_table(DEDUPE)?;
+        transaction.open_table(DELIVERIES)?;
+        transaction.open_table(OUTBOX)?;
+        transaction.open_table(DLQ)?;
+        transaction.open_table(ATTEMPTS)?;
+        transaction.open_table(COUNTS)?;
+        transaction.open_table(EVENT_COUNTS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}

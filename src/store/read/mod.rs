@@ -1,0 +1,124 @@
+//! What may be read, by anyone at any time: short read transactions, one page each.
+//!
+//! A long read transaction pins every page that is freed meanwhile, so no verb holds one for longer than a page, and
+//! every scan is bounded. A row that cannot be read is passed over and counted ([`Reader::damaged_rows`]).
+
+mod event;
+mod log;
+mod outbox;
+
+use std::sync::Arc;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+
+use super::damage::Damage;
+use super::handle::Shared;
+use super::row::DeliveryRow;
+use super::schema::{self, DELIVERIES, DeliveryRowKey};
+use super::{Ledger, StoreError};
+use crate::domain::delivery::{Autopsy, Delivery, Status};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::time::UnixMs;
+
+/// A handle for reading: cheap to clone, blocks for the length of one page, survives a reopening of the file.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// Filters of the delivery log and the DLQ; what is `None` does not filter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeliveryFilter {
+    pub destination: Option<DestinationId>,
+    pub status: Option<Status>,
+    /// Canonical name.
+    pub event: Option<String>,
+    pub uid: Option<String>,
+    /// The sender's id.
+    pub event_id: Option<String>,
+    /// Reason word, as [`crate::domain::delivery::State::reason`].
+    pub reason: Option<String>,
+    /// By receipt, inclusive.
+    pub since: Option<UnixMs>,
+    /// By receipt, exclusive.
+    pub until: Option<UnixMs>,
+}
+
+/// A delivery with its event.
+#[derive(Clone, Debug)]
+pub struct DeliveryEntry {
+    pub key: DeliveryKey,
+    pub delivery: Delivery,
+    pub event: Arc<Event>,
+}
+
+/// A dead delivery with its event and what was kept of its end.
+#[derive(Clone, Debug)]
+pub struct DlqEntry {
+    pub entry: DeliveryEntry,
+    pub autopsy: Autopsy,
+}
+
+/// One page; `next` continues it, `None` is the end.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub next: Option<DeliveryKey>,
+}
+
+/// A place in a destination's outbox order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OutboxCursor {
+    pub due_at: UnixMs,
+    pub seq: EventSeq,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The books as of the last commit. Never blocks on the file.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.shared.ledger()
+    }
+
+    /// Distinct rows that could not be read since the process started; each was logged once.
+    pub fn damaged_rows(&self) -> u64 {
+        self.shared.damage.count()
+    }
+
+    /// Bytes of the store's file; zero for a store that is not in a file.
+    pub fn file_bytes(&self) -> u64 {
+        let file = self.shared.file.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        file.map_or(0, |meta| meta.len())
+    }
+
+    /// Everything that is wrong within the store, in words; empty where it is sound. Reads all of it in one transaction,
+    /// so it is for tests and for a store nobody writes to: beside a writer the books may be a commit ahead.
+    pub fn verify(&self) -> Result<Vec<String>, StoreError> {
+        self.shared.read(|transaction| super::verify::verify(transaction, &self.shared.ledger()))
+    }
+}
+
+type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
+
+/// Deliveries within one read transaction.
+struct Deliveries<'r> {
+    table: Rows<&'static DeliveryRowKey>,
+    damage: &'r Damage,
+}
+
+impl<'r> Deliveries<'r> {
+    fn open(transaction: &ReadTransaction, damage: &'r Damage) -> Result<Self, StoreError> {
+        Ok(Self { table: transaction.open_table(DELIVERIES)?, damage })
+    }
+
+    /// `None` where there is none or its row is damaged.
+    fn get(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        let key = schema::delivery_key(key);
+        let bytes = ReadableTable::get(&self.table, &key)?;
+        Ok(bytes.and_then(|bytes| self.damage.read::<DeliveryRow, _>("deliveries", &key, bytes.value())))
+    }
+}

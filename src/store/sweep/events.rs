@@ -1,0 +1,150 @@
+//! Removing events with all that belongs to them, and attempts alone.
+
+use redb::ReadableTable;
+
+use super::{Frontier, Sweep};
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::time::UnixMs;
+use crate::store::error::StoreError;
+use crate::store::row::{self, EventHead, NumberRow};
+use crate::store::schema::{self, DeliveryRowKey, META_FLOOR};
+
+impl Sweep<'_, '_> {
+    pub(super) fn sweep_events(&mut self, before: UnixMs) -> Result<(), StoreError> {
+        let (old, mut frontier) = self.old_events(before)?;
+        let mut removed = false;
+        for seq in old {
+            let keys = self.deliveries_of(seq)?;
+            if !self.all_final(&keys)? {
+                continue;
+            }
+            if !self.remove_event(seq, &keys)? {
+                frontier.again = Some(frontier.again.map_or(seq, |again| again.min(seq)));
+                break;
+            }
+            removed = true;
+        }
+        if removed {
+            // From here on the inbox alone no longer tells which numbers were used.
+            let floor = row::encode(&NumberRow(self.next_seq))?;
+            self.tables.meta.insert(META_FLOOR, floor.as_slice())?;
+        }
+        self.marks.events = frontier.mark();
+        Ok(())
+    }
+
+    /// Events from the mark on that are old enough.
+    fn old_events(&self, before: UnixMs) -> Result<(Vec<EventSeq>, Frontier), StoreError> {
+        let mut frontier = Frontier::new(self.marks.events);
+        let mut old = Vec::new();
+        for entry in self.tables.inbox.range::<&schema::InboxKey>(&schema::inbox_key(self.marks.events)..)? {
+            let (key, bytes) = entry?;
+            let seq = schema::read_inbox_key(*key.value());
+            if frontier.look(seq).is_break() {
+                break;
+            }
+            let head = row::decode_head::<EventHead>(bytes.value());
+            let Some(head) = self.damage.known("inbox", key.value(), head) else { continue };
+            if UnixMs(head.received_at) < before {
+                frontier.old_enough();
+                old.push(seq);
+            } else if frontier.too_new(seq).is_break() {
+                break;
+            }
+        }
+        Ok((old, frontier))
+    }
+
+    fn deliveries_of(&self, seq: EventSeq) -> Result<Vec<DeliveryRowKey>, StoreError> {
+        let (low, high) = schema::deliveries_of(seq);
+        let rows = self.tables.deliveries.range::<&DeliveryRowKey>(&low..=&high)?;
+        rows.map(|entry| Ok(*entry?.0.value())).collect()
+    }
+
+    fn all_final(&self, keys: &[DeliveryRowKey]) -> Result<bool, StoreError> {
+        for key in keys {
+            let key = schema::read_delivery_key(key);
+            if !self.is_final(key, self.delivery(key)?.as_ref())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes attempts, then deliveries, then the event itself, so that what remains when the slice is full is whole.
+    /// `false` where something remains.
+    fn remove_event(&mut self, seq: EventSeq, keys: &[DeliveryRowKey]) -> Result<bool, StoreError> {
+        for key in keys {
+            if !self.remove_attempts(schema::read_delivery_key(key))? || !self.spend() {
+                return Ok(false);
+            }
+            self.tables.deliveries.remove(key)?;
+        }
+        if !self.spend() {
+            return Ok(false);
+        }
+        self.tables.inbox.remove(&schema::inbox_key(seq))?;
+        Ok(true)
+    }
+
+    /// Removes the attempts of one delivery; `false` where some remain.
+    fn remove_attempts(&mut self, key: DeliveryKey) -> Result<bool, StoreError> {
+        let (low, high) = (schema::attempt_key(key, 0), schema::attempt_key(key, u32::MAX));
+        let rows = self.tables.attempts.range::<&schema::AttemptKey>(&low..=&high)?;
+        let keys: Vec<_> = rows
+            .take(self.left.saturating_add(1))
+            .map(|entry| Ok(*entry?.0.value()))
+            .collect::<Result<_, StoreError>>()?;
+        for key in &keys {
+            if !self.spend() {
+                return Ok(false);
+            }
+            self.tables.attempts.remove(key)?;
+        }
+        Ok(true)
+    }
+
+    /// Goes from delivery to delivery of those that have attempts; what is kept costs one look, however many there are.
+    pub(super) fn sweep_attempts(&mut self, before: UnixMs) -> Result<(), StoreError> {
+        let mut frontier = Frontier::new(self.marks.attempts);
+        let mut next = Some(DeliveryKey { seq: self.marks.attempts, destination: DestinationId(0) });
+        while let Some(start) = next {
+            let first = self
+                .tables
+                .attempts
+                .range::<&schema::AttemptKey>(&schema::attempt_key(start, 0)..)?
+                .next()
+                .transpose()?;
+            let Some(key) = first.map(|(key, _)| schema::read_attempt_key(key.value()).0) else { break };
+            next = successor(key);
+            if frontier.look(key.seq).is_break() {
+                break;
+            }
+            let delivery = self.delivery(key)?;
+            if !self.is_final(key, delivery.as_ref())? {
+                continue;
+            }
+            if delivery.is_some_and(|delivery| delivery.received_at >= before) {
+                if frontier.too_new(key.seq).is_break() {
+                    break;
+                }
+                continue;
+            }
+            frontier.old_enough();
+            if !self.remove_attempts(key)? {
+                frontier.stay(key.seq);
+                break;
+            }
+        }
+        self.marks.attempts = frontier.mark();
+        Ok(())
+    }
+}
+
+/// The least delivery key after `key`.
+fn successor(key: DeliveryKey) -> Option<DeliveryKey> {
+    match key.destination.0.checked_add(1) {
+        Some(destination) => Some(DeliveryKey { seq: key.seq, destination: DestinationId(destination) }),
+        None => Some(DeliveryKey { seq: EventSeq(key.seq.0.checked_add(1)?), destination: DestinationId(0) }),
+    }
+}

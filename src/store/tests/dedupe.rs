@@ -1,0 +1,117 @@
+//! When an event is a repeat.
+
+use super::*;
+
+fn with_window(op: WriteOp, since: u64) -> WriteOp {
+    let WriteOp::Accept(accept) = op else { panic!("not an event: {op:?}") };
+    WriteOp::Accept(Accept { repeat_since: UnixMs(since), ..accept })
+}
+
+#[test]
+fn a_repeat_names_the_first_and_owes_nothing() {
+    let mut store = Disk::default().store();
+    let first = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    let op = store.accept_op(event("a", 200), vec![owe(ONE)]);
+    let Applied::Duplicate { first: found, conflict: false } = store.one(op) else { panic!() };
+    assert_eq!(found, first);
+    assert_eq!(store.counts(ONE).accepted, 1);
+    let events = store.reader().ledger().events["app"];
+    assert_eq!(events, EventCounts { accepted: 1, duplicates: 1, ..EventCounts::default() });
+    store.assert_sound();
+}
+
+#[test]
+fn a_repeat_with_another_content_is_a_conflict_and_the_first_is_kept() {
+    let mut store = Disk::default().store();
+    let seq = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    let other = Event { value: "99".parse().ok(), ..event("a", 200) };
+    let op = store.accept_op(other, vec![owe(ONE)]);
+    assert!(matches!(store.one(op), Applied::Duplicate { conflict: true, .. }));
+    assert_eq!(store.reader().event(seq).unwrap().unwrap().value, "25.00".parse().ok());
+    let events = store.reader().ledger().events["app"];
+    assert_eq!((events.duplicates, events.conflicts), (1, 1));
+}
+
+#[test]
+fn repeats_within_one_batch_are_found() {
+    let mut store = Disk::default().store();
+    let op = store.accept_op(event("a", 100), vec![owe(ONE)]);
+    let applied = store.commit(&[op.clone(), op]).unwrap();
+    assert!(matches!(applied[..], [Applied::Queued(_), Applied::Duplicate { first: EventSeq(1), conflict: false }]));
+    assert_eq!(store.counts(ONE).pending, 1);
+}
+
+#[test]
+fn a_key_older_than_the_window_makes_no_repeat_and_the_newer_one_wins() {
+    let mut store = Disk::default().store();
+    let first = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    store.accept(event("a newer one in the same bucket", 400), vec![]);
+    let again = with_window(store.accept_op(event("a", 500), vec![owe(ONE)]), 101);
+    let Applied::Queued(second) = store.one(again) else { panic!() };
+    assert_ne!(second.seq, first);
+    let third = with_window(store.accept_op(event("a", 600), vec![owe(ONE)]), 101);
+    let Applied::Duplicate { first: found, .. } = store.one(third) else { panic!() };
+    assert_eq!(found, second.seq);
+    store.assert_sound();
+}
+
+#[test]
+fn a_key_exactly_as_old_as_the_window_is_still_a_repeat() {
+    let mut store = Disk::default().store();
+    store.accept(event("a", 100), vec![]);
+    let again = with_window(store.accept_op(event("a", 500), vec![]), 100);
+    assert!(matches!(store.one(again), Applied::Duplicate { .. }));
+}
+
+#[test]
+fn repeats_are_known_after_reopening_also_from_other_buckets() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    store.accept(event("a", 100), vec![owe(ONE)]);
+    store.memory.next_seq = 5 << 14;
+    store.accept(event("b", 100), vec![owe(ONE)]);
+    store.reopen().unwrap();
+    for id in ["a", "b"] {
+        let op = store.accept_op(event(id, 200), vec![owe(ONE)]);
+        assert!(matches!(store.one(op), Applied::Duplicate { .. }), "{id}");
+    }
+    assert_eq!(store.reader().events_by_sender_id("a", 9).unwrap(), [EventSeq(1)]);
+    assert_eq!(store.reader().events_by_sender_id("b", 9).unwrap(), [EventSeq(5 << 14)]);
+    store.assert_sound();
+}
+
+#[test]
+fn a_damaged_key_makes_no_repeat_and_is_counted() {
+    let mut store = Disk::default().store();
+    let first = store.accept_op(event("a", 100), vec![owe(ONE)]);
+    store.one(first.clone());
+    let WriteOp::Accept(accept) = &first else { panic!() };
+    let row = schema::dedupe_key(0, accept.key);
+    let broken = store.shared.write(|transaction| {
+        transaction.open_table(schema::DEDUPE)?.insert(&row, b"noise".as_slice())?;
+        Ok(((), Finish::Commit))
+    });
+    broken.unwrap();
+    assert!(matches!(store.one(first), Applied::Queued(_)), "an event is rather sent twice than lost");
+    assert_eq!(store.reader().damaged_rows(), 1);
+}
+
+#[test]
+fn a_failed_commit_acknowledges_nothing_and_a_repeat_after_reopening_is_safe() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    let reader = store.reader();
+    store.accept(event("a", 100), vec![owe(ONE)]);
+    let op = store.accept_op(event("b", 200), vec![owe(ONE)]);
+    disk.full.store(true, Ordering::Relaxed);
+    assert!(matches!(store.commit(std::slice::from_ref(&op)), Err(StoreError::Full(_))));
+    assert_eq!(reader.ledger().deliveries[&ONE].accepted, 1, "books are as of the last commit");
+    disk.full.store(false, Ordering::Relaxed);
+    let refused = store.commit(std::slice::from_ref(&op)).unwrap_err().to_string();
+    assert!(refused.contains("must be reopened"), "nothing is written before reopening: {refused}");
+    store.reopen().unwrap();
+    assert!(matches!(store.one(op.clone()), Applied::Queued(_) | Applied::Duplicate { .. }));
+    assert!(matches!(store.one(op), Applied::Duplicate { .. }));
+    assert_eq!(reader.ledger().deliveries[&ONE].pending, 2, "readers survive a reopening");
+    store.assert_sound();
+}

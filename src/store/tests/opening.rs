@@ -1,0 +1,283 @@
+//! Opening files: what is created, what is refused, and that what is refused is left as it was.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::store::handle::begin_write;
+use redb::Database;
+use tempfile::TempDir;
+
+use super::*;
+
+struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path().join("postbackd.redb")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.path().join("postbackd.id")
+    }
+
+    fn open(&self) -> Result<Store, OpenError> {
+        Store::open(&self.path(), OPTIONS, &Dice::default())
+    }
+
+    /// A home whose file holds `bytes` and nothing else is there.
+    fn with_file(bytes: &[u8]) -> Self {
+        let home = Self::new();
+        fs::create_dir(home.path()).unwrap();
+        fs::write(home.file(), bytes).unwrap();
+        home
+    }
+
+    /// The refusal, after making sure that the file is what it was.
+    #[track_caller]
+    fn refusal(&self) -> String {
+        let before = fs::read(self.file()).ok();
+        let text = self.open().expect_err("must be refused").to_string();
+        assert!(before == fs::read(self.file()).ok(), "the file was changed: {text}");
+        text
+    }
+
+    /// A home with a used store, closed.
+    fn used() -> Self {
+        let home = Self::new();
+        let mut store = home.open().unwrap();
+        store.accept(event("a", 100), vec![owe(ONE)]);
+        store.close().unwrap();
+        home
+    }
+}
+
+#[test]
+fn a_new_store_is_made_with_its_directory_and_found_again() {
+    let home = Home::new();
+    let mut store = home.open().unwrap();
+    let (instance, hash_key) = (store.instance(), store.hash_key());
+    let seq = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    assert!(store.reader().file_bytes() > 0);
+    store.close().unwrap();
+    let mut names: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["postbackd.id", "postbackd.redb"]);
+    let store = Store::open(&home.path(), OPTIONS, &Dice(AtomicU64::new(99))).unwrap();
+    assert_eq!((store.instance(), store.hash_key()), (instance, hash_key));
+    assert_eq!(store.reader().event(seq).unwrap().unwrap().event_id.as_deref(), Some("a"));
+    store.assert_sound();
+}
+
+#[test]
+fn personal_data_is_for_the_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::used();
+    assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(home.file()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_daemon_is_turned_away() {
+    let home = Home::used();
+    let first = home.open().unwrap();
+    let text = home.refusal();
+    assert!(text.contains("in use by another postbackd"), "{text}");
+    drop(first);
+    home.open().unwrap();
+}
+
+#[test]
+fn a_file_that_someone_else_has_open_is_refused() {
+    let home = Home::used();
+    let other = Database::open(home.file()).unwrap();
+    let text = home.open().unwrap_err().to_string();
+    assert!(text.contains("in use by another"), "{text}");
+    drop(other);
+    home.open().unwrap();
+}
+
+#[test]
+fn leftovers_of_an_unfinished_start_are_removed() {
+    let home = Home::used();
+    for name in ["postbackd.redb.tmp", "postbackd.id.tmp"] {
+        fs::write(home.path().join(name), b"half").unwrap();
+    }
+    home.open().unwrap();
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_start_that_died_while_creating_starts_anew() {
+    let home = Home::new();
+    fs::create_dir(home.path()).unwrap();
+    fs::write(home.path().join("postbackd.redb.tmp"), b"half").unwrap();
+    home.open().unwrap().assert_sound();
+}
+
+#[test]
+fn a_store_that_has_vanished_is_not_replaced_by_an_empty_one() {
+    let home = Home::used();
+    fs::remove_file(home.file()).unwrap();
+    let text = home.refusal();
+    assert!(text.contains("missing") && text.contains("delete") && text.contains("postbackd.id"), "{text}");
+    assert!(!home.file().exists());
+    fs::remove_file(home.marker()).unwrap();
+    home.open().unwrap();
+}
+
+#[test]
+fn a_lost_marker_is_written_again() {
+    let home = Home::used();
+    let marker = fs::read(home.marker()).unwrap();
+    fs::remove_file(home.marker()).unwrap();
+    home.open().unwrap();
+    assert_eq!(fs::read(home.marker()).unwrap(), marker);
+}
+
+#[test]
+fn a_directory_without_parent_is_refused() {
+    let home = Home::new();
+    let text = Store::open(&home.path().join("deeper"), OPTIONS, &Dice::default()).unwrap_err().to_string();
+    assert!(text.contains("parent") && text.contains("create"), "{text}");
+}
+
+#[test]
+fn a_path_that_is_a_file_is_refused() {
+    let home = Home::new();
+    fs::write(home.path(), b"hello").unwrap();
+    let text = home.open().unwrap_err().to_string();
+    assert!(text.contains("this is a file") && text.contains("storage.path"), "{text}");
+    assert_eq!(fs::read(home.path()).unwrap(), b"hello");
+}
+
+#[test]
+fn a_store_that_is_a_directory_is_refused() {
+    let home = Home::new();
+    fs::create_dir_all(home.file()).unwrap();
+    let text = home.open().unwrap_err().to_string();
+    assert!(text.contains("this is no file"), "{text}");
+}
+
+#[test]
+fn a_foreign_file_is_refused() {
+    let text = Home::with_file(b"SQLite format 3\0and more").refusal();
+    assert!(text.contains("not a postbackd store"), "{text}");
+    let text = Home::with_file(b"re").refusal();
+    assert!(text.contains("not a postbackd store"), "{text}");
+}
+
+#[test]
+fn an_empty_file_is_refused() {
+    let text = Home::with_file(b"").refusal();
+    assert!(text.contains("empty") && text.contains("backup"), "{text}");
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_refused() {
+    let whole = fs::read(Home::used().file()).unwrap();
+    for keep in [9, 100, 4096, whole.len() / 2, whole.len() - 4096] {
+        let text = Home::with_file(&whole[..keep]).refusal();
+        assert!(text.contains("damaged or cut short"), "{keep}: {text}");
+    }
+}
+
+#[test]
+fn a_file_with_a_wrong_front_is_refused() {
+    let mut bytes = fs::read(Home::used().file()).unwrap();
+    bytes[9..4096].fill(0xff);
+    let text = Home::with_file(&bytes).refusal();
+    assert!(text.contains("damaged"), "{text}");
+}
+
+#[test]
+fn a_redb_file_of_another_program_is_refused() {
+    let home = Home::new();
+    fs::create_dir(home.path()).unwrap();
+    for table in ["theirs", "meta"] {
+        let database = Database::create(home.file()).unwrap();
+        let transaction = begin_write(&database).unwrap();
+        let definition: redb::TableDefinition<u64, u64> = redb::TableDefinition::new(table);
+        transaction.open_table(definition).unwrap().insert(1, 1).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let text = home.open().unwrap_err().to_string();
+        assert!(text.contains("not a postbackd store"), "{text}");
+        fs::remove_file(home.file()).unwrap();
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused() {
+    let home = Home::used();
+    let database = Database::open(home.file()).unwrap();
+    let transaction = begin_write(&database).unwrap();
+    let newer = (schema::FORMAT + 1).to_be_bytes();
+    transaction.open_table(schema::META).unwrap().insert(schema::META_FORMAT, newer.as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let text = home.open().unwrap_err().to_string();
+    assert!(text.contains("newer postbackd (format 2; this version reads 1)"), "{text}");
+}
+
+#[test]
+fn a_generator_without_randomness_makes_no_store() {
+    #[derive(Debug)]
+    struct Nothing;
+    impl Entropy for Nothing {
+        fn next_u64(&self) -> u64 {
+            0
+        }
+    }
+    let home = Home::new();
+    let text = Store::open(&home.path(), OPTIONS, &Nothing).unwrap_err().to_string();
+    assert!(text.contains("randomness"), "{text}");
+    home.open().unwrap();
+}
+
+#[test]
+fn reopening_never_creates() {
+    let home = Home::used();
+    let mut store = home.open().unwrap();
+    fs::remove_file(home.file()).unwrap();
+    assert!(store.reopen().is_err());
+    assert!(!home.file().exists());
+    assert!(store.commit(&[settle_op(key(EventSeq(1), ONE), UnixMs(100), 1, None, DEAD)]).is_err());
+}
+
+#[test]
+fn reopening_refuses_another_store_in_this_ones_place() {
+    let (home, other) = (Home::used(), Home::new());
+    Store::open(&other.path(), OPTIONS, &Dice(AtomicU64::new(99))).unwrap().close().unwrap();
+    let mut store = home.open().unwrap();
+    fs::copy(other.file(), home.file().with_extension("new")).unwrap();
+    fs::rename(home.file().with_extension("new"), home.file()).unwrap();
+    let text = store.reopen().unwrap_err().to_string();
+    assert!(text.contains("another store"), "{text}");
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_a_panic() {
+    let whole = fs::read(Home::used().file()).unwrap();
+    let mut dice = 7_u64;
+    let mut refused = 0;
+    for _ in 0..200 {
+        let mut bytes = whole.clone();
+        for _ in 0..20 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = usize::try_from(dice >> 33).unwrap() % bytes.len();
+            bytes[at] ^= 1 << (dice & 7);
+        }
+        refused += usize::from(Home::with_file(&bytes).open().is_err());
+    }
+    assert!(refused > 0, "some of this damage must show at once");
+}

@@ -1,0 +1,128 @@
+//! What readers see.
+
+use super::*;
+use crate::domain::delivery::Status;
+use crate::store::read::{DeliveryFilter, Reader};
+
+/// Every row of the log under `filter`, in pages of `limit`.
+fn all(reader: &Reader, filter: &DeliveryFilter, limit: usize) -> Vec<DeliveryKey> {
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = reader.deliveries(filter, after, limit).unwrap();
+        assert!(page.rows.len() <= limit);
+        keys.extend(page.rows.iter().map(|row| row.key));
+        after = page.next;
+        if after.is_none() {
+            return keys;
+        }
+    }
+}
+
+fn filled() -> Store {
+    let mut store = Disk::default().store();
+    for number in 0..20_u64 {
+        let seq = store.accept(event(&format!("e{}", number % 10), number * 10), vec![owe(ONE), skip(TWO)]).seq;
+        store.memory.filters = filter::Filters::default();
+        if number % 2 == 0 {
+            store.settle(key(seq, ONE), number * 10 + 5, DEAD);
+        }
+    }
+    store
+}
+
+#[test]
+fn pages_of_any_size_show_every_row_once_newest_first() {
+    let store = filled();
+    let reader = store.reader();
+    let whole = all(&reader, &DeliveryFilter::default(), 1000);
+    assert_eq!(whole.len(), 40);
+    assert!(whole.windows(2).all(|pair| pair[0] > pair[1]));
+    for limit in [1, 3, 7, 40] {
+        assert_eq!(all(&reader, &DeliveryFilter::default(), limit), whole, "{limit}");
+    }
+}
+
+#[test]
+fn every_filter_filters() {
+    let store = filled();
+    let reader = store.reader();
+    let count = |filter: DeliveryFilter| all(&reader, &filter, 3).len();
+    let none = DeliveryFilter::default;
+    assert_eq!(count(DeliveryFilter { destination: Some(ONE), ..none() }), 20);
+    assert_eq!(count(DeliveryFilter { status: Some(Status::FailedPermanently), ..none() }), 10);
+    assert_eq!(count(DeliveryFilter { reason: Some("unmapped".to_owned()), ..none() }), 20);
+    assert_eq!(count(DeliveryFilter { event: Some("deposit".to_owned()), ..none() }), 40);
+    assert_eq!(count(DeliveryFilter { event: Some("lead".to_owned()), ..none() }), 0);
+    assert_eq!(count(DeliveryFilter { uid: Some("u-2".to_owned()), ..none() }), 0);
+    assert_eq!(count(DeliveryFilter { since: Some(UnixMs(50)), until: Some(UnixMs(100)), ..none() }), 10);
+    // The window has let the id come twice; within one bucket the newer event is the one that is found.
+    assert_eq!(count(DeliveryFilter { event_id: Some("e3".to_owned()), ..none() }), 2);
+    assert_eq!(count(DeliveryFilter { event_id: Some("e33".to_owned()), ..none() }), 0);
+}
+
+#[test]
+fn the_dlq_is_paged_like_the_log() {
+    let store = filled();
+    let reader = store.reader();
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = reader.dlq(&DeliveryFilter::default(), after, 3).unwrap();
+        keys.extend(page.rows.iter().map(|row| row.entry.key));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(keys.len(), 10);
+    assert!(keys.windows(2).all(|pair| pair[0] > pair[1]));
+    let none = reader.dlq(&DeliveryFilter { destination: Some(TWO), ..DeliveryFilter::default() }, None, 9).unwrap();
+    assert!(none.rows.is_empty() && none.next.is_none());
+}
+
+#[test]
+fn the_outbox_is_paged_in_due_order_strictly_after_the_cursor() {
+    let mut store = Disk::default().store();
+    for number in 0..10_u64 {
+        store.accept(event(&format!("e{number}"), 1000 - number % 3), vec![owe(ONE), owe(TWO)]);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.reader().outbox_page(ONE, after, 3).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(OutboxCursor { due_at: last.due_at, seq: last.key.seq });
+        seen.extend(page.iter().map(|owed| (owed.due_at, owed.key.seq)));
+        assert!(page.iter().all(|owed| owed.key.destination == ONE));
+    }
+    assert_eq!(seen.len(), 10);
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(store.reader().oldest_owed(ONE).unwrap(), Some(UnixMs(998)));
+    assert_eq!(store.reader().next_due(ONE).unwrap(), Some(UnixMs(998)));
+    assert_eq!(store.reader().oldest_owed(DestinationId(3)).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_delivery_is_neither_leased_nor_forgotten() {
+    let mut store = Disk::default().store();
+    let seqs: Vec<_> = ["a", "b", "c"].map(|id| store.accept(event(id, 100), vec![owe(ONE)]).seq).to_vec();
+    let row = schema::delivery_key(key(seqs[1], ONE));
+    let broken = store.shared.write(|transaction| {
+        transaction.open_table(schema::DELIVERIES)?.insert(&row, b"noise".as_slice())?;
+        Ok(((), Finish::Commit))
+    });
+    broken.unwrap();
+    let page = store.reader().outbox_page(ONE, None, 2).unwrap();
+    assert_eq!(page.iter().map(|owed| owed.key.seq).collect::<Vec<_>>(), [seqs[0], seqs[2]]);
+    assert!(store.reader().damaged_rows() > 0);
+    assert_eq!(store.counts(ONE).pending, 3);
+    assert!(!store.reader().verify().unwrap().is_empty());
+    assert_eq!(all(&store.reader(), &DeliveryFilter::default(), 9).len(), 2);
+}
+
+#[test]
+fn a_closed_store_says_so() {
+    let store = Disk::default().store();
+    let reader = store.reader();
+    store.close().unwrap();
+    let StoreError::Failed(text) = reader.event(EventSeq(1)).unwrap_err() else { panic!() };
+    assert!(text.contains("closed"), "{text}");
+}

@@ -1,0 +1,163 @@
+//! Retention: what goes, what stays, and that it comes to an end.
+
+use super::*;
+use crate::domain::limits::SWEEP_ROWS;
+
+const EVERYTHING: SweepPlan = SweepPlan {
+    events_before: Some(UnixMs(u64::MAX)),
+    attempts_before: Some(UnixMs(u64::MAX)),
+    dlq_before: None,
+    dedupe_before: Some(UnixMs(u64::MAX)),
+};
+
+/// Sweeps until nothing is left to do.
+fn sweep_all(store: &mut Store, plan: &SweepPlan) -> usize {
+    let mut removed = 0;
+    loop {
+        let slice = store.sweep(plan).unwrap();
+        assert!(slice <= SWEEP_ROWS);
+        store.assert_sound();
+        if slice == 0 {
+            return removed;
+        }
+        removed += slice;
+    }
+}
+
+#[test]
+fn what_is_owed_or_in_the_dlq_stays_whatever_its_age() {
+    let mut store = Disk::default().store();
+    let owed = store.accept(event("owed", 1), vec![owe(ONE), skip(TWO)]).seq;
+    let dead = store.accept(event("dead", 1), vec![owe(ONE)]).seq;
+    let sent = store.accept(event("sent", 1), vec![owe(ONE), skip(TWO)]).seq;
+    store.settle(key(owed, ONE), 2, retry(9));
+    store.settle(key(dead, ONE), 2, DEAD);
+    store.settle(key(sent, ONE), 2, Disposition::Sent);
+    let books = store.reader().ledger();
+    assert_eq!(sweep_all(&mut store, &EVERYTHING), 4, "one event, two deliveries, one attempt");
+    assert_eq!(store.reader().ledger(), books, "removed rows keep counting");
+    let there = [owed, dead, sent].map(|seq| store.reader().event(seq).unwrap().is_some());
+    assert_eq!(there, [true, true, false]);
+    assert_eq!(store.reader().trace(owed).unwrap()[0].2.len(), 1, "the trace of what is owed is kept");
+    assert_eq!(store.reader().events_by_sender_id("owed", 9).unwrap(), [owed]);
+}
+
+#[test]
+fn what_was_passed_goes_once_it_is_final() {
+    let mut store = Disk::default().store();
+    let first = store.accept(event("a", 1), vec![owe(ONE)]).seq;
+    let second = store.accept(event("b", 1), vec![owe(ONE)]).seq;
+    store.settle(key(second, ONE), 2, Disposition::Sent);
+    sweep_all(&mut store, &EVERYTHING);
+    assert!(store.reader().event(second).unwrap().is_none());
+    store.settle(key(first, ONE), 3, DEAD);
+    assert_eq!(sweep_all(&mut store, &EVERYTHING), 0);
+    store.one(discard_op(4, &[key(first, ONE)]));
+    sweep_all(&mut store, &EVERYTHING);
+    assert!(store.reader().event(first).unwrap().is_none());
+}
+
+#[test]
+fn only_what_is_older_than_the_plan_says_goes() {
+    let mut store = Disk::default().store();
+    let seqs: Vec<_> = (0..10).map(|at| store.accept(event(&at.to_string(), at), vec![skip(ONE)]).seq).collect();
+    let plan = SweepPlan { events_before: Some(UnixMs(4)), ..SweepPlan::default() };
+    assert_eq!(sweep_all(&mut store, &plan), 8);
+    let kept: Vec<_> = seqs.iter().filter(|seq| store.reader().event(**seq).unwrap().is_some()).collect();
+    assert_eq!(kept.len(), 6);
+    assert_eq!(sweep_all(&mut store, &SweepPlan { events_before: Some(UnixMs(6)), ..SweepPlan::default() }), 4);
+    assert_eq!(store.sweep(&SweepPlan::default()).unwrap(), 0);
+}
+
+#[test]
+fn an_event_from_a_clock_that_was_ahead_does_not_hold_up_the_others() {
+    let mut store = Disk::default().store();
+    store.accept(event("ahead", 1_000_000), vec![]);
+    let after = store.accept(event("after", 5), vec![]).seq;
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert_eq!(sweep_all(&mut store, &plan), 1);
+    assert!(store.reader().event(after).unwrap().is_none());
+}
+
+#[test]
+fn a_dead_delivery_leaves_the_dlq_by_its_death_and_its_event_may_follow() {
+    let mut store = Disk::default().store();
+    let key = key(store.accept(event("a", 10), vec![owe(ONE)]).seq, ONE);
+    store.settle(key, 500, DEAD);
+    let plan = |before| SweepPlan {
+        events_before: Some(UnixMs(100)),
+        dlq_before: Some(UnixMs(before)),
+        ..SweepPlan::default()
+    };
+    assert_eq!(sweep_all(&mut store, &plan(500)), 0, "it died at 500");
+    assert_eq!(sweep_all(&mut store, &SweepPlan { dlq_before: Some(UnixMs(501)), ..SweepPlan::default() }), 1);
+    assert!(store.reader().dlq_entry(key).unwrap().is_none());
+    assert_eq!(store.delivery(key).state.reason(), Some("permanent"), "it stays failed_permanently");
+    assert!(matches!(store.one(replay_op(600, &[key])), Applied::Replayed(none) if none.is_empty()));
+    assert_eq!(sweep_all(&mut store, &plan(501)), 3);
+    assert_eq!(store.counts(ONE).failed_permanently, 1);
+}
+
+#[test]
+fn numbers_are_not_used_again_after_their_events_are_gone() {
+    let mut store = Disk::default().store();
+    let last = store.accept(event("a", 1), vec![]).seq;
+    assert_eq!(sweep_all(&mut store, &EVERYTHING), 2, "the event and its dedupe key");
+    store.reopen().unwrap();
+    assert!(store.accept(event("a", 2), vec![]).seq > last);
+}
+
+#[test]
+fn dedupe_keys_go_by_whole_buckets_once_their_events_are_gone() {
+    let mut store = Disk::default().store();
+    store.accept(event("a", 1), vec![skip(ONE)]);
+    store.memory.next_seq = 1 << 14;
+    store.accept(event("b", 1), vec![owe(ONE)]);
+    let keys_only = SweepPlan { dedupe_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert_eq!(sweep_all(&mut store, &keys_only), 0, "both events are still there");
+    let both = SweepPlan { events_before: Some(UnixMs(100)), ..keys_only };
+    assert_eq!(sweep_all(&mut store, &both), 3, "an event, its delivery and its key");
+    let again = store.accept_op(event("a", 200), vec![]);
+    assert!(matches!(store.one(again), Applied::Queued(_)));
+    let repeat = store.accept_op(event("b", 200), vec![]);
+    assert!(matches!(store.one(repeat), Applied::Duplicate { .. }));
+}
+
+#[test]
+fn more_than_a_slice_goes_in_slices_also_of_one_event() {
+    let mut store = Disk::default().store();
+    let key = key(store.accept(event("a", 1), vec![owe(ONE)]).seq, ONE);
+    let mut due = 1;
+    for _ in 0..4 {
+        let ops: Vec<_> = (0..200)
+            .map(|_| {
+                let op = settle_op(key, UnixMs(due), due, None, retry(due + 1));
+                due += 1;
+                op
+            })
+            .collect();
+        store.commit(&ops).unwrap();
+    }
+    store.settle(key, 5000, Disposition::Sent);
+    let more: Vec<_> = (0..600).map(|n| store.accept_op(event(&format!("e{n}"), 2), vec![skip(ONE)])).collect();
+    store.commit(&more).unwrap();
+    assert_eq!(store.sweep(&EVERYTHING).unwrap(), SWEEP_ROWS);
+    store.assert_sound();
+    assert_eq!(SWEEP_ROWS + sweep_all(&mut store, &EVERYTHING), 801 + 2 + 1200 + 601);
+    assert!(store.reader().deliveries(&read::DeliveryFilter::default(), None, 9).unwrap().rows.is_empty());
+}
+
+#[test]
+fn attempts_go_before_their_events_where_the_plan_says_so() {
+    let mut store = Disk::default().store();
+    let sent = key(store.accept(event("a", 1), vec![owe(ONE)]).seq, ONE);
+    let owed = key(store.accept(event("b", 1), vec![owe(ONE)]).seq, ONE);
+    store.settle(owed, 2, retry(5));
+    store.settle(sent, 2, Disposition::Sent);
+    let plan = SweepPlan { attempts_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert_eq!(sweep_all(&mut store, &plan), 1);
+    assert!(store.reader().trace(sent.seq).unwrap()[0].2.is_empty());
+    assert_eq!(store.reader().trace(owed.seq).unwrap()[0].2.len(), 1);
+    store.settle(owed, 6, Disposition::Sent);
+    assert_eq!(sweep_all(&mut store, &plan), 2);
+}

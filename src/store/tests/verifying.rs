@@ -1,0 +1,135 @@
+//! Every rule between rows, broken once: verification must find each.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::*;
+use crate::store::row::NumberRow;
+
+/// A store with one delivery in each place: owed twice, sent, dead.
+fn filled() -> Store {
+    let mut store = Disk::default().store();
+    for id in ["a", "b", "c", "d"] {
+        store.accept(event(id, 100), vec![owe(ONE)]);
+    }
+    store.settle(key(EventSeq(2), ONE), 110, retry(500));
+    store.settle(key(EventSeq(3), ONE), 110, Disposition::Sent);
+    store.settle(key(EventSeq(4), ONE), 110, DEAD);
+    store.assert_sound();
+    store
+}
+
+#[track_caller]
+fn finds(wanted: &str, harm: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>) {
+    let store = filled();
+    store.shared.write(|transaction| harm(transaction).map(|()| ((), Finish::Commit))).unwrap();
+    let findings = store.reader().verify().unwrap();
+    assert!(findings.iter().any(|finding| finding.contains(wanted)), "{findings:#?}");
+}
+
+#[test]
+fn a_lost_due_row_is_found() {
+    finds("delivery 1/1: owed at 1970-01-01T00:00:00.100Z, but not in the outbox", |transaction| {
+        let place = schema::outbox_key(ONE, UnixMs(100), EventSeq(1));
+        assert!(transaction.open_table(schema::OUTBOX)?.remove(&place)?.is_some());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stray_due_row_is_found() {
+    finds("delivery 3/1: in the outbox at", |transaction| {
+        transaction.open_table(schema::OUTBOX)?.insert(&schema::outbox_key(ONE, UnixMs(7), EventSeq(3)), ())?;
+        Ok(())
+    });
+    finds("2 owed in the books, 3 in the outbox", |transaction| {
+        transaction.open_table(schema::OUTBOX)?.insert(&schema::outbox_key(ONE, UnixMs(7), EventSeq(1)), ())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_dlq_row_is_found() {
+    finds("delivery 4/1: dead since", |transaction| {
+        transaction.open_table(schema::DLQ)?.remove(&schema::delivery_key(key(EventSeq(4), ONE)))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stray_dlq_row_is_found() {
+    finds("delivery 3/1: in the DLQ, but it is sent", |transaction| {
+        let mut dlq = transaction.open_table(schema::DLQ)?;
+        let bytes = dlq.get(&schema::delivery_key(key(EventSeq(4), ONE)))?.unwrap().value().to_vec();
+        dlq.insert(&schema::delivery_key(key(EventSeq(3), ONE)), bytes.as_slice())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_event_is_found() {
+    finds("delivery 1/1: its event is gone", |transaction| {
+        transaction.open_table(schema::INBOX)?.remove(&schema::inbox_key(EventSeq(1)))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_delivery_is_found() {
+    finds("1 failed in the books, 0 in the rows", |transaction| {
+        transaction.open_table(schema::DELIVERIES)?.remove(&schema::delivery_key(key(EventSeq(2), ONE)))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stray_attempt_is_found() {
+    finds("delivery 3/1: has an attempt 2", |transaction| {
+        let mut attempts = transaction.open_table(schema::ATTEMPTS)?;
+        let first = attempts.get(&schema::attempt_key(key(EventSeq(3), ONE), 1))?.unwrap().value().to_vec();
+        attempts.insert(&schema::attempt_key(key(EventSeq(3), ONE), 2), first.as_slice())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn wrong_books_are_found() {
+    finds("the books do not balance", |transaction| {
+        let wrong = Counts { accepted: 9, pending: 1, failed: 1, sent: 1, failed_permanently: 1, ..Counts::default() };
+        let bytes = row::encode(&row::CountsRow::from(&wrong))?;
+        transaction.open_table(schema::COUNTS)?.insert(&schema::counts_key(ONE), bytes.as_slice())?;
+        Ok(())
+    });
+    finds("has deliveries, but no books", |transaction| {
+        transaction.open_table(schema::COUNTS)?.remove(&schema::counts_key(ONE))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dedupe_key_from_the_future_is_found() {
+    finds("which was never accepted", |transaction| {
+        let bytes = row::encode(&row::DedupeRow { seq: 77, received_at: 1, content: 1 })?;
+        let place = schema::dedupe_key(0, DedupeKey { discriminator: 1, identity: 1 });
+        transaction.open_table(schema::DEDUPE)?.insert(&place, bytes.as_slice())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn two_names_with_one_number_are_found() {
+    finds("have the same number 5", |transaction| {
+        let bytes = row::encode(&NumberRow(5))?;
+        let mut table = transaction.open_table(schema::DESTINATIONS)?;
+        table.insert("x", bytes.as_slice())?;
+        table.insert("y", bytes.as_slice())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_found() {
+    finds("event 1: the row's checksum is wrong", |transaction| {
+        transaction.open_table(schema::INBOX)?.insert(&schema::inbox_key(EventSeq(1)), b"12345678".as_slice())?;
+        Ok(())
+    });
+}

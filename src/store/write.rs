@@ -1,0 +1,121 @@
+//! What may be written: every change of the store is one of these operations, and a batch of them is one transaction.
+
+use std::sync::Arc;
+
+use crate::domain::dedupe::{ContentHash, DedupeKey};
+use crate::domain::delivery::{Attempt, Autopsy, History, State};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::name::TargetName;
+use crate::domain::outcome::{Disposition, SkipReason};
+use crate::domain::time::UnixMs;
+
+/// One change.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large one is the most frequent one: a box would be made for each")]
+pub enum WriteOp {
+    Accept(Accept),
+    Settle(Settle),
+    Replay(Replay),
+    Discard(Discard),
+    /// Counts refused events of a source in the books.
+    CountRejected {
+        source: crate::domain::name::SourceName,
+        count: u64,
+    },
+}
+
+/// An event with what it is owed.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    pub event: Arc<Event>,
+    pub key: DedupeKey,
+    pub content: ContentHash,
+    /// A key older than this (received before it) no longer makes a repeat.
+    pub repeat_since: UnixMs,
+    /// One per configured destination.
+    pub plan: Vec<Planned>,
+}
+
+/// What one destination is to get of an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Planned {
+    Owe { destination: DestinationId, target: TargetName },
+    Skip { destination: DestinationId, reason: SkipReason },
+}
+
+/// The outcome of one attempt, or of looking at a delivery that could not be attempted.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    pub key: DeliveryKey,
+    /// The outbox place the lease was taken from: a delivery that has moved since is left alone.
+    pub due_at: UnixMs,
+    pub at: UnixMs,
+    /// `None` where no exchange was made.
+    pub attempt: Option<Attempt>,
+    pub disposition: Disposition,
+    /// Kept where the disposition is `Dead`.
+    pub autopsy: Option<Autopsy>,
+}
+
+/// Owes dead deliveries again, with the same ids, attempts and deadline started anew. Keys that are not in the DLQ are
+/// left alone.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    pub at: UnixMs,
+    /// Each with its due time, so that a replay of many may be spread.
+    pub deliveries: Vec<(DeliveryKey, UnixMs)>,
+}
+
+/// Purges dead deliveries from the DLQ. Keys that are not in it are left alone.
+#[derive(Clone, Debug)]
+pub struct Discard {
+    pub at: UnixMs,
+    pub keys: Vec<DeliveryKey>,
+    pub reason: String,
+}
+
+/// What one operation did, told after the commit.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    Queued(Queued),
+    /// The event was there already, as `first`; `conflict` where it said something else then.
+    Duplicate {
+        first: EventSeq,
+        conflict: bool,
+    },
+    /// `now` is the delivery if it is still owed.
+    Settled {
+        key: DeliveryKey,
+        now: Option<Owed>,
+    },
+    /// The delivery had moved on; nothing was written.
+    Stale {
+        key: DeliveryKey,
+    },
+    Replayed(Vec<Owed>),
+    Discarded {
+        count: u64,
+    },
+    Counted,
+}
+
+/// An accepted event with its place and what is owed.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    pub seq: EventSeq,
+    pub owed: Vec<Owed>,
+}
+
+/// An owed delivery, with all the scheduler needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    pub key: DeliveryKey,
+    pub due_at: UnixMs,
+    /// [`State::Pending`] or [`State::Failed`].
+    pub state: State,
+    pub history: History,
+    pub target: TargetName,
+    /// At hand where the event has just come in; otherwise read when the delivery is sent.
+    pub event: Option<Arc<Event>>,
+}
