@@ -54,3 +54,6 @@ pub mod telemetry;
 
 pub mod config;
 pub mod store;
+
+pub mod egress;
+pub mod pipeline;

@@ -1,0 +1,194 @@
+//! One destination's client: how it is built, and one exchange through it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, ClientBuilder, redirect, retry};
+use url::{Host, Url};
+
+use super::resolve::GuardedResolver;
+use super::tls::{self, Roots};
+use super::{body, error};
+use crate::config::snapshot::Destination;
+use crate::domain::net::{self, AllowPrivate};
+use crate::env::transport::{Answer, Fault, Method, Request};
+
+/// Name lookup, TCP and TLS together; a receiver that needs longer will not answer in time either.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Below the 60 s after which most load balancers close idle connections, so that we close first.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Idle connections kept for one host: the lane's concurrency within these bounds.
+const POOL_IDLE: (usize, usize) = (4, 16);
+/// Mail: the classic target of requests forged through a server that posts anywhere.
+const SMTP_PORT: u16 = 25;
+/// Headers that belong to the transport; set by hand they would desynchronise the connection.
+const FRAMING: [&str; 5] = ["connection", "content-length", "transfer-encoding", "te", "upgrade"];
+const USER_AGENT: &str = concat!("postbackd/", env!("CARGO_PKG_VERSION"));
+
+/// A reqwest client with what is judged before it is used.
+#[derive(Debug)]
+pub(super) struct DestinationClient {
+    client: Client,
+    roots: Roots,
+    allow: Arc<AllowPrivate>,
+}
+
+impl DestinationClient {
+    pub(super) fn build(destination: &Destination) -> Result<Self, String> {
+        let timeout = destination.network.timeout.to_std();
+        let allow = Arc::new(destination.network.allow_private.clone());
+        let idle = destination.lane.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
+        let (client, roots) = tls::build(|| {
+            base(timeout).pool_max_idle_per_host(idle).dns_resolver(Arc::new(GuardedResolver::new(Arc::clone(&allow))))
+        })
+        .map_err(|detail| format!("the HTTP client cannot be built: {detail}"))?;
+        Ok(Self { client, roots, allow })
+    }
+
+    /// Sends `request` once and reads the answer within its bounds.
+    pub(super) async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
+        judge(&request.url, &self.allow).map_err(Fault::Refused)?;
+        let headers = headers(&request.headers).map_err(Fault::Refused)?;
+        let mut outgoing = self.client.request(method(request.method), request.url).headers(headers);
+        // A GET without a body must not announce an empty one; a POST must.
+        if !request.body.is_empty() || request.method != Method::Get {
+            outgoing = outgoing.body(request.body);
+        }
+        let response = match outgoing.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(error::before_answer(&error, self.roots)),
+        };
+        body::read(response).await.map_err(|broken| error::within_answer(&broken))
+    }
+}
+
+/// What holds for every client of ours, whoever it talks to.
+#[allow(clippy::disallowed_methods, reason = "this is the place that builds clients")]
+pub(super) fn base(timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        // First, because it clears the list of proxies; without it HTTP_PROXY and its kin decide where events go.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
+        .http1_only()
+        .user_agent(USER_AGENT)
+        .timeout(timeout)
+        .connect_timeout(connect_timeout(timeout))
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+}
+
+/// Strictly within the total, so that whichever of the two fires says whether the request can have left.
+fn connect_timeout(total: Duration) -> Duration {
+    (total * 2 / 3).min(CONNECT_TIMEOUT_MAX)
+}
+
+/// The part of the judgement that needs no lookup: reqwest never asks a resolver about a literal.
+fn judge(url: &Url, allow: &AllowPrivate) -> Result<(), String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the URL's scheme is \"{}\"; only http and https are spoken", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL carries user information; send credentials in a header".to_owned());
+    }
+    if url.port_or_known_default() == Some(SMTP_PORT) {
+        return Err("port 25 is mail; nothing is sent there".to_owned());
+    }
+    let literal = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain(_)) => return Ok(()),
+        None => return Err("the URL has no host".to_owned()),
+    };
+    match net::refuse(literal, allow) {
+        None => Ok(()),
+        Some(why) => Err(format!("{literal}: {why}; set allow_private for this destination if that is meant")),
+    }
+}
+
+/// Header values never appear in a text: they may be secrets.
+fn headers(wanted: &[(String, String)]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(wanted.len());
+    for (name, value) in wanted {
+        if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+            return Err(format!("header {name} belongs to the transport; leave it out"));
+        }
+        let known = HeaderName::try_from(name.as_str())
+            .map_err(|_| format!("\"{}\" is not a header name", name.escape_debug()))?;
+        let value = HeaderValue::try_from(value.as_str())
+            .map_err(|_| format!("the value of header {name} holds a control character; remove it"))?;
+        headers
+            .try_append(known, value)
+            .map_err(|_| format!("{} headers are too many for one request", wanted.len()))?;
+    }
+    Ok(headers)
+}
+
+fn method(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(url: &str, allow: &AllowPrivate) -> Result<(), String> {
+        judge(&url.parse().unwrap(), allow)
+    }
+
+    #[test]
+    fn literals_are_judged_in_every_spelling() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://127.0.0.1./",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://169.254.169.254/latest",
+        ] {
+            assert!(judged(url, &AllowPrivate::No).is_err(), "{url}");
+            assert_eq!(judged(url, &AllowPrivate::All), Ok(()), "{url}");
+        }
+        assert_eq!(judged("https://93.184.215.14/", &AllowPrivate::No), Ok(()));
+        assert_eq!(judged("https://example.com/", &AllowPrivate::No), Ok(()));
+    }
+
+    #[test]
+    fn mail_other_schemes_and_user_information_are_refused_whatever_is_allowed() {
+        for url in ["http://example.com:25/", "ftp://example.com/", "file:///etc/passwd", "http://a:b@example.com/"] {
+            assert!(judged(url, &AllowPrivate::All).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_bad_header_is_named_without_its_value() {
+        let bad = |name: &str, value: &str| headers(&[(name.to_owned(), value.to_owned())]).unwrap_err();
+        insta::assert_snapshot!(bad("authorization", "Bearer hunter2\r\nx: y"), @"the value of header authorization holds a control character; remove it");
+        insta::assert_snapshot!(bad("x y", "hunter2"), @r#""x y" is not a header name"#);
+        insta::assert_snapshot!(bad("Content-Length", "3"), @"header Content-Length belongs to the transport; leave it out");
+    }
+
+    #[test]
+    fn a_header_may_stand_twice() {
+        let twice = [("x-a".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned())];
+        assert_eq!(headers(&twice).unwrap().get_all("x-a").iter().count(), 2);
+    }
+
+    #[test]
+    fn connecting_ends_before_the_whole_exchange_must() {
+        for ms in [1, 30, 1000, 15_000, 120_000] {
+            let total = Duration::from_millis(ms);
+            assert!(connect_timeout(total) < total, "{ms}");
+        }
+        assert_eq!(connect_timeout(Duration::from_secs(15)), CONNECT_TIMEOUT_MAX);
+    }
+}

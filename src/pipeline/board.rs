@@ -1,0 +1,123 @@
+//! What the pipeline lets others see: lanes, rolling statistics, health. Written by the writer and the driver, read by the
+//! faces; every lock is held for a copy, never across a wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::name::{CanonicalName, DestinationName};
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::telemetry::rolling::{DestinationStats, LastError, StatsView};
+
+use super::{Health, LaneView, Unavailable};
+
+/// Commits whose latency is remembered.
+const COMMITS: usize = 1000;
+
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    lanes: Mutex<BTreeMap<DestinationName, LaneView>>,
+    stats: Mutex<BTreeMap<DestinationName, DestinationStats>>,
+    store: Mutex<StoreHealth>,
+}
+
+#[derive(Debug, Default)]
+struct StoreHealth {
+    fault: Option<String>,
+    free_disk_bytes: Option<u64>,
+    disk_short: bool,
+    commits: VecDeque<Duration>,
+    stopping: bool,
+}
+
+/// A poisoned lock holds numbers for people: they are still the best we have.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    pub(super) fn set_lane(&self, destination: &DestinationName, view: LaneView) {
+        lock(&self.lanes).insert(destination.clone(), view);
+    }
+
+    pub(super) fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
+        lock(&self.lanes).clone()
+    }
+
+    pub(super) fn attempt(
+        &self,
+        destination: &DestinationName,
+        at: UnixMs,
+        event: &CanonicalName,
+        delivered: bool,
+        took: DurationMs,
+    ) {
+        lock(&self.stats).entry(destination.clone()).or_default().attempt(at, event, delivered, took);
+    }
+
+    pub(super) fn sent(&self, destination: &DestinationName, at: UnixMs, latency: DurationMs) {
+        lock(&self.stats).entry(destination.clone()).or_default().sent(at, latency);
+    }
+
+    pub(super) fn error(&self, destination: &DestinationName, error: LastError) {
+        lock(&self.stats).entry(destination.clone()).or_default().error(error);
+    }
+
+    pub(super) fn stats(&self, now: UnixMs) -> BTreeMap<DestinationName, StatsView> {
+        lock(&self.stats).iter().map(|(name, stats)| (name.clone(), stats.view(now))).collect()
+    }
+
+    pub(super) fn committed(&self, took: Duration) {
+        let mut store = lock(&self.store);
+        if store.commits.len() >= COMMITS {
+            store.commits.pop_front();
+        }
+        store.commits.push_back(took);
+    }
+
+    pub(super) fn set_store_fault(&self, fault: Option<String>) {
+        lock(&self.store).fault = fault;
+    }
+
+    pub(super) fn set_disk(&self, free: u64, short: bool) {
+        let mut store = lock(&self.store);
+        store.free_disk_bytes = Some(free);
+        store.disk_short = short;
+    }
+
+    pub(super) fn set_stopping(&self) {
+        lock(&self.store).stopping = true;
+    }
+
+    pub(super) fn store_fault(&self) -> Option<String> {
+        lock(&self.store).fault.clone()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        lock(&self.store).stopping
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let store = lock(&self.store);
+        let mut failing = Vec::new();
+        failing.extend(store.fault.as_ref().map(|fault| format!("the store cannot commit: {fault}")));
+        if store.disk_short {
+            failing.push(Unavailable::Disk.to_string());
+        }
+        if store.stopping {
+            failing.push("the daemon is stopping".to_owned());
+        }
+        let mut sorted: Vec<Duration> = store.commits.iter().copied().collect();
+        sorted.sort_unstable();
+        let percentile = |permille: usize| {
+            let at = sorted.len().saturating_sub(1) * permille / 1000;
+            sorted.get(at).map(|took| took.as_secs_f64() * 1000.0)
+        };
+        Health {
+            failing,
+            free_disk_bytes: store.free_disk_bytes,
+            commit_ms_p50: percentile(500),
+            commit_ms_p99: percentile(990),
+        }
+    }
+}

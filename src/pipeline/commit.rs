@@ -1,0 +1,126 @@
+//! One batch, one transaction, one durable commit: the synchronous heart of the writer, shared with the simulator.
+//!
+//! No reply and no change leaves here before the commit returned. A commit that failed has an unknown outcome: its
+//! senders are told so, the file is opened again by the same path as at start, and the outcomes of attempts that were in
+//! the batch are kept and committed again. Repeating them is harmless, since an outcome only applies to a delivery that
+//! stands where its lease was taken.
+
+use crate::store::write::{Applied, Owed, WriteOp};
+use crate::store::{OpenError, Store, StoreError};
+
+use super::scheduler::Input;
+
+/// Operations that are applied together, with who waits for them.
+#[derive(Debug)]
+pub struct Request<R> {
+    pub ops: Vec<WriteOp>,
+    /// `None`: nobody waits (outcomes of attempts, counters).
+    pub reply: Option<R>,
+}
+
+/// What a batch led to.
+#[derive(Debug)]
+pub struct Committed<R> {
+    /// What each waiting sender's operations did, in order.
+    pub replies: Vec<(R, Vec<Applied>)>,
+    /// What the scheduler has to know, in order.
+    pub facts: Vec<Input>,
+}
+
+/// A batch whose outcome is unknown; the outcomes in it are kept for the next.
+#[derive(Debug)]
+pub struct Failed<R> {
+    pub error: StoreError,
+    /// Everyone who waited.
+    pub refused: Vec<R>,
+}
+
+/// The owner of the store's write side.
+#[derive(Debug)]
+pub struct Committer {
+    store: Store,
+    /// Outcomes whose commit failed.
+    kept: Vec<WriteOp>,
+}
+
+impl Committer {
+    pub fn new(store: Store) -> Self {
+        Self { store, kept: Vec::new() }
+    }
+
+    /// Whether outcomes wait for another try.
+    pub fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Commits `requests` (and what was kept) in one transaction.
+    pub fn commit<R>(&mut self, requests: Vec<Request<R>>) -> Result<Committed<R>, Failed<R>> {
+        let mut ops = std::mem::take(&mut self.kept);
+        let kept = ops.len();
+        let mut waiting = Vec::with_capacity(requests.len());
+        for request in requests {
+            waiting.push((request.ops.len(), request.reply));
+            ops.extend(request.ops);
+        }
+        match self.store.commit(&ops) {
+            Ok(applied) => Ok(distribute(applied, kept, waiting)),
+            Err(error) => {
+                self.keep(ops);
+                Err(Failed { error, refused: waiting.into_iter().filter_map(|(_, reply)| reply).collect() })
+            }
+        }
+    }
+
+    /// Keeps the outcomes of requests that will not be committed now; the others are dropped.
+    pub fn keep(&mut self, ops: Vec<WriteOp>) {
+        self.kept.extend(ops.into_iter().filter(|op| match op {
+            WriteOp::Settle(_) | WriteOp::CountRejected { .. } => true,
+            WriteOp::Accept(_) | WriteOp::Replay(_) | WriteOp::Discard(_) => false,
+        }));
+    }
+
+    /// Opens the file again. Afterwards the scheduler must look at every outbox again ([`Input::Rescan`]).
+    pub fn reopen(&mut self) -> Result<(), OpenError> {
+        self.store.reopen()
+    }
+
+    pub fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+}
+
+fn distribute<R>(applied: Vec<Applied>, kept: usize, waiting: Vec<(usize, Option<R>)>) -> Committed<R> {
+    let mut facts = Vec::new();
+    let mut replies = Vec::new();
+    for done in &applied {
+        note(done, &mut facts);
+    }
+    let mut rest = applied.into_iter().skip(kept);
+    for (count, reply) in waiting {
+        let own: Vec<Applied> = rest.by_ref().take(count).collect();
+        if let Some(reply) = reply {
+            replies.push((reply, own));
+        }
+    }
+    Committed { replies, facts }
+}
+
+fn note(done: &Applied, facts: &mut Vec<Input>) {
+    match done {
+        Applied::Queued(queued) => owed(&queued.owed, facts),
+        Applied::Replayed(replayed) => owed(replayed, facts),
+        Applied::Settled { key, now } => facts.push(Input::Settled { key: *key, owed: now.clone() }),
+        Applied::Stale { key } => facts.push(Input::Stale { key: *key }),
+        Applied::Duplicate { .. } | Applied::Discarded { .. } | Applied::Counted => {}
+    }
+}
+
+fn owed(owed: &[Owed], facts: &mut Vec<Input>) {
+    if !owed.is_empty() {
+        facts.push(Input::Owed(owed.to_vec()));
+    }
+}

@@ -1,0 +1,63 @@
+//! Free disk space, and the reserve that ingest must leave to the outcomes of deliveries.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::env::clock::Clock;
+
+use super::board::Board;
+
+/// How often the file system is asked.
+const EVERY: Duration = Duration::from_secs(1);
+/// The least that is kept free where nothing is configured.
+const RESERVE_MIN: u64 = 64 * 1024 * 1024;
+
+/// Watches the file system the store lies on.
+#[derive(Debug)]
+pub(super) struct DiskGuard {
+    path: PathBuf,
+    /// `None`: the larger of 64 MiB and 5 % of the file system.
+    reserve: Option<u64>,
+    asked: Option<Duration>,
+    short: bool,
+}
+
+impl DiskGuard {
+    pub(super) fn new(path: PathBuf, reserve: Option<u64>) -> Self {
+        Self { path, reserve, asked: None, short: false }
+    }
+
+    /// Whether less than the reserve is free; asks the file system at most once a second.
+    pub(super) fn is_short(&mut self, clock: &dyn Clock, board: &Board) -> bool {
+        let now = clock.monotonic();
+        if self.asked.is_none_or(|asked| now.saturating_sub(asked) >= EVERY) {
+            self.asked = Some(now);
+            if let Ok(stat) = rustix::fs::statvfs(&self.path) {
+                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+                let size = stat.f_blocks.saturating_mul(stat.f_frsize);
+                self.short = free < reserve(self.reserve, size);
+                board.set_disk(free, self.short);
+            }
+        }
+        self.short
+    }
+}
+
+/// Bytes to keep free on a file system of `size` bytes. The default never asks for more than a quarter of a small one.
+fn reserve(configured: Option<u64>, size: u64) -> u64 {
+    configured.unwrap_or_else(|| RESERVE_MIN.max(size / 20).min(size / 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_reserve_follows_the_size_of_the_file_system() {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        assert_eq!(reserve(None, 100 * GIB), 5 * GIB);
+        assert_eq!(reserve(None, GIB), 64 * 1024 * 1024);
+        assert_eq!(reserve(None, 100 * 1024 * 1024), 25 * 1024 * 1024);
+        assert_eq!(reserve(Some(7), 100 * GIB), 7);
+    }
+}

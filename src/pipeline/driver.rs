@@ -1,0 +1,298 @@
+//! The driver: the one task that owns the scheduler. It feeds it facts, carries out its wishes, and waits for whatever
+//! comes next: a fact from the writer, an exchange that ended, a page that was read, or time.
+//!
+//! It never waits for the writer while the writer may wait for it: outcomes stand in a queue of their own until the
+//! writer has room. That queue is bounded by the leases, and the leases by the lanes' concurrency.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tracing::{error, warn};
+
+use crate::domain::delivery::Autopsy;
+use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::outcome::{RetryReason, Verdict};
+use crate::domain::time::UnixMs;
+use crate::env::Env;
+use crate::store::read::{OutboxCursor, Reader};
+use crate::store::write::{Settle, WriteOp};
+use crate::telemetry::rolling::LastError;
+
+use super::LaneView;
+use super::board::Board;
+use super::commit::Request;
+use super::dispatch::{Dispatcher, Report};
+use super::lane::LaneState;
+use super::maintenance::Maintenance;
+use super::routing::Routing;
+use super::scheduler::{Effect, Ended, Input, Scheduler};
+use super::writer::Command;
+
+/// The driver looks at everything at least this often, which is also all it does when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+/// Facts taken at once.
+const FACTS_AT_ONCE: usize = 256;
+/// How often the board is written while things happen.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+/// How long a page that could not be read waits before it is asked for again.
+const PAGE_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    pub env: Env,
+    pub routing: Arc<Routing>,
+    pub scheduler: Scheduler,
+    pub dispatcher: Dispatcher,
+    pub reader: Reader,
+    pub board: Arc<Board>,
+    pub facts: mpsc::Receiver<Input>,
+    pub writer: mpsc::Sender<Command>,
+    pub drain: oneshot::Receiver<DrainRequest>,
+    pub maintenance: Maintenance,
+}
+
+/// Asks the driver to send nothing more and to end when nothing is in flight, or after `limit`.
+#[derive(Debug)]
+pub(super) struct DrainRequest {
+    pub limit: Duration,
+    /// Answered when every outcome is with the writer.
+    pub done: oneshot::Sender<()>,
+}
+
+/// What runs beside the driver on its behalf.
+#[derive(Default)]
+struct Work {
+    attempts: JoinSet<Report>,
+    /// Which delivery an attempt is for, in case it panics.
+    running: HashMap<Id, DeliveryKey>,
+    pages: JoinSet<Input>,
+    outcomes: VecDeque<Settle>,
+    effects: Vec<Effect>,
+    /// When the board has to be written again, at the latest.
+    show_at: Option<Duration>,
+}
+
+impl Driver {
+    /// Runs until it was drained or everyone who could tell it anything is gone.
+    pub(super) async fn run(mut self) {
+        let mut work = Work::default();
+        let mut drain: Option<DrainRequest> = None;
+        let mut facts = Vec::new();
+        let cut_off = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(cut_off);
+        self.step(Input::Tick, &mut work);
+        loop {
+            if drain.is_some() && self.scheduler.in_flight() == 0 && work.outcomes.is_empty() {
+                break;
+            }
+            let wake = self.wake(&work);
+            let writer = self.writer.clone();
+            tokio::select! {
+                count = self.facts.recv_many(&mut facts, FACTS_AT_ONCE) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for fact in facts.drain(..) {
+                        self.step(fact, &mut work);
+                    }
+                }
+                Some(ended) = work.attempts.join_next_with_id() => self.attempt_ended(ended, &mut work),
+                Some(page) = work.pages.join_next() => match page {
+                    Ok(page) => self.step(page, &mut work),
+                    Err(error) => error!(%error, "Reading a page of the outbox panicked."),
+                },
+                permit = writer.reserve(), if !work.outcomes.is_empty() => match permit {
+                    Ok(permit) => permit.send(outcomes(&mut work)),
+                    Err(_) => break,
+                },
+                asked = &mut self.drain, if drain.is_none() => {
+                    // Without anyone to ask, nobody is left to work for.
+                    let Ok(request) = asked else { break };
+                    cut_off.set(tokio::time::sleep(request.limit));
+                    drain = Some(request);
+                    self.step(Input::Drain, &mut work);
+                }
+                () = &mut cut_off, if drain.is_some() => break,
+                () = tokio::time::sleep(wake) => {
+                    self.step(Input::Tick, &mut work);
+                    self.maintain();
+                }
+            }
+        }
+        self.finish(work).await;
+        if let Some(request) = drain {
+            // Whoever asked may be gone; there is nothing to do about it.
+            request.done.send(()).ok();
+        }
+    }
+
+    /// Hands every outcome that is known to the writer. What is still in flight is cut off: not an attempt, owed as before.
+    async fn finish(mut self, mut work: Work) {
+        while let Some(ended) = work.attempts.try_join_next_with_id() {
+            self.attempt_ended(ended, &mut work);
+        }
+        let Self { facts, writer, .. } = self;
+        // The writer must not wait for us while we wait for it.
+        drop(facts);
+        if !work.outcomes.is_empty() {
+            drop(writer.send(outcomes(&mut work)).await);
+        }
+        work.attempts.shutdown().await;
+        work.pages.shutdown().await;
+    }
+
+    fn wake(&self, work: &Work) -> Duration {
+        let now = self.env.clock.now();
+        let show = work.show_at.map(|at| at.saturating_sub(self.env.clock.monotonic()));
+        let next = self.scheduler.next_wake().map(|at| at.since(now).to_std());
+        show.into_iter().chain(next).fold(TICK, Duration::min)
+    }
+
+    fn step(&mut self, input: Input, work: &mut Work) {
+        let now = self.env.clock.now();
+        self.scheduler.step(input, now, &*self.env.entropy, &mut work.effects);
+        for effect in std::mem::take(&mut work.effects) {
+            match effect {
+                Effect::Send(owed) => self.send(owed, work),
+                Effect::Settle(settle) => work.outcomes.push_back(settle),
+                Effect::Load { destination, after, limit } => self.load(destination, after, limit, work),
+            }
+        }
+        self.show(now, work);
+    }
+
+    fn send(&self, owed: crate::store::write::Owed, work: &mut Work) {
+        let Some(destination) = self.routing.destination(owed.key.destination) else { return };
+        let key = owed.key;
+        let attempt = self.dispatcher.clone().attempt(Arc::clone(destination), owed);
+        let id = work.attempts.spawn(attempt).id();
+        work.running.insert(id, key);
+    }
+
+    fn load(&self, destination: DestinationId, after: Option<OutboxCursor>, limit: usize, work: &mut Work) {
+        let reader = self.reader.clone();
+        work.pages.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || reader.outbox_page(destination, after, limit)).await;
+            match read {
+                Ok(Ok(rows)) => Input::Page { destination, end: rows.len() < limit, rows },
+                failed => {
+                    warn!(?failed, "A page of the outbox could not be read; asking again.");
+                    tokio::time::sleep(PAGE_PAUSE).await;
+                    Input::PageFailed { destination }
+                }
+            }
+        });
+    }
+
+    fn attempt_ended(&mut self, ended: Result<(Id, Report), tokio::task::JoinError>, work: &mut Work) {
+        let ended = match ended {
+            Ok((id, report)) => {
+                work.running.remove(&id);
+                self.record(&report);
+                report.ended
+            }
+            Err(error) => {
+                let Some(key) = work.running.remove(&error.id()) else { return };
+                error!(?key, %error, "An attempt panicked; it counts as failed.");
+                panicked(key)
+            }
+        };
+        self.step(Input::Ended(ended), work);
+    }
+
+    /// Statistics and the log line of an attempt.
+    fn record(&self, report: &Report) {
+        let Some(destination) = self.routing.destination(report.ended.key.destination) else { return };
+        let name = &destination.name;
+        let now = self.env.clock.now();
+        let Ended { verdict, detail, attempt, .. } = &report.ended;
+        let delivered = *verdict == Verdict::Delivered;
+        let counts = match verdict {
+            Verdict::Delivered
+            | Verdict::Transient { .. }
+            | Verdict::Throttled { .. }
+            | Verdict::Permanent { .. }
+            | Verdict::BatchFault
+            | Verdict::Ambiguous { .. } => attempt.is_some(),
+            Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => false,
+        };
+        if let (true, Some(event)) = (counts, &report.event) {
+            self.board.attempt(name, now, &event.canonical, delivered, report.took);
+        }
+        if let (true, Some(event)) = (delivered, &report.event) {
+            self.board.sent(name, now, now.since(event.received_at));
+            return;
+        }
+        let http_status = attempt.as_ref().and_then(|attempt| attempt.http_status);
+        let reason = reason_word(*verdict);
+        warn!(destination = %name, http_status, reason, detail, "An attempt failed.");
+        let message = detail.clone();
+        self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
+    }
+
+    fn maintain(&mut self) {
+        if let Some(plan) =
+            self.maintenance.due(self.env.clock.monotonic(), self.env.clock.now(), &self.routing.snapshot)
+        {
+            // Retention can wait: a full queue means there is more important work.
+            drop(self.writer.try_send(Command::Sweep(plan)));
+        }
+    }
+
+    /// Writes the board, at most every [`SHOW_EVERY`]: people look at it, nothing is decided by it.
+    fn show(&self, now: UnixMs, work: &mut Work) {
+        let clock = self.env.clock.monotonic();
+        match work.show_at {
+            None => work.show_at = Some(clock + SHOW_EVERY),
+            Some(at) if at <= clock => {
+                work.show_at = None;
+                for (id, lane) in self.scheduler.lanes() {
+                    if let Some(destination) = self.routing.destination(id) {
+                        self.board.set_lane(&destination.name, view(lane.state(), lane.in_flight(), now));
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn outcomes(work: &mut Work) -> Command {
+    let ops = work.outcomes.drain(..).map(WriteOp::Settle).collect();
+    Command::Write(Request { ops, reply: None })
+}
+
+fn panicked(key: DeliveryKey) -> Ended {
+    let detail = "the attempt panicked inside postbackd; this is a bug worth reporting".to_owned();
+    let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
+    let verdict = Verdict::Ambiguous { reason: RetryReason::Ambiguous };
+    Ended { key, verdict, detail, attempt: None, autopsy }
+}
+
+fn reason_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
+        Verdict::Throttled { .. } => RetryReason::Throttled.as_str(),
+        Verdict::Permanent { reason } => reason.as_str(),
+        Verdict::Delivered
+        | Verdict::DestinationFault
+        | Verdict::BatchFault
+        | Verdict::ProxyFault
+        | Verdict::Cancelled => verdict.as_str(),
+    }
+}
+
+fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {
+    let (state, reason, until) = match state {
+        LaneState::Active => ("active", None, None),
+        LaneState::Throttled { until } if *until <= now => ("active", None, None),
+        LaneState::Throttled { until } => {
+            ("throttled", Some("the destination asked for patience".to_owned()), Some(*until))
+        }
+        LaneState::Held { fault, probe_at, .. } => ("held", Some(fault.clone()), Some(*probe_at)),
+        LaneState::Disabled => ("disabled", Some("enabled = false in the configuration".to_owned()), None),
+    };
+    LaneView { state, reason, until, in_flight }
+}

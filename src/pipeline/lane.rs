@@ -1,0 +1,385 @@
+//! One destination's lane: what of its outbox is in memory, what is in flight, and whether it may send now.
+//!
+//! Every delivery the lane knows is in exactly one place; a delivery that is leased stays known until its outcome is
+//! committed, so it is never leased twice. What the lane does not know waits in the outbox on disk: everything up to the
+//! paging cursor is known, and what lies beyond is paged in when there is room. Nothing here waits or reads a clock.
+//!
+//! ```text
+//!   Active ──429──> Throttled ──until──> Active
+//!   Active ──credential fault──> Held ──probe is not a fault──> Active
+//!   Disabled (by configuration) never sends.
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::domain::id::{DeliveryKey, EventSeq};
+use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::store::read::OutboxCursor;
+use crate::store::write::Owed;
+
+use super::paging::{PageStart, Paging};
+
+/// What the configuration says about a lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules {
+    pub enabled: bool,
+    /// Exchanges in flight at most.
+    pub concurrency: usize,
+    pub hold_probe: DurationMs,
+    pub retry: RetryPolicy,
+}
+
+/// Whether the lane may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LaneState {
+    Active,
+    /// The destination asked for patience.
+    Throttled {
+        until: UnixMs,
+    },
+    /// Every delivery would fare the same: one probe at a time, until one is not met by the fault.
+    Held {
+        since: UnixMs,
+        fault: String,
+        probe_at: UnixMs,
+        probing: Option<DeliveryKey>,
+    },
+    /// Switched off in the configuration; what it is owed is parked.
+    Disabled,
+}
+
+/// Where a known delivery is.
+#[derive(Debug)]
+enum Place {
+    /// In `fresh` or `retries`.
+    Ready,
+    /// On the wheel until this time.
+    Waiting(UnixMs),
+    /// Being sent, or sent and not settled yet.
+    Leased(Box<Owed>),
+}
+
+/// Which queue has its turn, so that neither starves the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    Fresh,
+    Retry,
+}
+
+/// A wait that must not count against `give_up_after`.
+#[derive(Clone, Copy, Debug)]
+struct Standstill {
+    from: UnixMs,
+    to: UnixMs,
+}
+
+/// Standstills remembered; older ones are merged into the oldest kept.
+const STANDSTILLS_MAX: usize = 64;
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) rules: Rules,
+    pub(super) state: LaneState,
+    pub(super) paging: Paging,
+    known: BTreeMap<EventSeq, Place>,
+    fresh: VecDeque<Owed>,
+    retries: VecDeque<Owed>,
+    turn: Turn,
+    waiting: usize,
+    /// Exchanges in flight: the network permits.
+    in_flight: usize,
+    /// Entries `fresh` + `retries`, and entries on the wheel, may hold, each.
+    capacity: usize,
+    standstills: VecDeque<Standstill>,
+}
+
+/// What to do with a delivery that was offered.
+#[derive(Debug)]
+pub(super) enum Offered {
+    /// Taken, or left to the outbox.
+    Kept,
+    /// Put this on the wheel.
+    Arm(Box<Owed>),
+}
+
+impl Lane {
+    pub fn new(rules: Rules, capacity: usize) -> Self {
+        let state = if rules.enabled { LaneState::Active } else { LaneState::Disabled };
+        Self {
+            rules,
+            state,
+            paging: Paging::default(),
+            known: BTreeMap::new(),
+            fresh: VecDeque::new(),
+            retries: VecDeque::new(),
+            turn: Turn::Fresh,
+            waiting: 0,
+            in_flight: 0,
+            capacity,
+            standstills: VecDeque::new(),
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub fn state(&self) -> &LaneState {
+        &self.state
+    }
+
+    /// Deliveries in memory, leased ones included.
+    pub fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// A delivery that is owed as of a commit. It is taken where there is room; otherwise the outbox keeps it and the
+    /// cursor is moved back in front of it.
+    pub(super) fn offer(&mut self, owed: Owed, now: UnixMs) -> Offered {
+        if self.known.contains_key(&owed.key.seq) {
+            return Offered::Kept;
+        }
+        let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
+        // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
+        // a backlog must not delay what has just come in.
+        let jumps = owed.history.exchanges == 0 && owed.due_at <= now && self.fresh.len() < self.capacity / 2;
+        if !self.paging.covers(place) && !jumps {
+            self.paging.missed(place);
+            return Offered::Kept;
+        }
+        self.take(owed, now).unwrap_or_else(|NoRoom| {
+            self.paging.pull_back(place);
+            Offered::Kept
+        })
+    }
+
+    /// A page of the outbox that was asked for; returns what belongs on the wheel.
+    pub(super) fn page(&mut self, rows: Vec<Owed>, end: bool, now: UnixMs) -> Vec<Owed> {
+        let mut armed = Vec::new();
+        let mut stopped_at = None;
+        for owed in rows {
+            let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
+            if self.known.contains_key(&owed.key.seq) || self.paging.was_released(owed.key.seq) {
+                self.paging.advance(place);
+                continue;
+            }
+            match self.take(owed, now) {
+                Ok(Offered::Kept) => self.paging.advance(place),
+                Ok(Offered::Arm(owed)) => {
+                    armed.push(*owed);
+                    self.paging.advance(place);
+                }
+                Err(NoRoom) => {
+                    stopped_at = Some(place);
+                    break;
+                }
+            }
+        }
+        self.paging.loaded(stopped_at, end);
+        armed
+    }
+
+    /// Whether a page should be asked for now, and from where.
+    pub(super) fn wants_page(&mut self, now: UnixMs) -> Option<PageStart> {
+        let room = if self.paging.is_in_the_past(now) {
+            self.fresh.len() + self.retries.len() <= self.capacity / 2
+        } else {
+            self.waiting <= self.capacity / 2
+        };
+        if room && self.state != LaneState::Disabled { self.paging.start() } else { None }
+    }
+
+    /// The wheel fired for a delivery: it is ready now, unless the entry means nothing any more.
+    pub(super) fn fired(&mut self, owed: Owed) {
+        match self.known.get(&owed.key.seq) {
+            Some(Place::Waiting(at)) if *at == owed.due_at => {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.ready(owed);
+            }
+            Some(Place::Waiting(_) | Place::Ready | Place::Leased(_)) | None => {}
+        }
+    }
+
+    /// The next delivery to send, if the lane may send one now. It is leased from here on.
+    pub(super) fn lease(&mut self, now: UnixMs) -> Option<Owed> {
+        if self.in_flight >= self.rules.concurrency || (self.fresh.is_empty() && self.retries.is_empty()) {
+            return None;
+        }
+        let probe = match &self.state {
+            LaneState::Active => false,
+            LaneState::Throttled { until } if *until <= now => {
+                self.state = LaneState::Active;
+                false
+            }
+            LaneState::Held { probe_at, probing: None, .. } if *probe_at <= now => true,
+            LaneState::Throttled { .. } | LaneState::Held { .. } | LaneState::Disabled => return None,
+        };
+        let owed = match self.turn {
+            Turn::Fresh => self.fresh.pop_front().or_else(|| self.retries.pop_front()),
+            Turn::Retry => self.retries.pop_front().or_else(|| self.fresh.pop_front()),
+        }?;
+        self.turn = if self.turn == Turn::Fresh { Turn::Retry } else { Turn::Fresh };
+        if probe && let LaneState::Held { probing, .. } = &mut self.state {
+            *probing = Some(owed.key);
+        }
+        self.in_flight += 1;
+        let mut kept = owed.clone();
+        kept.event = None;
+        self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
+        Some(owed)
+    }
+
+    /// The delivery as it was leased; `None` where it is not.
+    pub(super) fn leased(&self, key: DeliveryKey) -> Option<&Owed> {
+        match self.known.get(&key.seq) {
+            Some(Place::Leased(owed)) => Some(owed),
+            Some(Place::Ready | Place::Waiting(_)) | None => None,
+        }
+    }
+
+    /// The exchange has ended: its permit is free, and the verdict may change the lane.
+    pub(super) fn ended(
+        &mut self,
+        key: DeliveryKey,
+        verdict: Verdict,
+        disposition: Disposition,
+        detail: &str,
+        now: UnixMs,
+    ) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let was_probe = matches!(&self.state, LaneState::Held { probing: Some(probe), .. } if *probe == key);
+        match verdict {
+            Verdict::DestinationFault => self.hold(now, self.rules.hold_probe, detail),
+            // A sick route is tried again soon; the destination itself is not at fault.
+            Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.rules.hold_probe), detail),
+            Verdict::Throttled { .. } => {
+                self.release_if(was_probe, now);
+                if let (LaneState::Active | LaneState::Throttled { .. }, Disposition::Retry { at, .. }) =
+                    (&self.state, disposition)
+                {
+                    self.state = LaneState::Throttled { until: at };
+                }
+            }
+            Verdict::Cancelled => {
+                if let LaneState::Held { probing, .. } = &mut self.state
+                    && was_probe
+                {
+                    *probing = None;
+                }
+            }
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if was_probe => {
+                // It says nothing about the fault: probe again later.
+                let fault = self.fault().unwrap_or_default();
+                self.hold(now, self.rules.hold_probe, &fault);
+            }
+            Verdict::Delivered
+            | Verdict::Permanent { .. }
+            | Verdict::BatchFault
+            | Verdict::Transient { .. }
+            | Verdict::Ambiguous { .. } => self.release_if(was_probe, now),
+        }
+    }
+
+    /// The outcome is committed (or void): the lease is over.
+    pub(super) fn released(&mut self, key: DeliveryKey) {
+        if self.leased(key).is_some() {
+            self.known.remove(&key.seq);
+            self.paging.released(key.seq);
+        }
+    }
+
+    /// Everything in the outbox has to be looked at again.
+    pub(super) fn rescan(&mut self) {
+        self.paging.restart();
+    }
+
+    /// When the lane itself has to be looked at, whatever the wheel says.
+    pub(super) fn next_wake(&self) -> Option<UnixMs> {
+        if self.fresh.is_empty() && self.retries.is_empty() {
+            return None;
+        }
+        match &self.state {
+            LaneState::Throttled { until } => Some(*until),
+            LaneState::Held { probe_at, probing: None, .. } => Some(*probe_at),
+            LaneState::Active | LaneState::Held { .. } | LaneState::Disabled => None,
+        }
+    }
+
+    /// The retry policy as it applies to a delivery owed since `owed_since`: waiting for an operator does not count.
+    pub(super) fn policy_for(&self, owed_since: UnixMs, now: UnixMs) -> RetryPolicy {
+        let held = match &self.state {
+            LaneState::Held { since, .. } => Some(Standstill { from: *since, to: now }),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
+        };
+        let stood: u64 = self
+            .standstills
+            .iter()
+            .copied()
+            .chain(held)
+            .map(|still| still.to.since(still.from.max(owed_since)).0)
+            .sum();
+        let give_up_after = DurationMs(self.rules.retry.give_up_after.0.saturating_add(stood));
+        RetryPolicy { give_up_after, ..self.rules.retry.clone() }
+    }
+
+    fn take(&mut self, mut owed: Owed, now: UnixMs) -> Result<Offered, NoRoom> {
+        if owed.due_at > now {
+            if self.waiting >= self.capacity {
+                return Err(NoRoom);
+            }
+            self.waiting += 1;
+            self.known.insert(owed.key.seq, Place::Waiting(owed.due_at));
+            // The body is read again when it is due: what waits must stay small.
+            owed.event = None;
+            return Ok(Offered::Arm(Box::new(owed)));
+        }
+        if self.fresh.len() + self.retries.len() >= self.capacity {
+            return Err(NoRoom);
+        }
+        self.ready(owed);
+        Ok(Offered::Kept)
+    }
+
+    fn ready(&mut self, owed: Owed) {
+        self.known.insert(owed.key.seq, Place::Ready);
+        if owed.history.exchanges == 0 { self.fresh.push_back(owed) } else { self.retries.push_back(owed) }
+    }
+
+    fn fault(&self) -> Option<String> {
+        match &self.state {
+            LaneState::Held { fault, .. } => Some(fault.clone()),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
+        }
+    }
+
+    fn hold(&mut self, now: UnixMs, probe_after: DurationMs, fault: &str) {
+        let since = match &self.state {
+            LaneState::Held { since, .. } => *since,
+            LaneState::Active | LaneState::Throttled { .. } => now,
+            LaneState::Disabled => return,
+        };
+        let probe_at = now + probe_after;
+        self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
+    }
+
+    fn release_if(&mut self, was_probe: bool, now: UnixMs) {
+        if was_probe && let LaneState::Held { since, .. } = &self.state {
+            let still = Standstill { from: *since, to: now };
+            if self.standstills.len() >= STANDSTILLS_MAX
+                && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
+            {
+                next.from = next.from - oldest.to.since(oldest.from);
+            }
+            self.standstills.push_back(still);
+            self.state = LaneState::Active;
+        }
+    }
+}
+
+/// How soon a sick route is tried again.
+const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
+
+struct NoRoom;

@@ -1,0 +1,251 @@
+//! From accepted event to settled outcome.
+//!
+//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging` and [`wheel`] (who is sent what, when).
+//! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
+//! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
+//! handle everyone else has).
+//!
+//! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
+//! grouping commits, and any way to send without going through the scheduler.
+
+mod board;
+pub mod commit;
+mod disk;
+pub mod dispatch;
+mod driver;
+pub mod fanout;
+pub mod lane;
+mod maintenance;
+mod paging;
+mod routing;
+pub mod scheduler;
+mod start;
+pub mod wheel;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::config::snapshot::Snapshot;
+use crate::domain::dedupe::{Discriminator, HashKey};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, DestinationId, EventId, InstanceId};
+use crate::domain::name::{DestinationName, SourceName};
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::env::Env;
+use crate::store::read::Reader;
+use crate::store::write::{Accept, Applied, Discard, Replay, WriteOp};
+use crate::telemetry::rolling::StatsView;
+
+pub use start::{Running, start};
+pub use writer::WriterFault;
+
+use board::Board;
+use commit::Request;
+use maintenance::GuardedClock;
+use routing::Routing;
+use writer::{Command, Rejected};
+
+/// The handle everything outside uses: cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    env: Env,
+    writer: mpsc::Sender<Command>,
+    routing: Arc<Routing>,
+    board: Arc<Board>,
+    rejected: Rejected,
+    reader: Reader,
+    instance: InstanceId,
+    hash_key: HashKey,
+    guarded: GuardedClock,
+    /// Events that may wait for the writer at once.
+    room: Arc<Semaphore>,
+    started_at: Duration,
+}
+
+/// A validated event that is not stored yet.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub event: Event,
+    pub discriminator: Discriminator,
+}
+
+/// What became of an incoming event, told after the commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receipt {
+    /// `deliveries` counts what is owed, not what was skipped.
+    Queued {
+        id: EventId,
+        deliveries: usize,
+    },
+    Duplicate {
+        id: EventId,
+        conflict: bool,
+    },
+}
+
+/// Why nothing can be taken now; every one of them is answered with `Retry-After`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// Too much is waiting for the writer: 429.
+    #[error("too many requests are waiting for the disk; try again shortly")]
+    Backlog,
+    /// The store failed or its outcome is unknown: 503. A repeat of the same event is recognised.
+    #[error("the store cannot commit now: {0}")]
+    Store(String),
+    /// Free disk space is below the reserve: 503.
+    #[error("free disk space is below the reserve; free some space or lower storage.reserve")]
+    Disk,
+    /// The daemon is stopping: 503.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// State of a destination's lane as users see it (SPEC 2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneView {
+    /// `active throttled open held paused disabled orphaned`
+    pub state: &'static str,
+    /// Why, in words; `None` while active.
+    pub reason: Option<String>,
+    /// End of a throttle, or next probe of a hold.
+    pub until: Option<UnixMs>,
+    pub in_flight: usize,
+}
+
+/// Whether the daemon works.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Health {
+    /// Why it cannot take events now; empty when it can.
+    pub failing: Vec<String>,
+    pub free_disk_bytes: Option<u64>,
+    /// Commit latency over the last thousand commits.
+    pub commit_ms_p50: Option<f64>,
+    pub commit_ms_p99: Option<f64>,
+}
+
+impl Pipeline {
+    /// Stores `incoming` durably, all in one transaction, and answers one receipt each, in order. Dropping the future does
+    /// not undo anything.
+    pub async fn ingest(&self, incoming: Vec<Incoming>) -> Result<Vec<Receipt>, Unavailable> {
+        let count = u32::try_from(incoming.len()).unwrap_or(u32::MAX);
+        let _room = self.room.try_acquire_many(count).map_err(|_| Unavailable::Backlog)?;
+        let wall = self.env.clock.now();
+        let repeat_since = self.guarded.now(wall, self.env.clock.monotonic()) - self.routing.snapshot.retention.dedupe;
+        let ops = incoming.into_iter().map(|incoming| self.accept(incoming, repeat_since)).collect();
+        let applied = self.write(ops).await?;
+        Ok(applied.into_iter().filter_map(|done| self.receipt(&done)).collect())
+    }
+
+    /// Counts refused events of a source in the books; never fails, never waits.
+    pub fn count_rejected(&self, source: &SourceName, count: u64) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = rejected.entry(source.clone()).or_default();
+        *counter = counter.saturating_add(count);
+        drop(rejected);
+        // A full queue means that the writer is awake and will see the counters anyway.
+        drop(self.writer.try_send(Command::Nudge));
+    }
+
+    /// Owes dead deliveries again, each from its due time; the number that were in the DLQ.
+    pub async fn replay(&self, deliveries: Vec<(DeliveryKey, UnixMs)>) -> Result<u64, Unavailable> {
+        let at = self.env.clock.now();
+        let applied = self.write(vec![WriteOp::Replay(Replay { at, deliveries })]).await?;
+        Ok(applied.iter().map(affected).sum())
+    }
+
+    /// Purges dead deliveries; the number that were in the DLQ.
+    pub async fn discard(&self, keys: Vec<DeliveryKey>, reason: String) -> Result<u64, Unavailable> {
+        let at = self.env.clock.now();
+        let applied = self.write(vec![WriteOp::Discard(Discard { at, keys, reason })]).await?;
+        Ok(applied.iter().map(affected).sum())
+    }
+
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// For reading what is stored: blocking, so off the runtime's threads.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.routing.snapshot)
+    }
+
+    /// Numbers of the configured destinations.
+    pub fn destination_ids(&self) -> Arc<BTreeMap<DestinationName, DestinationId>> {
+        Arc::clone(&self.routing.ids)
+    }
+
+    pub fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
+        self.board.lanes()
+    }
+
+    pub fn health(&self) -> Health {
+        self.board.health()
+    }
+
+    /// Rolling statistics of every destination that was attempted.
+    pub fn stats(&self, now: UnixMs) -> BTreeMap<DestinationName, StatsView> {
+        self.board.stats(now)
+    }
+
+    pub fn uptime(&self) -> DurationMs {
+        let up = self.env.clock.monotonic().saturating_sub(self.started_at);
+        DurationMs(u64::try_from(up.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    async fn write(&self, ops: Vec<WriteOp>) -> Result<Vec<Applied>, Unavailable> {
+        if self.board.is_stopping() {
+            return Err(Unavailable::Stopping);
+        }
+        if let Some(fault) = self.board.store_fault() {
+            return Err(Unavailable::Store(fault));
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Command::Write(Request { ops, reply: Some(reply) });
+        self.writer.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unavailable::Backlog,
+            mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
+        })?;
+        answer.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    fn accept(&self, incoming: Incoming, repeat_since: UnixMs) -> WriteOp {
+        let Incoming { event, discriminator } = incoming;
+        let plan = fanout::plan(&self.routing.snapshot, &self.routing.ids, &event);
+        let key = self.hash_key.dedupe_key(&event, &discriminator);
+        let content = self.hash_key.content(&event);
+        WriteOp::Accept(Accept { event: Arc::new(event), key, content, repeat_since, plan })
+    }
+
+    fn receipt(&self, done: &Applied) -> Option<Receipt> {
+        let id = |seq| EventId { instance: self.instance, seq };
+        match done {
+            Applied::Queued(queued) => Some(Receipt::Queued { id: id(queued.seq), deliveries: queued.owed.len() }),
+            Applied::Duplicate { first, conflict } => Some(Receipt::Duplicate { id: id(*first), conflict: *conflict }),
+            Applied::Settled { .. }
+            | Applied::Stale { .. }
+            | Applied::Replayed(_)
+            | Applied::Discarded { .. }
+            | Applied::Counted => None,
+        }
+    }
+}
+
+fn affected(done: &Applied) -> u64 {
+    match done {
+        Applied::Replayed(owed) => u64::try_from(owed.len()).unwrap_or(u64::MAX),
+        Applied::Discarded { count } => *count,
+        Applied::Queued(_)
+        | Applied::Duplicate { .. }
+        | Applied::Settled { .. }
+        | Applied::Stale { .. }
+        | Applied::Counted => 0,
+    }
+}

@@ -1,0 +1,227 @@
+//! Who is sent what, and when: a pure state machine over all lanes. Inputs are facts (committed, ended, time has passed),
+//! effects are wishes (send this, settle that, read a page). The same machine runs in the daemon and in the simulator.
+//!
+//! Invariants: a delivery is leased at most once at a time and stays leased until its outcome is committed; nothing is sent
+//! before it is due; a lane never has more exchanges in flight than it may; what is in memory is bounded, however much
+//! is owed; everything in memory can be rebuilt from the outbox ([`Input::Rescan`]).
+
+use std::collections::BTreeMap;
+
+use crate::domain::delivery::{Attempt, Autopsy};
+use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
+use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::retry;
+use crate::domain::time::UnixMs;
+use crate::env::entropy::Entropy;
+use crate::store::read::OutboxCursor;
+use crate::store::write::{Owed, Settle};
+
+use super::lane::{Lane, Offered, Rules};
+use super::paging::PageStart;
+use super::wheel::Wheel;
+
+/// A fact.
+#[derive(Debug)]
+pub enum Input {
+    /// Deliveries that are owed as of a commit: accepted or replayed.
+    Owed(Vec<Owed>),
+    /// An outcome is committed; `owed` is the delivery if it is owed again.
+    Settled { key: DeliveryKey, owed: Option<Owed> },
+    /// An outcome met a delivery that had moved on.
+    Stale { key: DeliveryKey },
+    /// An exchange has ended, or could not be made.
+    Ended(Ended),
+    /// The page a [`Effect::Load`] asked for; `end` says that the outbox holds no more after it.
+    Page { destination: DestinationId, rows: Vec<Owed>, end: bool },
+    /// The page could not be read.
+    PageFailed { destination: DestinationId },
+    /// What is in memory may have missed a commit: look at every outbox again.
+    Rescan,
+    /// Time has passed.
+    Tick,
+    /// Send nothing more.
+    Drain,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub key: DeliveryKey,
+    pub verdict: Verdict,
+    /// What was said, in words.
+    pub detail: String,
+    /// `None` where no exchange was made.
+    pub attempt: Option<Attempt>,
+    /// What the DLQ keeps if this was the end.
+    pub autopsy: Autopsy,
+}
+
+/// A wish.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make the exchange for this delivery; [`Input::Ended`] must follow.
+    Send(Owed),
+    /// Commit this outcome; [`Input::Settled`] or [`Input::Stale`] must follow.
+    Settle(Settle),
+    /// Read the destination's outbox strictly after `after`; [`Input::Page`] or [`Input::PageFailed`] must follow.
+    Load { destination: DestinationId, after: Option<OutboxCursor>, limit: usize },
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Scheduler {
+    lanes: BTreeMap<DestinationId, Lane>,
+    wheel: Wheel<Box<Owed>>,
+    draining: bool,
+}
+
+impl Scheduler {
+    /// One lane for each destination; everything owed is read from the outboxes at the first [`Input::Tick`].
+    pub fn new(rules: BTreeMap<DestinationId, Rules>, now: UnixMs) -> Self {
+        let capacity = (SCHEDULER_ENTRIES / rules.len().max(1)).clamp(LANE_ENTRIES_MIN, LANE_ENTRIES_MAX);
+        let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
+        Self { lanes, wheel: Wheel::new(now), draining: false }
+    }
+
+    pub fn lane(&self, destination: DestinationId) -> Option<&Lane> {
+        self.lanes.get(&destination)
+    }
+
+    pub fn lanes(&self) -> impl Iterator<Item = (DestinationId, &Lane)> {
+        self.lanes.iter().map(|(id, lane)| (*id, lane))
+    }
+
+    /// Exchanges in flight and outcomes not committed yet, over all lanes.
+    pub fn in_flight(&self) -> usize {
+        self.lanes.values().map(Lane::in_flight).sum()
+    }
+
+    /// Takes a fact and appends what is to be done about it.
+    pub fn step(&mut self, input: Input, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Owed(owed) => {
+                for owed in owed {
+                    self.offer(owed, now, effects);
+                }
+            }
+            Input::Settled { key, owed } => {
+                self.release(key, now, effects);
+                if let Some(owed) = owed {
+                    self.offer(owed, now, effects);
+                }
+            }
+            Input::Stale { key } => {
+                self.release(key, now, effects);
+                if let Some(lane) = self.lanes.get_mut(&key.destination) {
+                    lane.rescan();
+                }
+                self.pump(key.destination, now, effects);
+            }
+            Input::Ended(ended) => self.ended(ended, now, dice, effects),
+            Input::Page { destination, rows, end } => {
+                if let Some(lane) = self.lanes.get_mut(&destination) {
+                    for owed in lane.page(rows, end, now) {
+                        self.wheel.insert(owed.due_at, Box::new(owed));
+                    }
+                }
+                self.pump(destination, now, effects);
+            }
+            Input::PageFailed { destination } => {
+                if let Some(lane) = self.lanes.get_mut(&destination) {
+                    lane.paging.failed();
+                }
+                self.pump(destination, now, effects);
+            }
+            Input::Rescan => {
+                for lane in self.lanes.values_mut() {
+                    lane.rescan();
+                }
+                self.pump_all(now, effects);
+            }
+            Input::Tick => self.tick(now, effects),
+            Input::Drain => self.draining = true,
+        }
+    }
+
+    /// When to send the next [`Input::Tick`]; possibly earlier than anything happens, never later.
+    pub fn next_wake(&self) -> Option<UnixMs> {
+        let lanes = self.lanes.values().filter_map(Lane::next_wake).min();
+        self.wheel.next_wake().into_iter().chain(lanes).min()
+    }
+
+    fn offer(&mut self, owed: Owed, now: UnixMs, effects: &mut Vec<Effect>) {
+        let destination = owed.key.destination;
+        let Some(lane) = self.lanes.get_mut(&destination) else { return };
+        match lane.offer(owed, now) {
+            Offered::Kept => self.pump(destination, now, effects),
+            Offered::Arm(owed) => self.wheel.insert(owed.due_at, owed),
+        }
+    }
+
+    fn release(&mut self, key: DeliveryKey, now: UnixMs, effects: &mut Vec<Effect>) {
+        if let Some(lane) = self.lanes.get_mut(&key.destination) {
+            lane.released(key);
+        }
+        self.pump(key.destination, now, effects);
+    }
+
+    fn ended(&mut self, ended: Ended, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
+        let Ended { key, verdict, detail, attempt, autopsy } = ended;
+        let Some(lane) = self.lanes.get_mut(&key.destination) else { return };
+        let Some(owed) = lane.leased(key) else { return };
+        let due_at = owed.due_at;
+        let policy = lane.policy_for(owed.history.owed_since, now);
+        let disposition = match retry::decide(&policy, &owed.history, verdict, now, dice.next_u64()) {
+            // It keeps its place in the outbox too.
+            Disposition::Keep { .. } => Disposition::Keep { at: due_at },
+            decided @ (Disposition::Sent | Disposition::Retry { .. } | Disposition::Dead { .. }) => decided,
+        };
+        lane.ended(key, verdict, disposition, &detail, now);
+        if verdict != Verdict::Cancelled {
+            let autopsy = matches!(disposition, Disposition::Dead { .. }).then_some(autopsy);
+            effects.push(Effect::Settle(Settle { key, due_at, at: now, attempt, disposition, autopsy }));
+        }
+        self.pump(key.destination, now, effects);
+    }
+
+    fn tick(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        let mut fired = Vec::new();
+        self.wheel.advance(now, &mut fired);
+        for (_, owed) in fired {
+            if let Some(lane) = self.lanes.get_mut(&owed.key.destination) {
+                lane.fired(*owed);
+            }
+        }
+        self.pump_all(now, effects);
+    }
+
+    fn pump_all(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        let destinations: Vec<DestinationId> = self.lanes.keys().copied().collect();
+        for destination in destinations {
+            self.pump(destination, now, effects);
+        }
+    }
+
+    /// Sends what the lane may send and asks for a page where it has room.
+    fn pump(&mut self, destination: DestinationId, now: UnixMs, effects: &mut Vec<Effect>) {
+        if self.draining {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(&destination) else { return };
+        while let Some(owed) = lane.lease(now) {
+            effects.push(Effect::Send(owed));
+        }
+        if let Some(start) = lane.wants_page(now) {
+            let after = match start {
+                PageStart::Beginning => None,
+                PageStart::After(cursor) => Some(cursor),
+            };
+            effects.push(Effect::Load { destination, after, limit: PAGE_ROWS });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

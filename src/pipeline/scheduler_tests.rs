@@ -1,0 +1,234 @@
+//! Rules of the scheduler, one by one; the simulator checks them together.
+
+use super::*;
+use crate::domain::delivery::{History, State};
+use crate::domain::id::EventSeq;
+use crate::domain::outcome::RetryReason;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::time::DurationMs;
+use crate::pipeline::lane::LaneState;
+
+const NOW: UnixMs = UnixMs(1_764_000_000_000);
+const A: DestinationId = DestinationId(1);
+const B: DestinationId = DestinationId(2);
+
+struct Dice;
+
+impl Entropy for Dice {
+    fn next_u64(&self) -> u64 {
+        0
+    }
+}
+
+struct Bench {
+    scheduler: Scheduler,
+    now: UnixMs,
+}
+
+impl Bench {
+    /// Two lanes of two exchanges each, whose outboxes were read to the end.
+    fn new() -> Self {
+        let rules = Rules {
+            enabled: true,
+            concurrency: 2,
+            hold_probe: DurationMs::from_secs(900),
+            retry: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
+        };
+        let rules = BTreeMap::from([(A, rules.clone()), (B, rules)]);
+        let mut bench = Self { scheduler: Scheduler::new(rules, NOW), now: NOW };
+        assert_eq!(bench.step(Input::Tick).loads, [A, B]);
+        for destination in [A, B] {
+            bench.step(Input::Page { destination, rows: Vec::new(), end: true });
+        }
+        bench
+    }
+
+    fn step(&mut self, input: Input) -> Done {
+        let mut effects = Vec::new();
+        self.scheduler.step(input, self.now, &Dice, &mut effects);
+        let mut done = Done::default();
+        for effect in effects {
+            match effect {
+                Effect::Send(owed) => done.sent.push(owed.key.seq.0),
+                Effect::Settle(settle) => done.settled.push(settle),
+                Effect::Load { destination, .. } => done.loads.push(destination),
+            }
+        }
+        done
+    }
+
+    fn ended(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
+        let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
+        self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt: None, autopsy }))
+    }
+}
+
+#[derive(Default, Debug)]
+struct Done {
+    sent: Vec<u64>,
+    settled: Vec<Settle>,
+    loads: Vec<DestinationId>,
+}
+
+fn key(destination: DestinationId, seq: u64) -> DeliveryKey {
+    DeliveryKey { seq: EventSeq(seq), destination }
+}
+
+fn fresh(destination: DestinationId, seq: u64, due_at: UnixMs) -> Owed {
+    Owed {
+        key: key(destination, seq),
+        due_at,
+        state: State::Pending { due_at },
+        history: History::new(NOW),
+        target: "deposit".parse().expect("a name"),
+        event: None,
+    }
+}
+
+fn retry(destination: DestinationId, seq: u64, due_at: UnixMs) -> Owed {
+    Owed {
+        state: State::Failed { due_at, reason: RetryReason::Transient },
+        history: History { exchanges: 1, counted: 1, counted_since_owed: 1, ..History::new(NOW) },
+        ..fresh(destination, seq, due_at)
+    }
+}
+
+#[test]
+fn a_lane_never_has_more_in_flight_than_it_may() {
+    let mut bench = Bench::new();
+    let owed = (1..=5).map(|seq| fresh(A, seq, NOW)).collect();
+    assert_eq!(bench.step(Input::Owed(owed)).sent, [1, 2]);
+    assert_eq!(bench.ended(key(A, 1), Verdict::Delivered).sent, [3], "the permit is free when the exchange ends");
+}
+
+#[test]
+fn a_lease_lasts_until_its_outcome_is_committed() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    let done = bench.ended(key(A, 1), Verdict::Delivered);
+    assert_eq!(done.settled.len(), 1);
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 1, NOW)])).sent, [0; 0], "it is still leased");
+    bench.step(Input::Rescan);
+    let page = Input::Page { destination: A, rows: vec![fresh(A, 1, NOW)], end: true };
+    assert_eq!(bench.step(page).sent, [0; 0], "the outbox still shows it, and it is still leased");
+    bench.step(Input::Settled { key: key(A, 1), owed: None });
+    assert_eq!(bench.scheduler.lane(A).map(Lane::known), Some(0));
+}
+
+#[test]
+fn a_retry_is_sent_when_it_is_due_and_not_before() {
+    let mut bench = Bench::new();
+    let due = NOW + DurationMs::from_secs(30);
+    assert_eq!(bench.step(Input::Owed(vec![retry(A, 1, due)])).sent, [0; 0]);
+    bench.now = due - DurationMs(1);
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    assert!(bench.scheduler.next_wake().is_some_and(|wake| wake <= due));
+    bench.now = due;
+    assert_eq!(bench.step(Input::Tick).sent, [1]);
+}
+
+#[test]
+fn a_throttled_lane_waits_and_leaves_the_others_alone() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    let until = NOW + DurationMs::from_secs(120);
+    bench.ended(key(A, 1), Verdict::Throttled { not_before: Some(until) });
+    assert_eq!(
+        bench.step(Input::Owed(vec![fresh(A, 2, NOW), fresh(B, 2, NOW)])).sent,
+        [2],
+        "only the other lane sends"
+    );
+    assert!(bench.scheduler.next_wake().is_some_and(|wake| wake <= until));
+    bench.now = until;
+    assert_eq!(bench.step(Input::Tick).sent, [2]);
+}
+
+#[test]
+fn a_credential_fault_holds_the_lane_and_one_probe_releases_it() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    let done = bench.ended(key(A, 1), Verdict::DestinationFault);
+    assert_eq!(done.settled.first().map(|settle| settle.disposition), Some(Disposition::Keep { at: NOW }));
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, NOW)) });
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 2, NOW), fresh(A, 3, NOW)])).sent, [0; 0]);
+    bench.now = NOW + DurationMs::from_secs(900);
+    let probe = bench.step(Input::Tick).sent;
+    assert_eq!(probe.len(), 1, "one probe, whatever the concurrency");
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    let released = bench.ended(key(A, probe[0]), Verdict::Delivered);
+    assert_eq!(released.sent.len(), 2);
+    assert_eq!(bench.scheduler.lane(A).map(Lane::state), Some(&LaneState::Active));
+}
+
+#[test]
+fn a_hold_does_not_count_towards_giving_up() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW)]));
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, NOW)) });
+    // Four days held, and give_up_after is three.
+    bench.now = NOW + DurationMs::from_days(4);
+    let probe = bench.step(Input::Tick).sent[0];
+    bench.ended(key(A, probe), Verdict::Delivered);
+    let transient = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+    let done = bench.ended(key(A, 2), transient);
+    assert!(matches!(done.settled[0].disposition, Disposition::Retry { .. }), "{done:?}");
+}
+
+#[test]
+fn a_page_read_before_a_commit_never_brings_back_what_was_settled() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    assert_eq!(bench.step(Input::Rescan).loads, [A, B]);
+    // The page is being read while the outcome is committed.
+    bench.ended(key(A, 1), Verdict::Delivered);
+    bench.step(Input::Settled { key: key(A, 1), owed: None });
+    let page = Input::Page { destination: A, rows: vec![fresh(A, 1, NOW)], end: true };
+    assert_eq!(bench.step(page).sent, [0; 0]);
+}
+
+#[test]
+fn a_row_committed_while_a_page_is_read_is_read_by_the_next() {
+    let mut bench = Bench::new();
+    bench.step(Input::Rescan);
+    let due = NOW + DurationMs::from_secs(30);
+    bench.step(Input::Owed(vec![retry(A, 1, due)]));
+    let again = bench.step(Input::Page { destination: A, rows: Vec::new(), end: true });
+    assert_eq!(again.loads, [A], "the page could not know the row");
+}
+
+#[test]
+fn fresh_deliveries_do_not_wait_behind_a_backlog_on_disk() {
+    let mut bench = Bench::new();
+    bench.step(Input::Rescan);
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 9, NOW)])).sent, [9]);
+}
+
+#[test]
+fn memory_does_not_grow_with_what_is_owed() {
+    let mut bench = Bench::new();
+    for seq in 1..200_000 {
+        bench.step(Input::Owed(vec![fresh(A, seq, NOW), retry(B, seq, NOW + DurationMs(seq))]));
+    }
+    for destination in [A, B] {
+        let known = bench.scheduler.lane(destination).map_or(0, Lane::known);
+        assert!((1..=2 * LANE_ENTRIES_MAX).contains(&known), "{known}");
+    }
+}
+
+#[test]
+fn a_draining_scheduler_sends_nothing_more() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    bench.step(Input::Drain);
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 2, NOW)])).sent, [0; 0]);
+    assert_eq!(bench.ended(key(A, 1), Verdict::Delivered).settled.len(), 1, "outcomes are still settled");
+}
+
+#[test]
+fn a_disabled_lane_parks_what_it_is_owed() {
+    let rules = Rules { enabled: false, concurrency: 2, hold_probe: DurationMs(1), retry: RetryPolicy::default() };
+    let mut bench = Bench { scheduler: Scheduler::new(BTreeMap::from([(A, rules)]), NOW), now: NOW };
+    let done = bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    assert!(done.sent.is_empty() && done.loads.is_empty());
+}

@@ -1,0 +1,129 @@
+//! Starting and stopping the pipeline.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::config::snapshot::Snapshot;
+use crate::domain::limits::{BATCH_LIMIT_MAX, DRIVER_QUEUE, WRITER_QUEUE};
+use crate::domain::time::DurationMs;
+use crate::env::Env;
+use crate::store::{Store, StoreError};
+
+use super::board::Board;
+use super::commit::Committer;
+use super::disk::DiskGuard;
+use super::dispatch::Dispatcher;
+use super::driver::{DrainRequest, Driver};
+use super::maintenance::{GuardedClock, Maintenance};
+use super::routing::Routing;
+use super::scheduler::Scheduler;
+use super::writer::{Command, Writer};
+use super::{Pipeline, WriterFault};
+
+/// Events that may wait for the writer at once: two of the largest batches.
+const ROOM: usize = 2 * BATCH_LIMIT_MAX;
+
+/// A pipeline at work.
+#[derive(Debug)]
+pub struct Running {
+    pub pipeline: Pipeline,
+    writer: oneshot::Receiver<Result<(), WriterFault>>,
+    driver: JoinHandle<()>,
+    drain: oneshot::Sender<DrainRequest>,
+}
+
+/// Starts the writer and the driver over `store`. Everything owed is read from the store: a fresh start, a restart after a
+/// crash and a restart after years are the same.
+pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) -> Result<Running, StoreError> {
+    let names: Vec<_> = snapshot.destinations.keys().cloned().collect();
+    let ids = store.number_destinations(&names)?;
+    let reader = store.reader();
+    let (instance, hash_key) = (store.instance(), store.hash_key());
+    let now = env.clock.now();
+    let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
+    let reserve = snapshot.storage.reserve;
+    let routing = Arc::new(Routing::new(snapshot, ids));
+    let board = Arc::new(Board::default());
+    let rejected = Arc::new(Mutex::default());
+    let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
+    let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
+    let (drain, drain_rx) = oneshot::channel();
+    let (writer_done, writer_rx) = oneshot::channel();
+    let writer = Writer {
+        committer: Committer::new(store),
+        commands: commands_rx,
+        facts,
+        rejected: Arc::clone(&rejected),
+        board: Arc::clone(&board),
+        clock: Arc::clone(&env.clock),
+        disk: DiskGuard::new(dir, reserve),
+        stopping: false,
+    };
+    thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || drop(writer_done.send(writer.run())))
+        .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
+    let driver = Driver {
+        scheduler: Scheduler::new(routing.rules(), now),
+        dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
+        env: env.clone(),
+        routing: Arc::clone(&routing),
+        reader: reader.clone(),
+        board: Arc::clone(&board),
+        facts: facts_rx,
+        writer: commands.clone(),
+        drain: drain_rx,
+        maintenance: Maintenance::new(guarded),
+    };
+    let pipeline = Pipeline {
+        started_at: env.clock.monotonic(),
+        env,
+        writer: commands,
+        routing,
+        board,
+        rejected,
+        reader,
+        instance,
+        hash_key,
+        guarded,
+        room: Arc::new(Semaphore::new(ROOM)),
+    };
+    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), drain })
+}
+
+impl Running {
+    /// Resolves when the writer has given up: the process must end non-zero.
+    pub async fn fault(&mut self) -> WriterFault {
+        match (&mut self.writer).await {
+            Ok(Err(fault)) => fault,
+            Ok(Ok(())) | Err(_) => WriterFault::Store(StoreError::Failed("the writer ended unexpectedly".to_owned())),
+        }
+    }
+
+    /// Refuses new events from here on.
+    pub fn refuse_new(&self) {
+        self.pipeline.board.set_stopping();
+    }
+
+    /// Finishes what is in flight within `limit`, commits every outcome, closes the store.
+    pub async fn stop(self, limit: DurationMs) -> Result<(), WriterFault> {
+        let Self { pipeline, writer, driver, drain } = self;
+        pipeline.board.set_stopping();
+        let (done, drained) = oneshot::channel();
+        if drain.send(DrainRequest { limit: limit.to_std(), done }).is_ok() && drained.await.is_err() {
+            warn!("The driver ended before it was drained; what was in flight will be sent again.");
+        }
+        if let Err(error) = driver.await {
+            warn!(%error, "The driver did not end cleanly; what was in flight will be sent again.");
+        }
+        drop(pipeline.writer.send(Command::Stop).await);
+        let ended = writer.await.unwrap_or(Ok(()));
+        info!("The store is closed.");
+        ended
+    }
+}

@@ -1,0 +1,224 @@
+//! The one writer: a thread that takes whatever requests have gathered while the last commit ran and commits them as one
+//! transaction (natural group commit: no timer, no waiting for company).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::domain::limits::TRANSACTION_OPS;
+use crate::domain::name::SourceName;
+use crate::env::clock::Clock;
+use crate::store::write::{Applied, WriteOp};
+use crate::store::{OpenError, StoreError, SweepPlan};
+
+use super::Unavailable;
+use super::board::Board;
+use super::commit::{Committer, Request};
+use super::disk::DiskGuard;
+use super::scheduler::Input;
+
+/// How a waiting sender is answered.
+pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Write(Request<Reply>),
+    /// Remove what retention allows, one slice.
+    Sweep(SweepPlan),
+    /// There are refused events to count.
+    Nudge,
+    /// Do everything asked so far, close the store, end.
+    Stop,
+}
+
+/// Refused events that wait to be counted in the books.
+pub(super) type Rejected = Arc<Mutex<BTreeMap<SourceName, u64>>>;
+
+/// Why the writer gave up: the process must end non-zero, so that the service manager starts it afresh.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterFault {
+    #[error("the store failed twice in a row, the last time with: {0}")]
+    Store(#[from] StoreError),
+    #[error("the store could not be opened again: {0}")]
+    Open(#[from] OpenError),
+}
+
+/// Pauses between tries to open a store whose disk is full.
+const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+/// Tries to open the store again after an error other than a full disk.
+const REOPEN_TRIES: u32 = 3;
+
+pub(super) struct Writer {
+    pub committer: Committer,
+    pub commands: mpsc::Receiver<Command>,
+    pub facts: mpsc::Sender<Input>,
+    pub rejected: Rejected,
+    pub board: Arc<Board>,
+    pub clock: Arc<dyn Clock>,
+    pub disk: DiskGuard,
+    pub stopping: bool,
+}
+
+impl Writer {
+    /// Runs until it is told to stop or every sender is gone; then closes the store.
+    pub(super) fn run(mut self) -> Result<(), WriterFault> {
+        let mut failures = 0_u32;
+        while let Some(first) = self.next() {
+            let (requests, sweep) = self.gather(first);
+            if requests.is_empty() && !self.committer.has_kept() {
+                self.sweep(sweep)?;
+                continue;
+            }
+            let started = self.clock.monotonic();
+            match self.committer.commit(requests) {
+                Ok(committed) => {
+                    failures = 0;
+                    self.board.committed(self.clock.monotonic().saturating_sub(started));
+                    for (reply, applied) in committed.replies {
+                        // A sender that went away does not undo the commit.
+                        drop(reply.send(Ok(applied)));
+                    }
+                    for fact in committed.facts {
+                        self.tell(fact);
+                    }
+                    self.sweep(sweep)?;
+                }
+                Err(failed) => {
+                    let text = failed.error.to_string();
+                    for reply in failed.refused {
+                        drop(reply.send(Err(Unavailable::Store(text.clone()))));
+                    }
+                    failures += 1;
+                    self.recover(failed.error, failures)?;
+                }
+            }
+        }
+        self.committer.into_store().close()?;
+        Ok(())
+    }
+
+    /// The next command; outcomes that were kept do not wait for one.
+    fn next(&mut self) -> Option<Command> {
+        if self.committer.has_kept() {
+            return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
+        }
+        if self.stopping {
+            return self.commands.try_recv().ok();
+        }
+        self.commands.blocking_recv()
+    }
+
+    /// Everything that has gathered, up to the size of one transaction.
+    fn gather(&mut self, first: Command) -> (Vec<Request<Reply>>, Option<SweepPlan>) {
+        let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
+        let mut requests = Vec::new();
+        let mut sweep = None;
+        let mut ops = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Write(request) if refuse_ingest && accepts(&request) => {
+                    if let Some(reply) = request.reply {
+                        drop(reply.send(Err(Unavailable::Disk)));
+                    }
+                }
+                Command::Write(request) => {
+                    ops += request.ops.len();
+                    requests.push(request);
+                }
+                Command::Sweep(plan) => sweep = Some(plan),
+                Command::Nudge => {}
+                Command::Stop => self.stop(),
+            }
+            next = if ops < TRANSACTION_OPS { self.commands.try_recv().ok() } else { None };
+        }
+        let rejected = self.rejected.lock().map(|mut counts| std::mem::take(&mut *counts)).unwrap_or_default();
+        if !rejected.is_empty() {
+            let ops = rejected.into_iter().map(|(source, count)| WriteOp::CountRejected { source, count }).collect();
+            requests.push(Request { ops, reply: None });
+        }
+        (requests, sweep)
+    }
+
+    /// A commit failed: open the file again, refusing ingest meanwhile, and have the scheduler look at everything again.
+    fn recover(&mut self, error: StoreError, failures: u32) -> Result<(), WriterFault> {
+        error!(%error, failures, "A commit failed; opening the store again.");
+        let full = matches!(error, StoreError::Full(_));
+        let stopping = self.stopping && self.commands.is_empty();
+        if (!full && failures > 1) || (stopping && failures >= REOPEN_TRIES) {
+            return Err(WriterFault::Store(error));
+        }
+        self.board.set_store_fault(Some(error.to_string()));
+        let mut tries = 0;
+        loop {
+            match self.committer.reopen() {
+                Ok(()) => break,
+                Err(error) => {
+                    tries += 1;
+                    warn!(%error, tries, "The store cannot be opened again yet.");
+                    if !full && tries >= REOPEN_TRIES {
+                        return Err(WriterFault::Open(error));
+                    }
+                }
+            }
+            self.refuse_waiting();
+            std::thread::park_timeout(REOPEN_PAUSE);
+        }
+        if full {
+            // The next commit would meet the same full disk: wait before asking it again.
+            self.refuse_waiting();
+            std::thread::park_timeout(REOPEN_PAUSE);
+        }
+        info!("The store is open again.");
+        self.board.set_store_fault(None);
+        self.tell(Input::Rescan);
+        Ok(())
+    }
+
+    /// While nothing can be committed, those who wait are told, and outcomes are kept.
+    fn refuse_waiting(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Write(request) => {
+                    self.committer.keep(request.ops);
+                    if let Some(reply) = request.reply {
+                        drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
+                    }
+                }
+                Command::Sweep(_) | Command::Nudge => {}
+                Command::Stop => self.stop(),
+            }
+        }
+    }
+
+    /// Takes nothing more; what is queued already is still done.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.commands.close();
+    }
+
+    fn sweep(&mut self, plan: Option<SweepPlan>) -> Result<(), WriterFault> {
+        let Some(plan) = plan else { return Ok(()) };
+        match self.committer.store().sweep(&plan) {
+            Ok(0) => Ok(()),
+            Ok(rows) => {
+                info!(rows, "Retention removed rows.");
+                Ok(())
+            }
+            Err(error) => self.recover(error, 1),
+        }
+    }
+
+    /// The driver always drains its queue, so this never waits for long; when it is gone we are stopping.
+    fn tell(&self, fact: Input) {
+        drop(self.facts.blocking_send(fact));
+    }
+}
+
+fn accepts(request: &Request<Reply>) -> bool {
+    request.ops.iter().any(|op| matches!(op, WriteOp::Accept(_)))
+}

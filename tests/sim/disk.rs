@@ -1,0 +1,197 @@
+//! A disk that can lose power: what was not synced is kept, lost or torn, in pieces and in any order.
+//!
+//! It can also fail on command: the k-th operation from now answers with an error, once or until the power is cut.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+use crate::rng::Rng;
+
+/// The piece a torn write breaks at: a sector.
+const SECTOR: usize = 512;
+
+#[derive(Debug, Default)]
+struct Image {
+    /// What a reader sees.
+    live: Vec<u8>,
+    /// What is certain to survive.
+    durable: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+    /// Operations until a fault strikes.
+    fuse: Option<(u64, Fault)>,
+    /// Every operation fails, until the power is cut.
+    dead: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Unsynced {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen(usize),
+}
+
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The file system is full: this operation fails, the next may work.
+    Full,
+    /// This and every further operation fails until the power is cut: what a crash inside a commit looks like.
+    PowerCut,
+    /// A sync fails once and forgets what it had to write, as Linux does; the next sync succeeds without it.
+    SyncLost,
+}
+
+/// Shared by every handle that is opened on it.
+#[derive(Debug, Clone, Default)]
+pub struct Disk(Arc<Mutex<Image>>);
+
+impl Disk {
+    /// The `after`-th operation from now meets `fault`.
+    pub fn arm(&self, after: u64, fault: Fault) {
+        self.lock().fuse = Some((after, fault));
+    }
+
+    /// Whether the power is off.
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    pub fn disarm(&self) {
+        self.lock().fuse = None;
+    }
+
+    /// Power goes and comes back: the disk holds what was durable, and of the rest whatever chance kept.
+    pub fn cut_power(&self, rng: &Rng) {
+        let mut image = self.lock();
+        let mut kept = image.durable.clone();
+        let mut pending = std::mem::take(&mut image.unsynced);
+        match rng.below(4) {
+            0 => pending.clear(),
+            1 => {}
+            _ => shuffle(&mut pending, rng),
+        }
+        for unsynced in pending {
+            match unsynced {
+                Unsynced::SetLen(len) => {
+                    if rng.percent(70) {
+                        kept.resize(len, 0);
+                    }
+                }
+                Unsynced::Write { offset, data } => {
+                    for (piece, bytes) in data.chunks(SECTOR).enumerate() {
+                        let at = offset + piece * SECTOR;
+                        if rng.percent(60) && at + bytes.len() <= kept.len() {
+                            kept[at..at + bytes.len()].copy_from_slice(bytes);
+                        }
+                    }
+                }
+            }
+        }
+        image.live.clone_from(&kept);
+        image.durable = kept;
+        image.fuse = None;
+        image.dead = false;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Image> {
+        self.0.lock().expect("the simulator is single-threaded")
+    }
+}
+
+fn shuffle(items: &mut [Unsynced], rng: &Rng) {
+    for at in (1..items.len()).rev() {
+        let other = usize::try_from(rng.below(at as u64 + 1)).expect("small");
+        items.swap(at, other);
+    }
+}
+
+impl Image {
+    /// Counts an operation and says whether it fails.
+    fn step(&mut self, is_sync: bool) -> io::Result<()> {
+        if self.dead {
+            return Err(io::Error::other("the power is off"));
+        }
+        let Some((left, fault)) = &mut self.fuse else { return Ok(()) };
+        if *left > 0 {
+            *left -= 1;
+            return Ok(());
+        }
+        match fault {
+            Fault::Full => {
+                self.fuse = None;
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            Fault::PowerCut => {
+                self.dead = true;
+                Err(io::Error::other("the power is off"))
+            }
+            Fault::SyncLost if is_sync => {
+                self.fuse = None;
+                // The pages are clean now, and their bytes are not on the medium: a reader still sees them.
+                self.unsynced.retain(|unsynced| matches!(unsynced, Unsynced::SetLen(_)));
+                Err(io::Error::other("input/output error"))
+            }
+            Fault::SyncLost => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock().live.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let image = self.lock();
+        if image.dead {
+            return Err(io::Error::other("the power is off"));
+        }
+        let from = usize::try_from(offset).expect("small");
+        let bytes =
+            image.live.get(from..from + out.len()).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut image = self.lock();
+        image.step(false)?;
+        let len = usize::try_from(len).expect("small");
+        image.live.resize(len, 0);
+        image.unsynced.push(Unsynced::SetLen(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut image = self.lock();
+        image.step(true)?;
+        let pending = std::mem::take(&mut image.unsynced);
+        for unsynced in pending {
+            match unsynced {
+                Unsynced::SetLen(len) => image.durable.resize(len, 0),
+                Unsynced::Write { offset, data } => {
+                    let end = offset + data.len();
+                    if image.durable.len() < end {
+                        image.durable.resize(end, 0);
+                    }
+                    image.durable[offset..end].copy_from_slice(&data);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut image = self.lock();
+        image.step(false)?;
+        let offset = usize::try_from(offset).expect("small");
+        let end = offset + data.len();
+        if image.live.len() < end {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        image.live[offset..end].copy_from_slice(data);
+        image.unsynced.push(Unsynced::Write { offset, data: data.to_vec() });
+        Ok(())
+    }
+}

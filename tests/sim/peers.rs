@@ -1,0 +1,150 @@
+//! Receivers with a script: each has a temper that changes over time, and remembers everything it was ever sent.
+
+use std::collections::BTreeMap;
+
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::env::transport::{Answer, Exchange, Fault, Request};
+
+use crate::rng::Rng;
+
+/// How a peer behaves for the time being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temper {
+    Healthy,
+    /// 503.
+    Down,
+    /// 429, half of the time with `Retry-After`.
+    Throttling,
+    /// Nobody listens.
+    Refusing,
+    /// Takes the request and never answers.
+    Silent,
+    /// Takes the request and cuts the connection.
+    Cutting,
+    /// 401: the token is bad.
+    Locked,
+    /// A bit of everything.
+    Moody,
+}
+
+const TEMPERS: [Temper; 8] = [
+    Temper::Healthy,
+    Temper::Down,
+    Temper::Throttling,
+    Temper::Refusing,
+    Temper::Silent,
+    Temper::Cutting,
+    Temper::Locked,
+    Temper::Moody,
+];
+
+/// One receiver.
+#[derive(Debug)]
+pub struct Peer {
+    pub temper: Temper,
+    /// By `webhook-id`: bodies as they came, and whether any was answered 2xx.
+    pub received: BTreeMap<String, Received>,
+}
+
+/// What a peer has seen of one delivery.
+#[derive(Debug, Default, Clone)]
+pub struct Received {
+    pub body: Vec<u8>,
+    pub times: u64,
+    pub accepted: u64,
+}
+
+/// Which events a peer refuses for good, as its bodies name them.
+pub const POISON: &str = "\"poison\":true";
+
+impl Peer {
+    pub fn new() -> Self {
+        Self { temper: Temper::Healthy, received: BTreeMap::new() }
+    }
+
+    pub fn change_temper(&mut self, rng: &Rng) {
+        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(8) as usize] };
+    }
+
+    /// One exchange: what happens, and how long it takes. Every request that reaches the peer is remembered.
+    pub fn exchange(&mut self, request: &Request, rng: &Rng) -> (Exchange, Retried) {
+        let temper = match self.temper {
+            Temper::Moody => TEMPERS[rng.below(6) as usize],
+            steady => steady,
+        };
+        if temper == Temper::Refusing {
+            return (exchange(1, Err(Fault::Network("connection refused".to_owned()))), Retried::Backoff);
+        }
+        let id = request.headers.iter().find(|(name, _)| name == "webhook-id").map(|(_, id)| id.clone());
+        let received = self.received.entry(id.expect("every request has an id")).or_default();
+        assert!(
+            received.times == 0 || received.body == request.body,
+            "the same delivery was sent with another body: {} then {}",
+            String::from_utf8_lossy(&received.body),
+            String::from_utf8_lossy(&request.body),
+        );
+        received.body.clone_from(&request.body);
+        received.times += 1;
+        let took = rng.between(1, 400);
+        let poisoned = String::from_utf8_lossy(&request.body).contains(POISON);
+        match temper {
+            Temper::Silent => (exchange(15_000, Err(Fault::Timeout { sent: true })), Retried::Backoff),
+            Temper::Cutting => (exchange(took, Err(Fault::Ambiguous("connection reset".to_owned()))), Retried::Backoff),
+            Temper::Down => (answer(took, 503, &[]), Retried::Backoff),
+            Temper::Locked => (answer(took, 401, &[]), Retried::NotCounted),
+            Temper::Throttling if rng.percent(50) => {
+                let seconds = rng.between(1, 200);
+                (
+                    answer(took, 429, &[("retry-after", &seconds.to_string())]),
+                    Retried::After(DurationMs::from_secs(seconds)),
+                )
+            }
+            Temper::Throttling => (answer(took, 429, &[]), Retried::Backoff),
+            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned => (answer(took, 422, &[]), Retried::Never),
+            Temper::Healthy | Temper::Moody | Temper::Refusing => {
+                received.accepted += 1;
+                (answer(took, 200, &[]), Retried::Never)
+            }
+        }
+    }
+}
+
+/// What the peer's answer asks of the sender, worked out here and not by the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    /// Never again: delivered or refused for good.
+    Never,
+    /// Not before the backoff of this attempt.
+    Backoff,
+    /// Not before the backoff, and not before this.
+    After(DurationMs),
+    /// Whenever the hold is probed; the attempt does not count.
+    NotCounted,
+}
+
+fn exchange(took: u64, result: Result<Answer, Fault>) -> Exchange {
+    Exchange { took: DurationMs(took), result }
+}
+
+fn answer(took: u64, status: u16, headers: &[(&str, &str)]) -> Exchange {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    exchange(took, Ok(Answer { status, headers, body: b"said the peer".to_vec() }))
+}
+
+/// The least backoff after the `made`-th counting attempt, worked out from SPEC 5 (30 s, doubled, at most 1 h, ±20 %).
+pub fn least_backoff(made: u32) -> DurationMs {
+    let plain = (30_000_u64 << made.saturating_sub(1).min(20)).min(3_600_000);
+    DurationMs(plain * 8 / 10)
+}
+
+/// When the next attempt may come at the earliest.
+pub fn not_before(now: UnixMs, made: u32, retried: Retried, deadline: UnixMs) -> UnixMs {
+    let earliest = match retried {
+        Retried::Never => UnixMs(u64::MAX),
+        Retried::Backoff => now + least_backoff(made),
+        Retried::After(span) => now + span.max(least_backoff(made)),
+        Retried::NotCounted => now,
+    };
+    // One last attempt at the deadline is allowed whatever was asked.
+    if retried == Retried::Never { earliest } else { earliest.min(deadline) }
+}

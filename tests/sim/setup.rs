@@ -1,0 +1,131 @@
+//! The small world every seed starts from: three destinations of one kind, different tempers, different limits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use postbackd::config::snapshot::{
+    Destination, LanePolicy, NetworkPolicy, Retention, Server, Snapshot, Source, Storage,
+};
+use postbackd::destination::Kind;
+use postbackd::destination::event_map::EventMap;
+use postbackd::destination::registry::{Spec, build};
+use postbackd::destination::webhook::WebhookSpec;
+use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::name::{CanonicalName, DestinationName};
+use postbackd::domain::net::AllowPrivate;
+use postbackd::domain::retry::RetryPolicy;
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::env::transport::Method;
+
+use crate::rng::Rng;
+
+/// Where simulated time begins.
+pub const START: UnixMs = UnixMs(1_764_000_000_000);
+
+/// The configuration of a seed.
+pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
+    let mut destinations = BTreeMap::new();
+    for (at, name) in ["alpha", "beta", "gamma"].into_iter().enumerate() {
+        let name: DestinationName = name.parse().expect("a name");
+        let retry = RetryPolicy { max_attempts: if rng.percent(30) { 6 } else { 100 }, ..RetryPolicy::default() };
+        // The last one does not want everything.
+        let mut map: BTreeMap<CanonicalName, Option<_>> = BTreeMap::new();
+        if at == 2 {
+            map.insert("contact".parse().expect("a name"), None);
+        }
+        let adapter = build(Spec::Webhook(WebhookSpec {
+            url: format!("https://{name}.example/hook").parse().expect("a URL"),
+            method: Method::Post,
+            headers: Vec::new(),
+            signing_secrets: Vec::new(),
+            include_user: Vec::new(),
+            template: None,
+            hidden: Vec::new(),
+        }))
+        .expect("a valid destination");
+        let destination = Destination {
+            name: name.clone(),
+            kind: Kind::Webhook,
+            enabled: true,
+            events: EventMap::new(map),
+            sources: None,
+            when: Vec::new(),
+            retry,
+            lane: LanePolicy {
+                concurrency: usize::try_from(rng.between(1, 5)).expect("small"),
+                hold_probe: DurationMs::from_secs(900),
+            },
+            network: NetworkPolicy { timeout: DurationMs::from_secs(15), allow_private: AllowPrivate::No },
+            adapter,
+            fingerprint: 0,
+        };
+        destinations.insert(name, Arc::new(destination));
+    }
+    Arc::new(Snapshot {
+        hash: "simulated".to_owned(),
+        loaded_at: START,
+        server: Server {
+            listen: vec!["127.0.0.1:8460".parse().expect("an address")],
+            admin_token: None,
+            body_limit: 1024 * 1024,
+            batch_limit: 1000,
+            drain: DurationMs::from_secs(20),
+        },
+        storage: Storage { path: "/nowhere".into(), cache: 1024 * 1024, reserve: None },
+        retention: Retention { events: None, attempts: None, dlq: None, dedupe: DurationMs::from_days(30) },
+        default_currency: "USD".parse().expect("a currency"),
+        sources: BTreeMap::from([("app".parse().expect("a name"), Arc::new(source()))]),
+        destinations,
+    })
+}
+
+fn source() -> Source {
+    Source { name: "app".parse().expect("a name"), tokens: Vec::new() }
+}
+
+/// One event of the workload: `identity` says which events are the same, `variant` what they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub identity: u64,
+    pub variant: u64,
+    pub at: UnixMs,
+}
+
+/// Events over two hours; some are repeats, some of those say something else.
+pub fn workload(rng: &Rng) -> Vec<Plan> {
+    let count = rng.between(5, 60);
+    let mut plans: Vec<Plan> = Vec::new();
+    for identity in 0..count {
+        let at = START + DurationMs(rng.below(7_200_000));
+        plans.push(Plan { identity, variant: 0, at });
+        if rng.percent(20) {
+            let variant = rng.below(2);
+            plans.push(Plan { identity, variant, at: at + DurationMs(rng.below(600_000)) });
+        }
+    }
+    plans
+}
+
+/// The event a sender would send for `plan`, received at `now`.
+pub fn event(plan: Plan, now: UnixMs) -> Event {
+    let mut data = Object::new();
+    if plan.identity % 13 == 7 {
+        data.insert("poison".to_owned(), true.into());
+    }
+    data.insert("variant".to_owned(), plan.variant.into());
+    Event {
+        source: "app".parse().expect("a name"),
+        canonical: if plan.identity.is_multiple_of(5) { "contact" } else { "deposit" }.parse().expect("a name"),
+        event_id: Some(format!("order-{}", plan.identity)),
+        uid: Some(format!("uid-{}", plan.identity % 3)),
+        occurred_at: OccurredAt::Given(START),
+        received_at: now,
+        value: "25.00".parse().ok(),
+        currency: "USD".parse().ok(),
+        action_source: None,
+        user: Object::new(),
+        click: Object::new(),
+        page: Object::new(),
+        data,
+    }
+}
