@@ -57,3 +57,5 @@ pub mod store;
 
 pub mod egress;
 pub mod pipeline;
+
+pub mod http;

@@ -1,0 +1,253 @@
+//! `GET /v1/events/{id}`: one event with every delivery and every attempt, by our id or by the sender's.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::AppState;
+use super::dto::{EventDto, delivery_id, rfc3339};
+use super::json::Json;
+use super::problem::Problem;
+use super::query::Names;
+use crate::domain::delivery::{Attempt, Delivery};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryKey, DestinationId, EventId, EventSeq, InstanceId};
+
+/// Ids listed where a sender's id stands for several events.
+const LISTED_MAX: usize = 100;
+
+#[derive(Debug, Serialize)]
+struct Trace<'a> {
+    id: String,
+    event_id: Option<&'a str>,
+    event: &'a str,
+    source: &'a str,
+    received_at: String,
+    occurred_at_ms: u64,
+    payload: EventDto<'a>,
+    deliveries: Vec<DeliveryDto<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveryDto<'a> {
+    id: String,
+    destination: String,
+    status: &'static str,
+    target: Option<&'a str>,
+    reason: Option<&'a str>,
+    attempt_count: u32,
+    next_attempt_at: Option<String>,
+    attempts: Vec<AttemptDto<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptDto<'a> {
+    n: u32,
+    at: String,
+    ms: u64,
+    status: Option<u16>,
+    verdict: &'a str,
+    response: &'a str,
+}
+
+/// What the store tells of one event.
+type Deliveries = Vec<(DestinationId, Delivery, Vec<Attempt>)>;
+
+pub(super) async fn event(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(given) = id.map_err(|_| Problem::field("id", "invalid", "the id in the path is not UTF-8"))?;
+    let instance = state.pipeline.instance();
+    let names = state.names().await?;
+    let seq = match find(&state, instance, given.clone()).await?.as_slice() {
+        [] => {
+            return Err(Problem::not_found(format!(
+                "there is no event {given:?}, neither as our id nor as a sender's"
+            )));
+        }
+        [only] => *only,
+        several => return Err(ambiguous(&given, instance, several)),
+    };
+    let (event, deliveries) = state.read(move |reader| Ok((reader.event(seq)?, reader.trace(seq)?))).await?;
+    let event =
+        event.ok_or_else(|| Problem::not_found(format!("the event {given:?} is no longer kept (retention.events)")))?;
+    Ok(Json(trace(EventId { instance, seq }, &event, &deliveries, &names)).into_response())
+}
+
+/// The events of that id: ours if it is one of this store, else the sender's.
+async fn find(state: &AppState, instance: InstanceId, given: String) -> Result<Vec<EventSeq>, Problem> {
+    let ours = given.parse::<EventId>().ok().filter(|id| id.instance == instance);
+    state
+        .read(move |reader| {
+            if let Some(id) = ours
+                && reader.event(id.seq)?.is_some()
+            {
+                return Ok(vec![id.seq]);
+            }
+            reader.events_by_sender_id(&given, LISTED_MAX)
+        })
+        .await
+}
+
+fn ambiguous(given: &str, instance: InstanceId, several: &[EventSeq]) -> Problem {
+    let ids: Vec<Value> = several.iter().map(|seq| EventId { instance, seq: *seq }.to_string().into()).collect();
+    let detail = format!("{} events have the sender's id {given:?}; ask for one of events", ids.len());
+    Problem::new(StatusCode::CONFLICT, "ambiguous_id", "Several events have this id", detail).with_member("events", ids)
+}
+
+fn trace<'a>(id: EventId, event: &'a Event, deliveries: &'a Deliveries, names: &Names) -> Trace<'a> {
+    let deliveries = deliveries
+        .iter()
+        .map(|(destination, delivery, attempts)| DeliveryDto {
+            id: delivery_id(id.instance, DeliveryKey { seq: id.seq, destination: *destination }),
+            destination: names.shown(*destination),
+            status: delivery.state.status().as_str(),
+            target: delivery.target.as_ref().map(crate::domain::name::TargetName::as_str),
+            reason: delivery.state.reason(),
+            attempt_count: delivery.history.counted,
+            next_attempt_at: rfc3339(delivery.state.due_at()),
+            attempts: attempts
+                .iter()
+                .map(|attempt| AttemptDto {
+                    n: attempt.n,
+                    at: attempt.at.to_rfc3339(),
+                    ms: attempt.took.0,
+                    status: attempt.http_status,
+                    verdict: &attempt.verdict,
+                    response: &attempt.response,
+                })
+                .collect(),
+        })
+        .collect();
+    Trace {
+        id: id.to_string(),
+        event_id: event.event_id.as_deref(),
+        event: event.canonical.as_str(),
+        source: event.source.as_str(),
+        received_at: event.received_at.to_rfc3339(),
+        occurred_at_ms: event.occurred_at.time().0,
+        payload: EventDto::new(id, event),
+        deliveries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::delivery::{History, State};
+    use crate::domain::event::tests::sample;
+    use crate::domain::outcome::RetryReason;
+    use crate::domain::time::{DurationMs, UnixMs};
+    use crate::http::problem::tests::shown;
+
+    fn deliveries() -> Deliveries {
+        let at = UnixMs(1_795_304_438_000);
+        let delivery = Delivery {
+            received_at: at,
+            target: "Purchase".parse().ok(),
+            state: State::Failed { due_at: at + DurationMs(30_000), reason: RetryReason::Transient },
+            history: History { counted: 1, ..History::new(at) },
+        };
+        let attempt = Attempt {
+            n: 1,
+            at,
+            took: DurationMs(31),
+            http_status: Some(503),
+            verdict: "transient".to_owned(),
+            response: "busy".to_owned(),
+        };
+        vec![(DestinationId(1), delivery, vec![attempt])]
+    }
+
+    #[test]
+    fn a_trace_has_the_contracted_shape() {
+        let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
+        let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
+        let trace = serde_json::to_string_pretty(&trace(id, &sample(), &deliveries(), &names)).unwrap();
+        insta::assert_snapshot!(trace, @r#"
+        {
+          "id": "evt_000000000000000000007",
+          "event_id": "trade-1",
+          "event": "deposit",
+          "source": "app",
+          "received_at": "2025-11-24T16:00:01.000Z",
+          "occurred_at_ms": 1764000000000,
+          "payload": {
+            "id": "evt_000000000000000000007",
+            "event": "deposit",
+            "event_id": "trade-1",
+            "source": "app",
+            "uid": "u-1",
+            "received_at": "2025-11-24T16:00:01.000Z",
+            "occurred_at_ms": 1764000000000,
+            "value": "25.00",
+            "currency": "USD",
+            "user": {
+              "email": "jane@example.com",
+              "ip": "203.0.113.7"
+            },
+            "click": {
+              "tg_id": 42,
+              "fbclid": "IwAR0",
+              "campaign_name": "Лето — 夏"
+            },
+            "page": {
+              "url": "https://shop.example/thanks"
+            },
+            "data": {
+              "plan": {
+                "name": "gold",
+                "months": 12
+              },
+              "utm.source": "x",
+              "none": null,
+              "n": 1.10
+            }
+          },
+          "deliveries": [
+            {
+              "id": "dlv_0000000000000000000070001",
+              "destination": "meta-eu",
+              "status": "failed",
+              "target": "Purchase",
+              "reason": "transient",
+              "attempt_count": 1,
+              "next_attempt_at": "2026-11-21T23:41:08.000Z",
+              "attempts": [
+                {
+                  "n": 1,
+                  "at": "2026-11-21T23:40:38.000Z",
+                  "ms": 31,
+                  "status": 503,
+                  "verdict": "transient",
+                  "response": "busy"
+                }
+              ]
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn an_id_of_several_events_lists_them() {
+        let problem = ambiguous("7", InstanceId::from_random(0), &[EventSeq(1), EventSeq(2)]);
+        insta::assert_snapshot!(shown(&problem), @r#"
+        {
+          "type": "urn:postbackd:problem:ambiguous_id",
+          "title": "Several events have this id",
+          "status": 409,
+          "code": "ambiguous_id",
+          "detail": "2 events have the sender's id \"7\"; ask for one of events",
+          "events": [
+            "evt_000000000000000000001",
+            "evt_000000000000000000002"
+          ]
+        }
+        "#);
+    }
+}

@@ -1,0 +1,267 @@
+//! Taking an object apart field by field, collecting what is wrong with each.
+
+use serde_json::Value;
+
+use crate::domain::event::Object;
+use crate::http::problem::FieldError;
+use crate::http::strict_json::RESERVED_PREFIX;
+
+/// Faults told of one event; who has more has another problem than fields.
+const FAULTS_MAX: usize = 50;
+
+/// What an object's members may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Members {
+    Scalars,
+    ScalarsOrLists,
+    Any,
+}
+
+/// An object of which fields are taken until the unknown ones are left.
+pub(super) struct Fields<'a> {
+    object: Object,
+    at: &'a str,
+    faults: Vec<FieldError>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(object: Object, at: &'a str) -> Self {
+        Self { object, at, faults: Vec::new() }
+    }
+
+    /// Whether something is wrong with the field already.
+    pub(super) fn has_fault(&self, name: &str) -> bool {
+        let path = member(self.at, name);
+        self.faults.iter().any(|fault| fault.path == path)
+    }
+
+    pub(super) fn fault(&mut self, name: &str, code: &'static str, detail: impl AsRef<str>) {
+        push(&mut self.faults, &member(self.at, name), code, detail);
+    }
+
+    pub(super) fn fault_type(&mut self, name: &str, wanted: &str, given: &Value) {
+        self.fault(name, "type", wrong_type(wanted, given));
+    }
+
+    /// Refuses what could not be stored and shown faithfully: NUL in any text or name. The member is taken out, so that
+    /// it has no further fault.
+    pub(super) fn refuse_unstorable(&mut self) {
+        if self.object.iter().all(|(name, value)| storable_name(name) && storable(value)) {
+            return;
+        }
+        let mut wrong = Vec::new();
+        for (name, value) in &self.object {
+            let path = member(self.at, name);
+            let before = self.faults.len();
+            unstorable_name(name, &path, &mut self.faults);
+            unstorable(value, &path, &mut self.faults);
+            if self.faults.len() > before {
+                wrong.push(name.clone());
+            }
+        }
+        for name in wrong {
+            self.object.shift_remove(&name);
+        }
+    }
+
+    /// The value under the first of `names` that has one. Empty and `null` are missing; another of the names with another
+    /// value is a fault.
+    pub(super) fn take(&mut self, names: &[&'static str]) -> Option<(&'static str, Value)> {
+        let mut found: Option<(&'static str, Value)> = None;
+        for name in names {
+            let Some(value) = self.object.shift_remove(*name) else { continue };
+            if missing(&value) {
+                continue;
+            }
+            match &found {
+                Some((first, known)) if text_of(known) != text_of(&value) => {
+                    let detail = format!("{first} says something else; send only one of them");
+                    self.fault(name, "contradiction", detail);
+                }
+                Some(_) => {}
+                None => found = Some((*name, value)),
+            }
+        }
+        found
+    }
+
+    pub(super) fn text(&mut self, names: &[&'static str], bytes_max: usize) -> Option<String> {
+        let (name, value) = self.take(names)?;
+        match value {
+            Value::String(text) => self.bounded(name, text, bytes_max),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.fault_type(name, "a text", &value);
+                None
+            }
+        }
+    }
+
+    /// A text; a number is taken as its written digits.
+    pub(super) fn id_text(&mut self, names: &[&'static str], bytes_max: usize) -> Option<String> {
+        let (name, value) = self.take(names)?;
+        match value {
+            Value::String(text) => self.bounded(name, text, bytes_max),
+            Value::Number(number) => self.bounded(name, number.to_string(), bytes_max),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                self.fault_type(name, "a text or a number", &value);
+                None
+            }
+        }
+    }
+
+    fn bounded(&mut self, name: &str, text: String, bytes_max: usize) -> Option<String> {
+        if text.len() <= bytes_max {
+            return Some(text);
+        }
+        let detail = format!("{} bytes long; at most {bytes_max} are kept", text.len());
+        self.fault(name, "too_long", detail);
+        None
+    }
+
+    pub(super) fn object(&mut self, name: &'static str, members: Members) -> Object {
+        let Some((_, value)) = self.take(&[name]) else { return Object::new() };
+        let Value::Object(object) = value else {
+            self.fault_type(name, "an object, like {\"key\": \"value\"}", &value);
+            return Object::new();
+        };
+        let at = member(self.at, name);
+        for (key, value) in &object {
+            let wanted = match members {
+                Members::Scalars if !scalar(value) => "a text, a number, true or false",
+                Members::ScalarsOrLists if !scalar_or_list(value) => {
+                    "a text, a number, true or false, or a list of them"
+                }
+                Members::Scalars | Members::ScalarsOrLists | Members::Any => continue,
+            };
+            push(&mut self.faults, &member(&at, key), "type", wrong_type(wanted, value));
+        }
+        object
+    }
+
+    /// What is left goes into `data`; a name that is in both must say the same.
+    pub(super) fn finish(mut self, mut data: Object) -> (Object, Vec<FieldError>) {
+        for (name, value) in std::mem::take(&mut self.object) {
+            match data.get(&name) {
+                Some(known) if *known != value => {
+                    self.fault(
+                        &name,
+                        "contradiction",
+                        "data has a field of this name that says something else; send one of them",
+                    );
+                }
+                Some(_) => {}
+                None => {
+                    data.insert(name, value);
+                }
+            }
+        }
+        (data, self.faults)
+    }
+}
+
+/// `at` and a member's name: `$.field`, or `$["odd name"]`.
+pub(super) fn member(at: &str, name: &str) -> String {
+    let plain =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if plain {
+        format!("{at}.{name}")
+    } else {
+        format!("{at}[{}]", Value::from(crate::domain::message::cut(name, 100)))
+    }
+}
+
+/// What is said of a value of the wrong type.
+pub(super) fn wrong_type(wanted: &str, given: &Value) -> String {
+    let given = match given {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    format!("this is {given}; write {wanted}")
+}
+
+fn push(faults: &mut Vec<FieldError>, path: &str, code: &'static str, detail: impl AsRef<str>) {
+    if faults.len() < FAULTS_MAX {
+        faults.push(FieldError::new(path, code, detail));
+    }
+}
+
+fn missing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// For comparing a field with its alias: `7` is `"7"`.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+fn scalar(value: &Value) -> bool {
+    !matches!(value, Value::Array(_) | Value::Object(_))
+}
+
+fn scalar_or_list(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(scalar),
+        Value::Object(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+fn storable_name(name: &str) -> bool {
+    !name.contains('\0') && !name.starts_with(RESERVED_PREFIX)
+}
+
+/// The quick look that nearly every event passes; [`unstorable`] then says what and where.
+fn storable(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.contains('\0'),
+        Value::Array(items) => items.iter().all(storable),
+        Value::Object(object) => object.iter().all(|(name, value)| storable_name(name) && storable(value)),
+    }
+}
+
+fn unstorable_name(name: &str, path: &str, faults: &mut Vec<FieldError>) {
+    if name.contains('\0') {
+        push(faults, path, "nul", "the name holds a NUL character; leave it out");
+    }
+    if name.starts_with(RESERVED_PREFIX) {
+        push(faults, path, "reserved", "this name is reserved; choose another");
+    }
+}
+
+/// Recursion is bounded by the depth the JSON reader accepts.
+fn unstorable(value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::String(text) => {
+            if text.contains('\0') {
+                push(faults, path, "nul", "the text holds a NUL character; leave it out");
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if !matches!(item, Value::Null | Value::Bool(_) | Value::Number(_)) {
+                    unstorable(item, &format!("{path}[{index}]"), faults);
+                }
+            }
+        }
+        Value::Object(object) => {
+            for (name, value) in object {
+                let path = member(path, name);
+                unstorable_name(name, &path, faults);
+                unstorable(value, &path, faults);
+            }
+        }
+    }
+}

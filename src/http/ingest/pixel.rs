@@ -1,0 +1,137 @@
+//! Events that come as URL parameters: `GET /e?token=&event=&uid=&value=&currency=&eid=&t=`.
+//!
+//! Networks fire such URLs with macros they did not fill in; those count as missing. Parameters we have no name for go
+//! to `data`, also those that are called `user`, `click`, `page` or `data`, which are objects in JSON and texts here.
+
+use serde_json::Value;
+
+use super::fields::member;
+use super::items::{Candidate, Rejected};
+use super::validate::{Context, EVENT_ID_NAMES, incoming};
+use crate::domain::dedupe::Discriminator;
+use crate::domain::event::Object;
+use crate::domain::limits::EVENT_ID_BYTES;
+use crate::domain::message::cut;
+use crate::http::problem::FieldError;
+
+/// Carries the source's token; it is no part of the event.
+pub(super) const TOKEN: &str = "token";
+
+/// Parameters that are fields of an event; all others are its data.
+const FIELDS: [&str; 12] = [
+    "event",
+    "canonical",
+    "event_id",
+    "eid",
+    "eventId",
+    "uid",
+    "value",
+    "currency",
+    "occurred_at_ms",
+    "occurred_at",
+    "t",
+    "action_source",
+];
+
+/// The event that `parameters` (in order, without the token) are.
+pub(super) fn event(parameters: Vec<(String, String)>, context: &Context) -> Candidate {
+    let mut object = Object::new();
+    let mut data = Object::new();
+    let mut errors = Vec::new();
+    for (name, value) in &parameters {
+        if value.is_empty() || unexpanded_macro(value) {
+            continue;
+        }
+        let place = if FIELDS.contains(&name.as_str()) { &mut object } else { &mut data };
+        match place.get(name) {
+            Some(Value::String(known)) if known != value => {
+                let detail = "the parameter stands twice with different values; send it once";
+                errors.push(FieldError::new(member("$", name), "contradiction", detail));
+            }
+            _ => {
+                place.insert(name.clone(), Value::from(value.as_str()));
+            }
+        }
+    }
+    let event_id = EVENT_ID_NAMES.iter().find_map(|name| object.get(*name)).and_then(Value::as_str);
+    let event_id = event_id.map(|id| cut(id, EVENT_ID_BYTES).to_owned());
+    object.insert("data".to_owned(), Value::Object(data));
+    match incoming(object, "$", context, Some(Discriminator::Parameters(parameters))) {
+        Ok(incoming) if errors.is_empty() => Ok(incoming),
+        Ok(_) => Err(Rejected { event_id, errors }),
+        Err(faults) => {
+            errors.extend(faults);
+            Err(Rejected { event_id, errors })
+        }
+    }
+}
+
+/// Whether a value is only a macro that nobody filled in: `{click_id}`, `${SUBID}`, `%7Bx%7D`, `REPLACE`.
+pub(crate) fn unexpanded_macro(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let inner = lower.strip_prefix("%24").or_else(|| lower.strip_prefix('$')).unwrap_or(&lower);
+    let braced = [("{", "}"), ("%7b", "%7d")]
+        .into_iter()
+        .any(|(open, close)| inner.strip_prefix(open).is_some_and(|rest| rest.ends_with(close)));
+    braced && !inner.contains([':', '"', ' ']) || value == "REPLACE"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::UnixMs;
+
+    fn read(query: &str) -> Candidate {
+        let context = Context {
+            source: "app".parse().unwrap(),
+            default_currency: "USD".parse().unwrap(),
+            received_at: UnixMs(1),
+        };
+        event(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(), &context)
+    }
+
+    #[test]
+    fn parameters_are_the_fields_of_the_same_name() {
+        let got =
+            read("event=deposit&uid=u%201&value=25.00&currency=eur&eid=t-1&t=1795304438000&sub_id=7&click=x").unwrap();
+        assert_eq!(got.discriminator, Discriminator::EventId("t-1".to_owned()));
+        assert_eq!(got.event.uid.as_deref(), Some("u 1"));
+        assert_eq!(got.event.value.map(|value| value.to_string()).as_deref(), Some("25.00"));
+        assert_eq!(got.event.occurred_at.given(), Some(UnixMs(1_795_304_438_000)));
+        assert_eq!(Value::Object(got.event.data).to_string(), r#"{"sub_id":"7","click":"x"}"#);
+    }
+
+    #[test]
+    fn without_id_and_time_the_parameters_tell_events_apart() {
+        let told = |query: &str| read(query).unwrap().discriminator;
+        assert_eq!(told("event=lead&uid=1"), told("event=lead&uid=1"));
+        assert_ne!(told("event=lead&uid=1&x=1"), told("event=lead&uid=1&x=2"));
+        assert!(matches!(told("event=lead&t=5"), Discriminator::Parameters(_)), "a time alone tells nobody apart");
+        assert_eq!(told("event=lead&uid=1&t=5"), Discriminator::OccurredAtMs(5));
+    }
+
+    #[test]
+    fn macros_that_nobody_filled_in_are_missing() {
+        for value in ["{click_id}", "${SUBID}", "%7Bx%7D", "%7bx%7d", "%24%7Bx%7D", "REPLACE", "{{x}}"] {
+            assert!(unexpanded_macro(value), "{value}");
+        }
+        for value in ["", "x", "a{b}", "{\"a\":1}", "replace", "REPLACE1", "$5", "{a", "100%"] {
+            assert!(!unexpanded_macro(value), "{value}");
+        }
+        let got = read("event=lead&uid={click_id}&eid=%257Bid%257D&sub=${SUB}").unwrap();
+        assert_eq!((got.event.uid, got.event.event_id), (None, None));
+        assert!(got.event.data.is_empty());
+    }
+
+    #[test]
+    fn faults_are_those_of_json() {
+        let codes = |query: &str| -> Vec<String> {
+            let errors = read(query).unwrap_err().errors;
+            errors.iter().map(|error| format!("{} {}", error.path, error.code)).collect()
+        };
+        assert_eq!(codes("uid=1"), ["$.event required"]);
+        assert_eq!(codes("event=lead&uid=1&uid=2&value=1,5"), ["$.uid contradiction", "$.value invalid"]);
+        assert_eq!(codes("event=lead&uid=%00"), ["$.uid nul"]);
+        assert_eq!(codes("event=lead&%24serde_json%3A%3Aprivate%3A%3ANumber=1").len(), 1);
+    }
+}

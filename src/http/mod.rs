@@ -1,0 +1,165 @@
+//! The HTTP face: ingest for senders, the trace, the DLQ and the books for operators.
+//!
+//! Handlers read a request into domain types, ask the pipeline or the store, and write the answer; they decide nothing
+//! about events. Errors are `problem+json`. The store is read on threads for blocking work, one page at a time.
+//!
+//! ```text
+//! serve ── framing (lengths that contradict) ──> router ─┬─ open: ingest, /healthz, /readyz
+//!                                                        └─ auth::guard ── status, events, deliveries, dlq, 404
+//! ```
+
+mod auth;
+mod body;
+mod deliveries;
+mod dlq;
+mod dto;
+mod events;
+mod framing;
+mod health;
+mod ingest;
+mod json;
+mod problem;
+mod query;
+mod serve;
+mod status;
+mod strict_json;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+use self::problem::Problem;
+pub use self::serve::serve;
+use crate::env::clock::Clock;
+use crate::pipeline::Pipeline;
+use crate::store::StoreError;
+use crate::store::read::Reader;
+
+/// What every handler may ask.
+#[derive(Clone)]
+pub struct AppState {
+    pipeline: Pipeline,
+    reader: Reader,
+    clock: Arc<dyn Clock>,
+    /// Memory for request bodies.
+    bodies: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AppState")
+    }
+}
+
+impl AppState {
+    pub fn new(pipeline: Pipeline, reader: Reader, clock: Arc<dyn Clock>) -> Self {
+        Self { pipeline, reader, clock, bodies: Arc::new(body::budget()) }
+    }
+
+    /// Reads the store without holding up the runtime.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || what(&reader)).await;
+        Ok(read.map_err(|_| Problem::internal("the store could not be read; the log says why"))??)
+    }
+
+    /// Every destination the store or the configuration knows.
+    async fn names(&self) -> Result<query::Names, Problem> {
+        let configured = self.pipeline.destination_ids();
+        let stored = self.read(Reader::destination_names).await?;
+        Ok(query::Names::new(stored.into_iter().chain(configured.iter().map(|(name, id)| (name.clone(), *id)))))
+    }
+}
+
+/// Every path there is. Behind the guard stand also the paths that are not there, so that a stranger learns nothing.
+pub fn router(state: AppState) -> Router {
+    let open = Router::new()
+        .route("/v1/events", post(ingest::events))
+        .route("/events", post(ingest::events))
+        .route("/e", get(ingest::get_e).head(ingest::head_e))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(method_not_allowed);
+    let guarded = Router::new()
+        .route("/status", get(status::status))
+        .route("/v1/events/{id}", get(events::event))
+        .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/dlq", get(dlq::list))
+        .route("/v1/dlq/{id}", get(dlq::entry))
+        .route("/v1/dlq/replay", post(dlq::replay))
+        .route("/v1/dlq/discard", post(dlq::discard))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(state.clone(), auth::guard));
+    open.merge(guarded).layer(middleware::from_fn(plain_headers)).with_state(state)
+}
+
+async fn not_found(request: Request) -> Problem {
+    Problem::not_found(format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let detail =
+        format!("{} is not answered at {}; the Allow header says what is", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
+}
+
+/// Answers are about this moment and for this caller: nobody keeps them, nobody guesses at their type.
+async fn plain_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Method, Request};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    async fn ask(router: Router, method: Method, path: &str) -> Response {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        TowerToHyperService::new(router).call(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_or_path_is_a_problem_too() {
+        let router = || {
+            Router::new()
+                .route("/x", post(|| async {}))
+                .method_not_allowed_fallback(method_not_allowed)
+                .fallback(not_found)
+                .layer(middleware::from_fn(plain_headers))
+        };
+        let wrong_method = ask(router(), Method::GET, "/x").await;
+        assert_eq!(wrong_method.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(wrong_method.headers()[header::ALLOW], "POST");
+        let wrong_path = ask(router(), Method::GET, "/y%0a").await;
+        assert_eq!(wrong_path.status(), StatusCode::NOT_FOUND);
+        for response in [wrong_method, wrong_path] {
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        }
+    }
+
+    #[tokio::test]
+    async fn head_on_a_pixel_does_nothing() {
+        let taken = || async { StatusCode::IM_A_TEAPOT };
+        let router: Router = Router::new().route("/e", get(taken).head(ingest::head_e));
+        assert_eq!(ask(router, Method::HEAD, "/e?event=x").await.status(), StatusCode::OK);
+    }
+}

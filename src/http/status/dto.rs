@@ -1,0 +1,185 @@
+//! The shape of `GET /status` (SPEC 6.1).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::store::{Counts, EventCounts};
+use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
+
+#[derive(Debug, Serialize)]
+pub(super) struct StatusDto {
+    pub(super) version: &'static str,
+    pub(super) uptime_s: u64,
+    /// `ok`, `degraded` or `failing`.
+    pub(super) state: &'static str,
+    pub(super) reasons: Vec<String>,
+    pub(super) config: Config,
+    pub(super) store: StoreDto,
+    pub(super) events: Events,
+    pub(super) balance: Balance,
+    pub(super) destinations: BTreeMap<String, DestinationDto>,
+}
+
+/// The running configuration. It is read once, at the start, so a refused one and keys that wait for a restart do not
+/// occur before there is reloading.
+#[derive(Debug, Serialize)]
+pub(super) struct Config {
+    pub(super) hash: String,
+    pub(super) loaded_at: String,
+    pub(super) error: Option<String>,
+    pub(super) needs_restart: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct StoreDto {
+    pub(super) bytes: u64,
+    pub(super) free_disk_bytes: Option<u64>,
+    pub(super) commit_ms: Commit,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Commit {
+    pub(super) p50: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
+/// Events of all sources.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Events {
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) conflicts: u64,
+    pub(super) rejected: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Balance {
+    #[serde(flatten)]
+    pub(super) books: Books,
+    pub(super) balanced: bool,
+}
+
+/// The six counts and their sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Books {
+    pub(super) accepted: u64,
+    pub(super) pending: u64,
+    pub(super) failed: u64,
+    pub(super) sent: u64,
+    pub(super) failed_permanently: u64,
+    pub(super) skipped: u64,
+    pub(super) discarded: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DestinationDto {
+    /// `null` for a destination that is no longer in the configuration.
+    pub(super) kind: Option<&'static str>,
+    pub(super) state: &'static str,
+    pub(super) reason: Option<String>,
+    /// End of a throttle, or the next probe.
+    pub(super) until: Option<String>,
+    pub(super) counts: Books,
+    /// Deliveries that failed permanently and were neither replayed nor discarded.
+    pub(super) dlq: u64,
+    pub(super) in_flight: usize,
+    pub(super) oldest_owed_s: Option<u64>,
+    pub(super) next_attempt_at: Option<String>,
+    pub(super) success_rate: Pair<Option<f64>>,
+    pub(super) latency_ms: Pair<PercentilesDto>,
+    pub(super) exchange_ms: Pair<PercentilesDto>,
+    pub(super) by_event: BTreeMap<String, ByEvent>,
+    pub(super) last_error: Option<LastErrorDto>,
+    /// Set once destinations can have proxies.
+    pub(super) proxy: Option<String>,
+}
+
+/// A value for each window.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub(super) struct Pair<T> {
+    #[serde(rename = "1h")]
+    pub(super) hour: T,
+    #[serde(rename = "24h")]
+    pub(super) day: T,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub(super) struct PercentilesDto {
+    pub(super) p50: Option<f64>,
+    pub(super) p95: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ByEvent {
+    pub(super) success_rate: Pair<Option<f64>>,
+    pub(super) attempts: Pair<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LastErrorDto {
+    pub(super) at: String,
+    pub(super) status: Option<u16>,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+impl Events {
+    pub(super) fn add(&mut self, counts: &EventCounts) {
+        self.accepted = self.accepted.saturating_add(counts.accepted);
+        self.duplicates = self.duplicates.saturating_add(counts.duplicates);
+        self.conflicts = self.conflicts.saturating_add(counts.conflicts);
+        self.rejected = self.rejected.saturating_add(counts.rejected);
+    }
+}
+
+impl Books {
+    /// Whether what was accepted is all somewhere.
+    pub(super) fn hold(counts: &Counts) -> bool {
+        let parts =
+            [counts.pending, counts.failed, counts.sent, counts.failed_permanently, counts.skipped, counts.discarded];
+        parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(*part)) == Some(counts.accepted)
+    }
+}
+
+impl From<Counts> for Books {
+    fn from(counts: Counts) -> Self {
+        let Counts { accepted, pending, failed, sent, failed_permanently, skipped, discarded } = counts;
+        Self { accepted, pending, failed, sent, failed_permanently, skipped, discarded }
+    }
+}
+
+impl Pair<Option<f64>> {
+    /// Shares of one, to four digits.
+    pub(super) fn rates(windows: Windows<Option<f64>>) -> Self {
+        let cut = |rate: Option<f64>| rate.map(|rate| (rate * 10_000.0).round() / 10_000.0);
+        Self { hour: cut(windows.hour), day: cut(windows.day) }
+    }
+}
+
+impl Pair<PercentilesDto> {
+    pub(super) fn percentiles(windows: Windows<Percentiles>) -> Self {
+        let cut = |of: Percentiles| PercentilesDto { p50: round(of.p50), p95: round(of.p95), p99: round(of.p99) };
+        Self { hour: cut(windows.hour), day: cut(windows.day) }
+    }
+}
+
+impl From<EventStats> for ByEvent {
+    fn from(stats: EventStats) -> Self {
+        let attempts = Pair { hour: stats.attempts.hour, day: stats.attempts.day };
+        Self { success_rate: Pair::rates(stats.success_rate), attempts }
+    }
+}
+
+impl From<LastError> for LastErrorDto {
+    fn from(error: LastError) -> Self {
+        let LastError { at, http_status, reason, message } = error;
+        Self { at: at.to_rfc3339(), status: http_status, reason, message }
+    }
+}
+
+/// Milliseconds to two digits: more is noise.
+pub(super) fn round(ms: Option<f64>) -> Option<f64> {
+    ms.map(|ms| (ms * 100.0).round() / 100.0)
+}

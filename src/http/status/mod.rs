@@ -1,0 +1,267 @@
+//! `GET /status`: the books, the state of every destination, and whether all is well.
+//!
+//! [`Observed`] is gathered from the pipeline and the store; [`build`] makes the answer of it and is pure.
+
+mod dto;
+mod text;
+
+use std::collections::BTreeMap;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
+
+use self::dto::{Books, Commit, Config, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
+use super::AppState;
+use super::dto::rfc3339;
+use super::json::Json;
+use super::problem::Problem;
+use super::query::{Names, Query};
+use crate::domain::id::DestinationId;
+use crate::domain::name::DestinationName;
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::pipeline::{Health, LaneView, Unavailable};
+use crate::store::read::Reader;
+use crate::store::{Counts, Ledger, StoreError};
+use crate::telemetry::rolling::StatsView;
+
+/// What a destination's outbox says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Owed {
+    oldest: Option<UnixMs>,
+    next_due: Option<UnixMs>,
+}
+
+/// A destination of the running configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Configured {
+    kind: &'static str,
+    enabled: bool,
+}
+
+/// Everything the answer is made of, as of one moment.
+#[derive(Debug, Default)]
+struct Observed {
+    now: UnixMs,
+    uptime: DurationMs,
+    config_hash: String,
+    config_loaded_at: UnixMs,
+    configured: BTreeMap<DestinationName, Configured>,
+    names: Names,
+    ledger: Ledger,
+    owed: BTreeMap<DestinationId, Owed>,
+    store_bytes: u64,
+    lanes: BTreeMap<DestinationName, LaneView>,
+    stats: BTreeMap<DestinationName, StatsView>,
+    health: Health,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Json,
+    Text,
+}
+
+pub(super) async fn status(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &[&["format"]])?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = format(query.get("format"), accept)?;
+    let status = build(&observe(&state).await?);
+    Ok(match format {
+        Format::Json => Json(status).into_response(),
+        Format::Text => text::render(&status).into_response(),
+    })
+}
+
+/// The query decides, else the first of the two types that `Accept` names.
+fn format(asked: Option<&str>, accept: Option<&str>) -> Result<Format, Problem> {
+    match asked {
+        Some("json") => return Ok(Format::Json),
+        Some("text") => return Ok(Format::Text),
+        Some(_) => return Err(Problem::field("format", "invalid", "write json or text")),
+        None => {}
+    }
+    let types = accept.unwrap_or_default().split(',').map(|part| part.split(';').next().unwrap_or_default().trim());
+    for named in types {
+        if named.eq_ignore_ascii_case("text/plain") {
+            return Ok(Format::Text);
+        }
+        if named.eq_ignore_ascii_case("application/json") {
+            return Ok(Format::Json);
+        }
+    }
+    Ok(Format::Json)
+}
+
+async fn observe(state: &AppState) -> Result<Observed, Problem> {
+    let snapshot = state.pipeline.snapshot();
+    let names = state.names().await?;
+    let (ledger, owed, store_bytes) = state.read(books).await?;
+    let now = state.clock.now();
+    let configured = snapshot.destinations.iter().map(|(name, destination)| {
+        (name.clone(), Configured { kind: destination.kind.as_str(), enabled: destination.enabled })
+    });
+    Ok(Observed {
+        now,
+        uptime: state.pipeline.uptime(),
+        config_hash: snapshot.hash.clone(),
+        config_loaded_at: snapshot.loaded_at,
+        configured: configured.collect(),
+        names,
+        ledger,
+        owed,
+        store_bytes,
+        lanes: state.pipeline.lanes(),
+        stats: state.pipeline.stats(now),
+        health: state.pipeline.health(),
+    })
+}
+
+type FromStore = (Ledger, BTreeMap<DestinationId, Owed>, u64);
+
+fn books(reader: &Reader) -> Result<FromStore, StoreError> {
+    let ledger = Ledger::clone(&reader.ledger());
+    let mut owed = BTreeMap::new();
+    for (id, counts) in &ledger.deliveries {
+        if still_owed(counts) > 0 {
+            owed.insert(*id, Owed { oldest: reader.oldest_owed(*id)?, next_due: reader.next_due(*id)? });
+        }
+    }
+    Ok((ledger, owed, reader.file_bytes()))
+}
+
+fn still_owed(counts: &Counts) -> u64 {
+    counts.pending.saturating_add(counts.failed)
+}
+
+/// The answer.
+fn build(observed: &Observed) -> StatusDto {
+    let mut total = Counts::default();
+    for counts in observed.ledger.deliveries.values() {
+        add(&mut total, counts);
+    }
+    let mut destinations = BTreeMap::new();
+    for (name, id) in observed.names.iter() {
+        let counts = observed.ledger.deliveries.get(&id).copied().unwrap_or_default();
+        destinations.insert(name.to_string(), destination(observed, name, id, counts));
+    }
+    let books_hold = observed.ledger.deliveries.values().chain([&total]).all(Books::hold);
+    let (state, reasons) = judge(&observed.health, books_hold, &destinations);
+    let mut events = Events::default();
+    for counts in observed.ledger.events.values() {
+        events.add(counts);
+    }
+    let health = &observed.health;
+    StatusDto {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: observed.uptime.0 / 1000,
+        state,
+        reasons,
+        config: Config {
+            hash: observed.config_hash.clone(),
+            loaded_at: observed.config_loaded_at.to_rfc3339(),
+            error: None,
+            needs_restart: Vec::new(),
+        },
+        store: StoreDto {
+            bytes: observed.store_bytes,
+            free_disk_bytes: health.free_disk_bytes,
+            commit_ms: Commit { p50: dto::round(health.commit_ms_p50), p99: dto::round(health.commit_ms_p99) },
+        },
+        events,
+        balance: dto::Balance { books: Books::from(total), balanced: books_hold },
+        destinations,
+    }
+}
+
+fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, counts: Counts) -> DestinationDto {
+    let lane = lane(observed, name, &counts);
+    let owed = observed.owed.get(&id).copied().unwrap_or_default();
+    let waits_for_an_operator = matches!(lane.state, "paused" | "disabled" | "orphaned");
+    let next_attempt = owed.next_due.filter(|_| !waits_for_an_operator).map(|due| due.max(lane.until.unwrap_or(due)));
+    let stats = observed.stats.get(name).cloned().unwrap_or_default();
+    DestinationDto {
+        kind: observed.configured.get(name).map(|configured| configured.kind),
+        state: lane.state,
+        reason: lane.reason,
+        until: rfc3339(lane.until),
+        counts: Books::from(counts),
+        dlq: counts.failed_permanently,
+        in_flight: lane.in_flight,
+        oldest_owed_s: owed.oldest.map(|oldest| observed.now.since(oldest).0 / 1000),
+        next_attempt_at: rfc3339(next_attempt),
+        success_rate: Pair::rates(stats.success_rate),
+        latency_ms: Pair::percentiles(stats.latency_ms),
+        exchange_ms: Pair::percentiles(stats.exchange_ms),
+        by_event: stats.by_event.iter().map(|(event, stats)| (event.to_string(), (*stats).into())).collect(),
+        last_error: stats.last_error.map(LastErrorDto::from),
+        proxy: None,
+    }
+}
+
+/// The lane as the pipeline shows it; where it has none, what the configuration and the books say.
+fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneView {
+    let quiet =
+        |state, reason: Option<&str>| LaneView { state, reason: reason.map(str::to_owned), until: None, in_flight: 0 };
+    if let Some(lane) = observed.lanes.get(name) {
+        return lane.clone();
+    }
+    match observed.configured.get(name) {
+        Some(Configured { enabled: true, .. }) => quiet("active", None),
+        Some(Configured { enabled: false, .. }) => quiet("disabled", Some("enabled = false in the configuration")),
+        None if still_owed(counts) > 0 => {
+            let why = "not in the configuration, and deliveries are still owed: they wait until the name returns";
+            quiet("orphaned", Some(why))
+        }
+        None => quiet("disabled", Some("not in the configuration; nothing is owed")),
+    }
+}
+
+/// `ok`, `degraded` or `failing`, with every reason.
+fn judge(
+    health: &Health,
+    books_hold: bool,
+    destinations: &BTreeMap<String, DestinationDto>,
+) -> (&'static str, Vec<String>) {
+    let disk = Unavailable::Disk.to_string();
+    let (disk_low, failing): (Vec<String>, Vec<String>) =
+        health.failing.iter().cloned().partition(|reason| reason.starts_with(&disk));
+    let mut reasons = failing;
+    if !books_hold {
+        reasons.push("the books do not balance: please report this, and run postbackd verify".to_owned());
+    }
+    let is_failing = !reasons.is_empty();
+    reasons.extend(disk_low);
+    for (name, destination) in destinations {
+        if matches!(destination.state, "held" | "open" | "orphaned") {
+            let why = destination.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            reasons.push(format!("{name} is {}{why}", destination.state));
+        }
+    }
+    match (is_failing, reasons.is_empty()) {
+        (true, _) => ("failing", reasons),
+        (false, false) => ("degraded", reasons),
+        (false, true) => ("ok", reasons),
+    }
+}
+
+fn add(total: &mut Counts, counts: &Counts) {
+    for (sum, part) in [
+        (&mut total.accepted, counts.accepted),
+        (&mut total.pending, counts.pending),
+        (&mut total.failed, counts.failed),
+        (&mut total.sent, counts.sent),
+        (&mut total.failed_permanently, counts.failed_permanently),
+        (&mut total.skipped, counts.skipped),
+        (&mut total.discarded, counts.discarded),
+    ] {
+        *sum = sum.saturating_add(part);
+    }
+}
+
+#[cfg(test)]
+mod tests;

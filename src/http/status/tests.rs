@@ -1,0 +1,195 @@
+//! What `/status` says, as JSON and as a table.
+
+use super::*;
+use crate::domain::name::SourceName;
+use crate::store::EventCounts;
+use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
+
+const NOW: UnixMs = UnixMs(1_795_304_438_000);
+
+fn name(text: &str) -> DestinationName {
+    text.parse().unwrap()
+}
+
+/// Two configured destinations, one that is gone with deliveries owed, one that is gone without.
+fn observed() -> Observed {
+    let counts = |sent, failed| Counts { accepted: sent + failed + 1, sent, failed, skipped: 1, ..Counts::default() };
+    let on = |kind| Configured { kind, enabled: true };
+    let source: SourceName = "app".parse().unwrap();
+    let percentiles = Percentiles { p50: Some(31.004), p95: Some(120.0), p99: None };
+    let stats = StatsView {
+        success_rate: Windows { hour: Some(2.0 / 3.0), day: Some(1.0) },
+        latency_ms: Windows { hour: percentiles, day: percentiles },
+        exchange_ms: Windows::default(),
+        by_event: BTreeMap::from([(
+            "deposit".parse().unwrap(),
+            EventStats { success_rate: Windows::default(), attempts: Windows { hour: 3, day: 9 } },
+        )]),
+        last_error: Some(LastError {
+            at: NOW,
+            http_status: Some(503),
+            reason: "transient".to_owned(),
+            message: "busy \x1b[2J".to_owned(),
+        }),
+    };
+    Observed {
+        now: NOW,
+        uptime: DurationMs(12_345),
+        config_hash: "0123456789abcdef".to_owned(),
+        config_loaded_at: NOW,
+        configured: BTreeMap::from([(name("hook"), on("webhook")), (name("meta-eu"), on("fb_capi"))]),
+        names: Names::new([
+            (name("hook"), DestinationId(1)),
+            (name("meta-eu"), DestinationId(2)),
+            (name("old"), DestinationId(3)),
+            (name("older"), DestinationId(4)),
+        ]),
+        ledger: Ledger {
+            deliveries: BTreeMap::from([
+                (DestinationId(1), counts(5, 0)),
+                (DestinationId(2), counts(2, 3)),
+                (DestinationId(3), counts(0, 1)),
+                (DestinationId(4), counts(1, 0)),
+            ]),
+            events: BTreeMap::from([(source, EventCounts { accepted: 6, duplicates: 2, conflicts: 1, rejected: 4 })]),
+        },
+        owed: BTreeMap::from([
+            (DestinationId(2), Owed { oldest: Some(NOW - DurationMs(61_500)), next_due: Some(NOW + DurationMs(5000)) }),
+            (DestinationId(3), Owed { oldest: Some(NOW - DurationMs(1000)), next_due: Some(NOW) }),
+        ]),
+        store_bytes: 1_572_864,
+        lanes: BTreeMap::from([
+            (name("hook"), LaneView { state: "active", reason: None, until: None, in_flight: 2 }),
+            (
+                name("meta-eu"),
+                LaneView {
+                    state: "throttled",
+                    reason: Some("asked for patience".to_owned()),
+                    until: Some(NOW + DurationMs(9000)),
+                    in_flight: 0,
+                },
+            ),
+        ]),
+        stats: BTreeMap::from([(name("meta-eu"), stats)]),
+        health: Health {
+            failing: Vec::new(),
+            free_disk_bytes: Some(10 * 1024 * 1024 * 1024),
+            commit_ms_p50: Some(4.1234),
+            commit_ms_p99: None,
+        },
+    }
+}
+
+#[test]
+fn the_answer_has_the_contracted_shape() {
+    let mut seen = observed();
+    seen.names = Names::new([(name("meta-eu"), DestinationId(2))]);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&build(&seen)).unwrap());
+}
+
+#[test]
+fn the_table_is_aligned_and_harmless() {
+    insta::assert_snapshot!(text::render(&build(&observed())), @r#"
+    postbackd 0.1.0  degraded  up 12s
+      ! old is orphaned: not in the configuration, and deliveries are still owed: they wait until the name returns
+    config   0123456789abcdef since 2026-11-21T23:40:38.000Z
+    store    1.5 MiB, 10.0 GiB of disk free, commit p50 4.12 ms p99 -
+    events   6 accepted, 2 duplicates (1 conflicts), 4 rejected
+    balance  16 accepted = 0 pending + 4 failed + 8 sent + 0 failed_permanently + 4 skipped + 0 discarded
+
+    DESTINATION  KIND     STATE      ACCEPTED  PENDING  FAILED  SENT  DLQ  SKIPPED  DISCARDED  OLDEST  OK 1h  OK 24h  P95 1h  LAST ERROR
+    hook         webhook  active            6        0       0     5    0        1          0       -      -       -       -  -
+    meta-eu      fb_capi  throttled         6        0       3     2    0        1          0   1m 1s  66.7%  100.0%  120 ms  503 transient: busy �[2J
+    old          -        orphaned          2        0       1     0    0        1          0      1s      -       -       -  -
+    older        -        disabled          2        0       0     1    0        1          0       -      -       -       -  -
+    "#);
+}
+
+#[test]
+fn an_empty_store_has_a_table_too() {
+    insta::assert_snapshot!(text::render(&build(&Observed::default())), @r#"
+    postbackd 0.1.0  ok  up 0s
+    config    since 1970-01-01T00:00:00.000Z
+    store    0 B, ? of disk free, commit p50 - p99 -
+    events   0 accepted, 0 duplicates (0 conflicts), 0 rejected
+    balance  0 accepted = 0 pending + 0 failed + 0 sent + 0 failed_permanently + 0 skipped + 0 discarded
+
+    no destinations
+    "#);
+}
+
+#[test]
+fn the_total_is_the_sum_of_all_destinations_also_of_those_that_are_gone() {
+    let status = build(&observed());
+    let sum: u64 = status.destinations.values().map(|destination| destination.counts.accepted).sum();
+    assert_eq!(status.balance.books.accepted, sum);
+    assert!(status.balance.balanced);
+}
+
+#[test]
+fn destinations_that_are_gone_are_orphaned_only_while_something_is_owed() {
+    let status = build(&observed());
+    let old = &status.destinations["old"];
+    assert_eq!((old.state, old.kind, old.next_attempt_at.as_deref()), ("orphaned", None, None));
+    assert_eq!(old.oldest_owed_s, Some(1));
+    assert_eq!(status.destinations["older"].state, "disabled");
+    assert_eq!(status.state, "degraded");
+    assert_eq!(status.reasons.len(), 1, "{:?}", status.reasons);
+}
+
+#[test]
+fn the_next_attempt_waits_for_the_end_of_a_throttle() {
+    let status = build(&observed());
+    let wanted = (NOW + DurationMs(9000)).to_rfc3339();
+    assert_eq!(status.destinations["meta-eu"].next_attempt_at.as_deref(), Some(wanted.as_str()));
+}
+
+#[test]
+fn books_that_do_not_balance_are_failing() {
+    let mut seen = observed();
+    seen.ledger.deliveries.entry(DestinationId(1)).or_default().sent += 1;
+    let status = build(&seen);
+    assert!(!status.balance.balanced);
+    assert_eq!(status.state, "failing");
+    assert!(text::render(&status).contains("IS NOT"));
+    // Two faults that cancel out in the total are faults all the same.
+    seen.ledger.deliveries.entry(DestinationId(2)).or_default().sent -= 1;
+    assert!(!build(&seen).balance.balanced);
+}
+
+#[test]
+fn the_state_is_the_worst_of_what_holds() {
+    let judged = |failing: &[String], lane: &'static str| {
+        let mut seen = observed();
+        seen.names = Names::new([(name("hook"), DestinationId(1))]);
+        seen.health.failing = failing.to_vec();
+        seen.lanes.insert(name("hook"), LaneView { state: lane, reason: None, until: None, in_flight: 0 });
+        build(&seen).state
+    };
+    for lane in ["active", "throttled", "paused", "disabled"] {
+        assert_eq!(judged(&[], lane), "ok", "{lane}");
+    }
+    for lane in ["held", "open", "orphaned"] {
+        assert_eq!(judged(&[], lane), "degraded", "{lane}");
+    }
+    let disk = Unavailable::Disk.to_string();
+    assert_eq!(judged(std::slice::from_ref(&disk), "active"), "degraded", "deliveries go on below the reserve");
+    assert_eq!(judged(&[disk, "the store cannot commit now: x".to_owned()], "held"), "failing");
+}
+
+#[test]
+fn the_table_is_for_those_who_ask_for_text() {
+    for (asked, accept, wanted) in [
+        (None, None, Format::Json),
+        (None, Some("*/*"), Format::Json),
+        (None, Some("text/html,application/xhtml+xml,*/*;q=0.8"), Format::Json),
+        (None, Some("text/plain"), Format::Text),
+        (None, Some("Text/Plain; charset=utf-8, */*"), Format::Text),
+        (None, Some("application/json, text/plain, */*"), Format::Json),
+        (Some("text"), Some("application/json"), Format::Text),
+        (Some("json"), Some("text/plain"), Format::Json),
+    ] {
+        assert_eq!(format(asked, accept).unwrap(), wanted, "{asked:?} {accept:?}");
+    }
+    assert!(format(Some("xml"), None).is_err());
+}

@@ -1,0 +1,179 @@
+//! `/status` as an aligned table, for a terminal: `curl -H 'Accept: text/plain' …/status`.
+//!
+//! Texts of strangers (an error message of a destination) lose their control characters here.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+
+use super::dto::{DestinationDto, StatusDto};
+use crate::domain::message::{cut, printable};
+
+/// What is shown of a destination's last error, bytes.
+const ERROR_BYTES: usize = 60;
+
+const HEADER: [&str; 15] = [
+    "DESTINATION",
+    "KIND",
+    "STATE",
+    "ACCEPTED",
+    "PENDING",
+    "FAILED",
+    "SENT",
+    "DLQ",
+    "SKIPPED",
+    "DISCARDED",
+    "OLDEST",
+    "OK 1h",
+    "OK 24h",
+    "P95 1h",
+    "LAST ERROR",
+];
+
+/// Columns of words; all others are numbers.
+const LEFT: [usize; 4] = [0, 1, 2, 14];
+
+pub(super) fn render(status: &StatusDto) -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    write_head(&mut out, status).unwrap_or_default();
+    out.push('\n');
+    out.push_str(&table(status));
+    out
+}
+
+fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
+    let StatusDto { version, uptime_s, state, reasons, config, store, events, balance, .. } = status;
+    writeln!(out, "postbackd {version}  {state}  up {}", seconds(*uptime_s))?;
+    for reason in reasons {
+        writeln!(out, "  ! {}", one_line(reason, 300))?;
+    }
+    writeln!(out, "config   {} since {}", config.hash, config.loaded_at)?;
+    let free = store.free_disk_bytes.map_or_else(|| "?".to_owned(), bytes);
+    let commit = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let (p50, p99) = (commit(store.commit_ms.p50), commit(store.commit_ms.p99));
+    writeln!(out, "store    {}, {free} of disk free, commit p50 {p50} p99 {p99}", bytes(store.bytes))?;
+    let (accepted, duplicates) = (events.accepted, events.duplicates);
+    let (conflicts, rejected) = (events.conflicts, events.rejected);
+    writeln!(
+        out,
+        "events   {accepted} accepted, {duplicates} duplicates ({conflicts} conflicts), {rejected} rejected"
+    )?;
+    let books = &balance.books;
+    writeln!(
+        out,
+        "balance  {} accepted {} {} pending + {} failed + {} sent + {} failed_permanently + {} skipped + {} discarded",
+        books.accepted,
+        if balance.balanced { "=" } else { "IS NOT" },
+        books.pending,
+        books.failed,
+        books.sent,
+        books.failed_permanently,
+        books.skipped,
+        books.discarded,
+    )
+}
+
+fn table(status: &StatusDto) -> String {
+    if status.destinations.is_empty() {
+        return "no destinations\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(HEADER);
+    for (name, destination) in &status.destinations {
+        table.add_row(row(name, destination));
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if !LEFT.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut lines = String::new();
+    for line in table.lines() {
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+fn row(name: &str, destination: &DestinationDto) -> [String; 15] {
+    let counts = &destination.counts;
+    let percent = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.1}%", rate * 100.0));
+    let error = destination.last_error.as_ref().map(|error| {
+        let status = error.status.map(|status| format!("{status} ")).unwrap_or_default();
+        one_line(&format!("{status}{}: {}", error.reason, error.message), ERROR_BYTES)
+    });
+    [
+        name.to_owned(),
+        destination.kind.unwrap_or("-").to_owned(),
+        destination.state.to_owned(),
+        counts.accepted.to_string(),
+        counts.pending.to_string(),
+        counts.failed.to_string(),
+        counts.sent.to_string(),
+        counts.failed_permanently.to_string(),
+        counts.skipped.to_string(),
+        counts.discarded.to_string(),
+        destination.oldest_owed_s.map_or_else(|| "-".to_owned(), seconds),
+        percent(destination.success_rate.hour),
+        percent(destination.success_rate.day),
+        destination.latency_ms.hour.p95.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms")),
+        error.unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+/// A text on one line, without anything a terminal would obey.
+fn one_line(text: &str, max: usize) -> String {
+    let clean: String = printable(text.as_bytes(), text.len().saturating_mul(3)).replace(['\n', '\t'], " ");
+    cut(&clean, max).to_owned()
+}
+
+/// `3d 4h`, `5m 6s`: the two greatest units.
+fn seconds(seconds: u64) -> String {
+    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+    let first = units.iter().position(|(_, size)| seconds >= *size).unwrap_or(3);
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (unit, size) in units.iter().skip(first).take(2) {
+        if rest >= *size || parts.is_empty() {
+            parts.push(format!("{}{unit}", rest / size));
+        }
+        rest %= size;
+    }
+    parts.join(" ")
+}
+
+/// Binary units, whole below a KiB, else with one digit.
+fn bytes(count: u64) -> String {
+    let mut unit = 0_usize;
+    let mut tenths = u128::from(count) * 10;
+    while tenths >= 10_240 && unit < 4 {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let name = ["B", "KiB", "MiB", "GiB", "TiB"].get(unit).copied().unwrap_or("TiB");
+    if unit == 0 { format!("{count} B") } else { format!("{}.{} {name}", tenths / 10, tenths % 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_sizes_are_short() {
+        for (span, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (61, "1m 1s"), (90_061, "1d 1h"), (86_400, "1d")] {
+            assert_eq!(seconds(span), text);
+        }
+        for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 40, "1.0 TiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_in_it() {
+        assert_eq!(one_line("a\x1b[2Jb\nc\u{9b}", 100), "a\u{FFFD}[2Jb c\u{FFFD}");
+    }
+}

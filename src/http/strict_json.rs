@@ -1,0 +1,382 @@
+//! JSON without room for interpretation: UTF-8 only, no key twice, no lone surrogates, bounded depth, numbers in their
+//! written digits.
+//!
+//! A body is read in two steps. [`split`] finds the events in it without building anything, so that an oversized event
+//! or batch costs no memory; [`parse`] then builds the value of one event. Errors carry line and column in the body.
+//!
+//! `serde_json` marks numbers and raw values by member names of its own. Such names are refused in input: written to
+//! the store they would come back as something else, or not at all.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Deserializer, Number, Value};
+
+use crate::domain::event::Object;
+
+/// Levels of objects and lists inside an event, the event itself included: no real conversion comes near it.
+pub(crate) const DEPTH_MAX: usize = 32;
+
+/// Member names that begin like this belong to `serde_json`.
+pub(crate) const RESERVED_PREFIX: &str = "$serde_json::private::";
+
+/// Where the JSON ends to be JSON.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SyntaxError {
+    /// From 1.
+    pub(crate) line: usize,
+    /// From 1, in bytes.
+    pub(crate) column: usize,
+    pub(crate) detail: String,
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}: {}", self.line, self.column, self.detail)
+    }
+}
+
+/// What a body is, seen from outside.
+#[derive(Debug)]
+pub(crate) enum Document<'a> {
+    Object(&'a str),
+    /// `total` may exceed `items`, which ends at the limit that was asked for.
+    Array {
+        items: Vec<&'a str>,
+        total: usize,
+    },
+    /// A text, a number, `true`, `false` or `null`.
+    Scalar,
+}
+
+/// Splits a body into its events, at most `limit` of them.
+pub(crate) fn split(body: &str, limit: usize) -> Result<Document<'_>, SyntaxError> {
+    let mut reader = Deserializer::from_str(body);
+    let document = match body.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next() {
+        None => {
+            return Err(SyntaxError { line: 1, column: 1, detail: "the body is empty; send a JSON object".to_owned() });
+        }
+        Some(b'[') => reader.deserialize_seq(Items { limit }),
+        Some(b'{') => <&RawValue>::deserialize(&mut reader).map(|raw| Document::Object(raw.get())),
+        Some(_) => IgnoredAny::deserialize(&mut reader).map(|_| Document::Scalar),
+    };
+    let document = document.map_err(|error| syntax_error(&error))?;
+    reader.end().map_err(|error| syntax_error(&error))?;
+    Ok(document)
+}
+
+/// Builds the value of one event. `text` may be a slice of `body`: positions are those in `body`.
+pub(crate) fn parse(text: &str, body: &str) -> Result<Value, SyntaxError> {
+    let mut reader = Deserializer::from_str(text);
+    let value = Strict { depth: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| syntax_error(&error).moved(start_of(text, body)))
+}
+
+/// A body as text.
+pub(crate) fn utf8(body: &[u8]) -> Result<&str, SyntaxError> {
+    std::str::from_utf8(body).map_err(|error| {
+        let good = body.get(..error.valid_up_to()).and_then(|head| std::str::from_utf8(head).ok()).unwrap_or_default();
+        let (line, column) = position(good);
+        SyntaxError { line, column, detail: "not UTF-8; send JSON as UTF-8".to_owned() }
+    })
+}
+
+/// Line and column right after `head`, from 1.
+fn position(head: &str) -> (usize, usize) {
+    let line = head.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = head.len() - head.rfind('\n').map_or(0, |at| at + 1) + 1;
+    (line, column)
+}
+
+/// Where `text`, a slice of `body`, begins in it; the very beginning where it is no slice of it.
+fn start_of(text: &str, body: &str) -> (usize, usize) {
+    let offset = text.as_ptr().addr().checked_sub(body.as_ptr().addr());
+    offset.and_then(|offset| body.get(..offset)).map_or((1, 1), position)
+}
+
+impl SyntaxError {
+    fn moved(mut self, (line, column): (usize, usize)) -> Self {
+        if self.line <= 1 {
+            self.column += column - 1;
+        }
+        self.line = self.line.max(1) + line - 1;
+        self
+    }
+}
+
+fn syntax_error(error: &serde_json::Error) -> SyntaxError {
+    let whole = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let detail = match whole.strip_suffix(&place).unwrap_or(&whole) {
+        "trailing characters" => {
+            "something follows the JSON value; send several events as a JSON array, or one per line as application/x-ndjson"
+        }
+        other => other,
+    };
+    SyntaxError { line: error.line().max(1), column: error.column().max(1), detail: detail.to_owned() }
+}
+
+/// Collects the slices of an array.
+struct Items {
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Document<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Document<'de>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.limit {
+            match list.next_element::<&RawValue>()? {
+                Some(raw) => items.push(raw.get()),
+                None => return Ok(Document::Array { total: items.len(), items }),
+            }
+        }
+        let mut total = items.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            total += 1;
+        }
+        Ok(Document::Array { items, total })
+    }
+}
+
+/// Builds a value; `depth` is how many levels are open around it.
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth >= DEPTH_MAX {
+            return Err(E::custom(format!("nested deeper than {DEPTH_MAX} levels; flatten the event")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    /// Integers of up to 64 bits come like this; all other numbers come to [`Strict::visit_map`].
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let inside = self.deeper()?;
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(inside)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    /// Objects, and numbers: with arbitrary precision `serde_json` hands a number over as an object of one member.
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Object::new();
+        let Some(first) = members.next_key::<String>()? else {
+            self.deeper::<A::Error>()?;
+            return Ok(Value::Object(object));
+        };
+        if first.starts_with(RESERVED_PREFIX) {
+            return members.next_value::<Digits>().map(|digits| Value::Number(digits.0));
+        }
+        let inside = self.deeper()?;
+        let mut next = Some(first);
+        while let Some(name) = next {
+            if name.starts_with(RESERVED_PREFIX) {
+                return Err(reserved());
+            }
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format!("the name {} stands twice in one object", quoted(&name))));
+            }
+            let value = members.next_value_seed(inside)?;
+            object.insert(name, value);
+            next = members.next_key::<String>()?;
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+fn reserved<E: de::Error>() -> E {
+    E::custom(format!("names that begin with {RESERVED_PREFIX} are reserved; choose another name"))
+}
+
+/// A name as it may be shown: cut, control characters escaped.
+fn quoted(name: &str) -> String {
+    format!("{:?}", crate::domain::message::cut(name, 100))
+}
+
+/// The digits of a number. `serde_json` hands those over as an owned text, while what a sender wrote comes borrowed: so
+/// an object that only looks like a number is told apart and refused.
+struct Digits(Number);
+
+impl<'de> Deserialize<'de> for Digits {
+    fn deserialize<D: de::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Owned;
+        impl Visitor<'_> for Owned {
+            type Value = Digits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "another name; those that begin with {RESERVED_PREFIX} are reserved")
+            }
+
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Digits, E> {
+                Err(reserved())
+            }
+
+            fn visit_string<E: de::Error>(self, digits: String) -> Result<Digits, E> {
+                digits.parse().map(Digits).map_err(|_| E::custom("not a number"))
+            }
+        }
+        reader.deserialize_any(Owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text, text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn good_json_is_what_serde_json_reads() {
+        let text = r#"{"a":[1,2.50,-0.1e5,"x\u00e9\ud83d\ude00",null,true,{}],"b":{"c":[]},"big":123456789012345678901234567890}"#;
+        let wanted: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(parse(text, text), Ok(wanted));
+    }
+
+    #[test]
+    fn numbers_keep_their_written_digits() {
+        let value = parse(r#"{"a":25.00,"b":0.10000000000000000000001}"#, "").unwrap();
+        assert_eq!(value["a"].to_string(), "25.00");
+        assert_eq!(value["b"].to_string(), "0.10000000000000000000001");
+    }
+
+    #[test]
+    fn a_name_may_stand_once() {
+        assert_eq!(
+            refused(r#"{"a":1,"b":{"x":1,"x":1}}"#),
+            r#"line 1 column 21: the name "x" stands twice in one object"#
+        );
+        assert!(refused(r#"{"a":1,"\u0061":2}"#).contains("twice"), "also where it is written differently");
+    }
+
+    #[test]
+    fn lone_surrogates_and_bare_control_characters_are_refused() {
+        for text in [r#"{"a":"\ud800"}"#, r#"{"a":"\ud800\u0041"}"#, r#"{"\udc00":1}"#, "{\"a\":\"\n\"}"] {
+            assert!(parse(text, text).is_err(), "{text}");
+        }
+        assert_eq!(
+            utf8(b"{\n\"a\":\"\xff\"}").unwrap_err().to_string(),
+            "line 2 column 6: not UTF-8; send JSON as UTF-8"
+        );
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(DEPTH_MAX), "").is_ok());
+        assert!(refused(&nested(DEPTH_MAX + 1)).contains("deeper than 32"));
+        let objects = format!("{}{{}}{}", r#"{"a":"#.repeat(DEPTH_MAX), "}".repeat(DEPTH_MAX));
+        assert!(refused(&objects).contains("deeper than 32"), "an empty object is a level too");
+        let million = nested(1_000_000);
+        assert!(matches!(split(&million, 10), Ok(Document::Array { total: 1, .. })), "splitting needs no stack");
+        assert!(parse(&million, "").is_err());
+    }
+
+    #[test]
+    fn names_that_serde_json_uses_for_itself_are_refused() {
+        for text in [
+            r#"{"$serde_json::private::Number":"1"}"#,
+            r#"{"\u0024serde_json::private::Number":"1"}"#,
+            r#"{"$serde_json::private::Number":"\u0031"}"#,
+            r#"{"a":{"$serde_json::private::RawValue":"{"}}"#,
+            r#"{"a":1,"$serde_json::private::RawValue":"1"}"#,
+            r#"{"$serde_json::private::Number":1}"#,
+        ] {
+            assert!(refused(text).contains("reserved"), "{text}: {}", refused(text));
+        }
+    }
+
+    #[test]
+    fn a_body_is_split_without_being_built() {
+        let body = " [ {\"a\":1}, 2 ,[3]]\n";
+        match split(body, 10) {
+            Ok(Document::Array { items, total }) => {
+                assert_eq!(items, [r#"{"a":1}"#, "2", "[3]"]);
+                assert_eq!(total, 3);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(split("[1,2,3,4]", 2), Ok(Document::Array { items, total: 4 }) if items.len() == 2));
+        assert!(matches!(split("\n{\"a\":1} ", 1), Ok(Document::Object("{\"a\":1}"))));
+        assert!(matches!(split(" \"x\"", 1), Ok(Document::Scalar)));
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_with_its_place() {
+        let refused = |body: &str| split(body, 10).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(refused("{\"a\":1,\n}"), "line 2 column 1: key must be a string");
+        assert_eq!(refused(""), "line 1 column 1: the body is empty; send a JSON object");
+        assert!(refused("{\"a\":1}\n{\"a\":2}").contains("application/x-ndjson"));
+        for body in ["{", "[1,]", "[1", "nul", "{'a':1}", "01", "\u{feff}{}", "{\"a\":NaN}"] {
+            assert!(split(body, 10).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn positions_are_those_in_the_body() {
+        let body = "[{\"a\":1},\n  {\"b\":1,\"b\":2}]";
+        let Ok(Document::Array { items, .. }) = split(body, 10) else { panic!() };
+        let error = parse(items[1], body).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 12));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            proptest::prop_assert!(split(&text, 3).is_err() || serde_json::from_str::<IgnoredAny>(&text).is_ok());
+            let ours = parse(&text, &text);
+            if let Ok(value) = ours {
+                proptest::prop_assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
+            }
+        }
+    }
+}
