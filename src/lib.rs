@@ -58,4 +58,7 @@ pub mod store;
 pub mod egress;
 pub mod pipeline;
 
+pub mod cli;
 pub mod http;
+
+pub mod app;

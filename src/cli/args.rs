@@ -1,0 +1,325 @@
+//! The command line as clap sees it (SPEC 7, 8.1). The global options may stand before or after the verb.
+
+#![allow(clippy::doc_markdown, reason = "the doc comments are the texts of --help, which knows no Markdown")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use super::sink::faults::Fault;
+use crate::domain::secret::Secret;
+use crate::domain::time::DurationMs;
+
+/// Where the configuration is where `--config` does not say.
+pub const DEFAULT_CONFIG: &str = "/etc/postbackd/config.toml";
+
+/// Durable delivery of ad and affiliate conversions: accepts each once, delivers it to every destination, and shows
+/// what became of it.
+#[derive(Parser, Debug)]
+#[command(name = "postbackd", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// The configuration file [default: /etc/postbackd/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The daemon's address [default: the configuration's server.listen, else http://127.0.0.1:8460]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print JSON, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The administrator's token, where the configuration cannot be read or does not hold it
+    #[arg(
+        long = "admin-token",
+        global = true,
+        hide = true,
+        env = "POSTBACKD_ADMIN_TOKEN",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    pub admin_token: Option<Secret>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Run the daemon
+    Run(RunArgs),
+    /// Check the configuration: every problem at once, and what to look at before going live
+    Check,
+    /// Show the state of the daemon and of every destination
+    Status(StatusArgs),
+    /// Send events from a file of one JSON object per line
+    Send(SendArgs),
+    /// Show the delivery log, newest first
+    Deliveries(DeliveriesArgs),
+    /// Show one event with every delivery and every attempt
+    Event {
+        /// The event's evt_… id, or the sender's own id
+        id: String,
+    },
+    /// Look at deliveries that failed permanently, deliver them again, or discard them
+    #[command(subcommand)]
+    Dlq(DlqVerb),
+    /// Run a receiver that prints what arrives, and misbehaves if told to
+    Sink(SinkArgs),
+    /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
+    Demo,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `postbackd run`
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `postbackd status`
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// One line for a monitoring plugin; exit code 0 ok, 1 degraded, 2 failing or unreachable
+    #[arg(long, conflicts_with = "json")]
+    pub check: bool,
+}
+
+/// `postbackd send`
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("sender").required(true).args(["source", "token"]))]
+pub struct SendArgs {
+    /// The file to read, - for standard input
+    pub file: PathBuf,
+    /// Send as this source; its token is taken from the configuration
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Send with this source token
+    #[arg(long, value_parser = secret)]
+    pub token: Option<Secret>,
+    /// How long to go on trying while the daemon is away or cannot take more
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub patience: DurationMs,
+}
+
+/// `postbackd deliveries`
+#[derive(Args, Clone, Debug)]
+pub struct DeliveriesArgs {
+    /// Only this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
+    /// Only this status
+    #[arg(long, value_parser = ["pending", "failed", "sent", "failed_permanently", "skipped", "discarded"])]
+    pub status: Option<String>,
+    /// Only this event name
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// Only this uid
+    #[arg(long)]
+    pub uid: Option<String>,
+    /// Only this sender's id
+    #[arg(long, value_name = "ID")]
+    pub event_id: Option<String>,
+    /// Received since then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Received before then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// How many to show at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// Go on where an earlier answer ended
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+/// `postbackd dlq …`
+#[derive(Subcommand, Debug)]
+pub enum DlqVerb {
+    /// List dead deliveries, newest first
+    List {
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
+        #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
+        reason: Option<String>,
+        /// How many to show at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        /// Go on where an earlier answer ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Show one dead delivery: what was sent, what came back, what is wrong
+    Show {
+        /// The delivery's dlv_… id
+        id: String,
+    },
+    /// Deliver dead deliveries again, with the same ids
+    Replay {
+        #[command(flatten)]
+        which: DlqSelection,
+        /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
+        #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
+        reason: Option<String>,
+        /// How fast, as 50/s
+        #[arg(long, value_name = "RATE")]
+        rate: Option<String>,
+    },
+    /// Give dead deliveries up for good
+    Discard {
+        #[command(flatten)]
+        which: DlqSelection,
+        /// Only those that died of this reason
+        #[arg(long, value_name = "WORD")]
+        with_reason: Option<String>,
+        /// Why they are given up; kept with them
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Print dead deliveries as one JSON object per line
+    Export {
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
+        #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
+        reason: Option<String>,
+    },
+}
+
+/// Which dead deliveries to look at.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DlqFilter {
+    /// Only this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
+    /// Only this event name
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// Received since then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Received before then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+}
+
+/// Which dead deliveries to change: ids, a filter, or all of them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DlqSelection {
+    /// dlv_… ids
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub filter: DlqFilter,
+    /// Count them, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `postbackd sink`
+#[derive(Args, Clone, Debug)]
+pub struct SinkArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// The status of a normal answer
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub status: u16,
+    /// Fail: the first N requests (3), or a share of all (0.2, 20%), with 503 or a given status (3:429); may be repeated
+    #[arg(long, value_name = "COUNT|RATE[:STATUS]")]
+    pub fail: Vec<Fault>,
+    /// Wait before every answer
+    #[arg(long, value_name = "SPAN", value_parser = duration)]
+    pub delay: Option<DurationMs>,
+    /// Send Retry-After with every answer of 429 or 503
+    #[arg(long, value_name = "SECONDS")]
+    pub retry_after: Option<u64>,
+    /// Reset this share of connections instead of answering
+    #[arg(long, value_name = "RATE", value_parser = super::sink::faults::rate)]
+    pub reset: Option<f64>,
+    /// Leave this share of requests without an answer
+    #[arg(long, value_name = "RATE", value_parser = super::sink::faults::rate)]
+    pub hang: Option<f64>,
+    /// Decides which requests the rates hit
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Do not print requests
+    #[arg(long)]
+    pub quiet: bool,
+    /// Append every request to this file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "clap asks for a function that may fail")]
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn duration(text: &str) -> Result<DurationMs, String> {
+    DurationMs::parse(text).ok_or_else(|| "write a span of time as 250ms, 30s, 5m or 1h30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_after_the_verb() {
+        let cli = Cli::try_parse_from(["postbackd", "dlq", "list", "--json", "--config", "x.toml"]).unwrap();
+        assert!(cli.globals.json);
+        assert_eq!(cli.globals.config, Some(PathBuf::from("x.toml")));
+    }
+
+    #[test]
+    fn times_before_now_are_not_taken_for_options() {
+        let cli = Cli::try_parse_from(["postbackd", "deliveries", "--since", "-2h", "--until=-1h"]).unwrap();
+        let Verb::Deliveries(args) = cli.verb else { panic!("{:?}", cli.verb) };
+        assert_eq!((args.since.as_deref(), args.until.as_deref()), (Some("-2h"), Some("-1h")));
+    }
+
+    #[test]
+    fn send_wants_one_sender() {
+        for wrong in [vec!["-"], vec!["-", "--source", "a", "--token", "b"]] {
+            let line = ["postbackd", "send"].into_iter().chain(wrong);
+            assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2);
+        }
+        assert!(Cli::try_parse_from(["postbackd", "send", "-", "--source", "a"]).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_not_in_the_debug_view_of_the_command_line() {
+        let cli = Cli::try_parse_from(["postbackd", "send", "-", "--token", "canary"]).unwrap();
+        assert!(!format!("{cli:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,212 @@
+//! `postbackd deliveries` and `postbackd event`: what became of events.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::args::DeliveriesArgs;
+use super::client::{self, Daemon};
+use super::out;
+
+/// Rows asked for at once; the API gives at most 1,000.
+const PAGE_ROWS: u32 = 500;
+
+pub async fn deliveries(daemon: &Daemon, args: &DeliveriesArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let filter = [
+        ("destination", args.destination.as_deref()),
+        ("status", args.status.as_deref()),
+        ("event", args.event.as_deref()),
+        ("uid", args.uid.as_deref()),
+        ("event_id", args.event_id.as_deref()),
+        ("since", args.since.as_deref()),
+        ("until", args.until.as_deref()),
+    ];
+    let list = Listing { path: "/v1/deliveries", member: "deliveries", filter: &filter };
+    let found = list.collect(daemon, args.limit, args.cursor.clone()).await?;
+    if json {
+        out::json(&json!({ "deliveries": found.rows, "cursor": found.cursor }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.rows.is_empty() {
+        out::note("no deliveries");
+    } else {
+        out::line(&delivery_table(&found.rows))?;
+    }
+    found.note_more();
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn event(daemon: &Daemon, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let event = daemon.get(&format!("/v1/events/{}", client::encoded(id))).await?;
+    if json {
+        out::json(&event)?;
+    } else {
+        out::line(&event_text(&event))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A listing of the API with its filters.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    pub path: &'a str,
+    /// The member of the answer that holds the rows.
+    pub member: &'a str,
+    pub filter: &'a [(&'a str, Option<&'a str>)],
+}
+
+/// What a listing gave.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub rows: Vec<Value>,
+    /// All there are beyond these rows, where the API counts them.
+    pub total: Option<u64>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+impl Listing<'_> {
+    /// Follows the cursors until there are `limit` rows or no more.
+    pub async fn collect(&self, daemon: &Daemon, limit: u32, cursor: Option<String>) -> anyhow::Result<Found> {
+        let mut found = Found { cursor, ..Found::default() };
+        loop {
+            let wanted = limit.saturating_sub(u32::try_from(found.rows.len()).unwrap_or(u32::MAX));
+            let page = self.page(daemon, wanted.min(PAGE_ROWS), found.cursor.as_deref()).await?;
+            found.rows.extend(page.rows);
+            found.total = found.total.or(page.total);
+            found.cursor = page.cursor;
+            if found.cursor.is_none() || found.rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One page, which may be short or empty and still have a cursor.
+    pub async fn page(&self, daemon: &Daemon, rows: u32, cursor: Option<&str>) -> anyhow::Result<Found> {
+        let rows = rows.to_string();
+        let mut parameters = self.filter.to_vec();
+        parameters.extend([("limit", Some(rows.as_str())), ("cursor", cursor)]);
+        let mut page = daemon.get(&client::query(self.path, &parameters)).await?;
+        let next = page.get("cursor").and_then(Value::as_str).map(str::to_owned);
+        if next.is_some() && next.as_deref() == cursor {
+            anyhow::bail!("the daemon answered the cursor it was asked with: the listing would never end");
+        }
+        let total = page.get("total").and_then(Value::as_u64);
+        match page.get_mut(self.member).map(Value::take) {
+            Some(Value::Array(rows)) => Ok(Found { rows, total, cursor: next }),
+            _ => anyhow::bail!(
+                "the answer has no list \"{}\"; is it a postbackd that answers at this address?",
+                self.member
+            ),
+        }
+    }
+}
+
+impl Found {
+    /// Tells how to go on where there is more.
+    pub fn note_more(&self) {
+        if let Some(cursor) = &self.cursor {
+            out::note(&format!("there is more: go on with --cursor {}, or raise --limit", out::plain(cursor)));
+        }
+    }
+}
+
+/// A member of a JSON document as text for a person; `-` where there is none.
+pub fn cell(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn delivery_table(rows: &[Value]) -> String {
+    let columns = [
+        ("DELIVERY", "/id"),
+        ("EVENT", "/event/event"),
+        ("EVENT ID", "/event/event_id"),
+        ("DESTINATION", "/destination"),
+        ("STATUS", "/status"),
+        ("REASON", "/reason"),
+        ("ATTEMPTS", "/attempt_count"),
+        ("HTTP", "/last_status"),
+        ("LAST", "/last_at"),
+        ("NEXT", "/next_attempt_at"),
+    ];
+    let header = columns.map(|(title, _)| title);
+    out::table(&header, rows.iter().map(|row| columns.iter().map(|(_, at)| cell(row, at)).collect()).collect())
+}
+
+fn event_text(event: &Value) -> String {
+    let name = |pointer: &str| out::plain(&cell(event, pointer)).into_owned();
+    let mut lines = vec![
+        format!("{}  {}  from {}", name("/id"), name("/event"), name("/source")),
+        format!("event_id: {}", name("/event_id")),
+        format!("received: {}", name("/received_at")),
+    ];
+    if let Some(payload) = event.get("payload") {
+        lines.push(format!("payload: {}", out::plain(&payload.to_string())));
+    }
+    for delivery in event.get("deliveries").and_then(Value::as_array).into_iter().flatten() {
+        let name = |pointer: &str| out::plain(&cell(delivery, pointer)).into_owned();
+        let mut words = format!("{}: {}", name("/destination"), name("/status"));
+        for (title, pointer) in [("as ", "/target"), ("reason ", "/reason"), ("next ", "/next_attempt_at")] {
+            if delivery.pointer(pointer).is_some_and(|value| !value.is_null()) {
+                words = format!("{words}, {title}{}", name(pointer));
+            }
+        }
+        lines.extend([String::new(), format!("{words}  ({})", name("/id"))]);
+        lines.extend(delivery.get("attempts").and_then(Value::as_array).into_iter().flatten().map(attempt_line));
+    }
+    lines.join("\n")
+}
+
+fn attempt_line(attempt: &Value) -> String {
+    let [n, at, ms, status, verdict, response] =
+        ["/n", "/at", "/ms", "/status", "/verdict", "/response"].map(|pointer| cell(attempt, pointer));
+    out::plain(format!("  {n}. {at}  {status}  {verdict}  {ms} ms  {}", out::excerpt(&response, 160)).trim_end())
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_log_is_a_table_with_a_dash_where_nothing_is_known() {
+        let rows = [json(
+            r#"{"id":"dlv_1","event":{"id":"evt_1","event_id":"trade-1","event":"deposit"},"destination":"crm",
+                "status":"failed","target":"deposit","reason":"transient","attempt_count":2,"last_status":503,
+                "last_at":"2026-01-01T00:00:00.000Z","next_attempt_at":null}"#,
+        )];
+        insta::assert_snapshot!(delivery_table(&rows), @r"
+        DELIVERY  EVENT    EVENT ID  DESTINATION  STATUS  REASON     ATTEMPTS  HTTP  LAST                      NEXT
+        dlv_1     deposit  trade-1   crm          failed  transient  2         503   2026-01-01T00:00:00.000Z  -
+        ");
+    }
+
+    #[test]
+    fn an_event_is_told_with_every_delivery_and_attempt() {
+        let event = json(
+            r#"{"id":"evt_1","event_id":null,"event":"deposit","source":"app","received_at":"2026-01-01T00:00:00.000Z",
+                "payload":{"uid":"u"},"deliveries":[{"id":"dlv_1","destination":"crm","status":"failed",
+                "target":"deposit","reason":"transient","next_attempt_at":"2026-01-01T00:01:00.000Z","attempts":[
+                {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy"},
+                {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":""}]}]}"#,
+        );
+        insta::assert_snapshot!(event_text(&event), @r#"
+        evt_1  deposit  from app
+        event_id: -
+        received: 2026-01-01T00:00:00.000Z
+        payload: {"uid":"u"}
+
+        crm: failed, as deposit, reason transient, next 2026-01-01T00:01:00.000Z  (dlv_1)
+          1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy
+          2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms
+        "#);
+    }
+}

@@ -1,0 +1,302 @@
+//! `postbackd dlq`: look at deliveries that failed permanently, deliver them again, or give them up.
+
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{DlqFilter, DlqSelection, DlqVerb, Globals};
+use super::client::{self, Daemon};
+use super::deliveries::{Listing, cell};
+use super::{Usage, out};
+use crate::env::clock::Clock;
+
+/// Entries of one page of an export: each may carry a whole request, so that a page stays within a few megabytes.
+const EXPORT_ROWS: u32 = 100;
+
+pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
+    let connect = || Daemon::connect(globals, clock.now());
+    let json = globals.json;
+    match verb {
+        DlqVerb::List { filter, reason, limit, cursor } => {
+            let filter = parameters(&filter, reason.as_deref());
+            list(&connect()?, &filter, limit, cursor, json).await
+        }
+        DlqVerb::Show { id } => show(&connect()?, &id, json).await,
+        DlqVerb::Replay { which, reason, rate } => {
+            let mut body = selection(&which, reason.as_deref())?;
+            if let Some(rate) = rate {
+                body.insert("rate".to_owned(), rate.into());
+            }
+            change(&connect()?, &Change::REPLAY, &which, body, json).await
+        }
+        DlqVerb::Discard { which, with_reason, reason } => {
+            let mut body = selection(&which, with_reason.as_deref())?;
+            body.insert("reason".to_owned(), reason.into());
+            change(&connect()?, &Change::DISCARD, &which, body, json).await
+        }
+        DlqVerb::Export { filter, reason } => {
+            let filter = parameters(&filter, reason.as_deref());
+            export(&connect()?, &filter).await
+        }
+    }
+}
+
+type Parameters<'a> = [(&'a str, Option<&'a str>); 5];
+
+fn parameters<'a>(filter: &'a DlqFilter, reason: Option<&'a str>) -> Parameters<'a> {
+    [
+        ("destination", filter.destination.as_deref()),
+        ("event", filter.event.as_deref()),
+        ("reason", reason),
+        ("since", filter.since.as_deref()),
+        ("until", filter.until.as_deref()),
+    ]
+}
+
+fn listing<'a>(filter: &'a Parameters<'a>) -> Listing<'a> {
+    Listing { path: "/v1/dlq", member: "entries", filter }
+}
+
+async fn list(
+    daemon: &Daemon,
+    filter: &Parameters<'_>,
+    limit: u32,
+    cursor: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let found = listing(filter).collect(daemon, limit, cursor).await?;
+    if json {
+        out::json(&json!({ "total": found.total, "entries": found.rows, "cursor": found.cursor }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.rows.is_empty() {
+        out::note("no dead deliveries");
+    } else {
+        out::line(&entry_table(&found.rows))?;
+    }
+    found.note_more();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(daemon: &Daemon, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let entry = daemon.get(&format!("/v1/dlq/{}", client::encoded(id))).await?;
+    if json {
+        out::json(&entry)?;
+    } else {
+        out::line(&entry_text(&entry))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints page after page, so that a DLQ of any size goes through in bounded memory.
+async fn export(daemon: &Daemon, filter: &Parameters<'_>) -> anyhow::Result<ExitCode> {
+    let listing = listing(filter);
+    let mut cursor = None;
+    loop {
+        let page = listing.page(daemon, EXPORT_ROWS, cursor.as_deref()).await?;
+        let lines: Vec<String> = page.rows.iter().map(|row| format!("{row}\n")).collect();
+        out::raw(lines.concat().as_bytes())?;
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// A change of dead deliveries, with the words it is told in.
+#[derive(Debug)]
+struct Change {
+    path: &'static str,
+    /// The member of the answer that counts what was done.
+    done: &'static str,
+}
+
+impl Change {
+    const REPLAY: Self = Self { path: "/v1/dlq/replay", done: "replayed" };
+    const DISCARD: Self = Self { path: "/v1/dlq/discard", done: "discarded" };
+}
+
+async fn change(
+    daemon: &Daemon,
+    change: &Change,
+    which: &DlqSelection,
+    body: Map<String, Value>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let answer = daemon.post(change.path, &Value::Object(body)).await?;
+    if json {
+        out::json(&answer)?;
+    } else {
+        out::line(&change_text(change, which, &answer))?;
+    }
+    let matched = answer.get("matched").and_then(Value::as_u64).unwrap_or(0);
+    let asked = u64::try_from(which.ids.len()).unwrap_or(u64::MAX);
+    Ok(if matched < asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn change_text(change: &Change, which: &DlqSelection, answer: &Value) -> String {
+    let count = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let matched = count("matched");
+    let mut text = if which.dry_run {
+        format!("{matched} would be {}; nothing was changed", change.done)
+    } else {
+        format!("{matched} matched, {} {}", count(change.done), change.done)
+    };
+    if let Some(job) = answer.get("job").and_then(Value::as_str) {
+        text = format!("{text}; {} goes on with the rest", out::plain(job));
+    }
+    let missing = which.ids.len().saturating_sub(usize::try_from(matched).unwrap_or(usize::MAX));
+    if missing > 0 {
+        text = format!("{text}; {missing} of the ids are not in the DLQ");
+    }
+    text
+}
+
+/// The body that says which deliveries are meant: exactly one of ids, filter and all, so that a forgotten option can
+/// never mean "everything".
+fn selection(which: &DlqSelection, reason: Option<&str>) -> Result<Map<String, Value>, Usage> {
+    let filter: Map<String, Value> = parameters(&which.filter, reason)
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+        .collect();
+    let (name, value) = match (which.ids.is_empty(), which.all, filter.is_empty()) {
+        (false, false, true) => ("ids", Value::from(which.ids.clone())),
+        (true, true, true) => ("all", Value::from(true)),
+        (true, false, false) => ("filter", Value::Object(filter)),
+        _ => {
+            let wanted = "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --reason, \
+                          --since, --until), and only one of these";
+            return Err(Usage(wanted.to_owned()));
+        }
+    };
+    Ok(Map::from_iter([(name.to_owned(), value), ("dry_run".to_owned(), which.dry_run.into())]))
+}
+
+fn entry_table(rows: &[Value]) -> String {
+    let columns = [
+        ("DELIVERY", "/id"),
+        ("EVENT", "/event/event"),
+        ("EVENT ID", "/event/event_id"),
+        ("DESTINATION", "/destination"),
+        ("REASON", "/reason"),
+        ("HTTP", "/response/status"),
+        ("ATTEMPTS", "/attempt_count"),
+        ("LAST", "/last_attempt_at"),
+    ];
+    let mut header = columns.map(|(title, _)| title).to_vec();
+    header.push("DETAIL");
+    let line = |row: &Value| {
+        let mut cells: Vec<String> = columns.iter().map(|(_, at)| cell(row, at)).collect();
+        cells.push(out::excerpt(&cell(row, "/detail"), 80));
+        cells
+    };
+    out::table(&header, rows.iter().map(line).collect())
+}
+
+fn entry_text(entry: &Value) -> String {
+    let name = |pointer: &str| out::plain(&cell(entry, pointer)).into_owned();
+    let mut lines = vec![
+        format!("{}  {} as {} for {}", name("/id"), name("/event/event"), name("/target"), name("/destination")),
+        format!("reason: {}", name("/reason")),
+        format!("detail: {}", name("/detail")),
+        format!("attempts: {} ({} to {})", name("/attempt_count"), name("/first_attempt_at"), name("/last_attempt_at")),
+        format!("event: {}", name("/event")),
+    ];
+    if entry.get("request").is_some_and(|request| !request.is_null()) {
+        lines.extend([String::new(), format!("{} {}", name("/request/method"), name("/request/url"))]);
+        lines.extend(header_lines(entry.pointer("/request/headers")));
+        lines.extend([String::new(), out::plain_lines(&cell(entry, "/request/body"))]);
+    }
+    if entry.get("response").is_some_and(|response| !response.is_null()) {
+        lines.extend([String::new(), format!("answer {}", name("/response/status"))]);
+        lines.push(out::plain_lines(&cell(entry, "/response/body")));
+    }
+    lines.join("\n")
+}
+
+/// Headers are an object, or a list of pairs where names repeat.
+fn header_lines(headers: Option<&Value>) -> Vec<String> {
+    let line = |name: &str, value: &Value| out::plain(&format!("{name}: {}", cell(value, ""))).into_owned();
+    match headers {
+        Some(Value::Object(headers)) => headers.iter().map(|(name, value)| line(name, value)).collect(),
+        Some(Value::Array(headers)) => {
+            headers.iter().map(|pair| line(&cell(pair, "/0"), pair.get(1).unwrap_or(&Value::Null))).collect()
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn which(ids: &[&str], all: bool, destination: Option<&str>) -> DlqSelection {
+        let filter = DlqFilter { destination: destination.map(str::to_owned), ..DlqFilter::default() };
+        DlqSelection { ids: ids.iter().map(|id| (*id).to_owned()).collect(), all, filter, dry_run: false }
+    }
+
+    #[test]
+    fn a_change_names_ids_or_a_filter_or_all_and_never_two_of_them() {
+        let body = |which: &DlqSelection, reason| selection(which, reason).map(|body| Value::Object(body).to_string());
+        assert_eq!(body(&which(&["dlv_1"], false, None), None).unwrap(), r#"{"ids":["dlv_1"],"dry_run":false}"#);
+        assert_eq!(body(&which(&[], true, None), None).unwrap(), r#"{"all":true,"dry_run":false}"#);
+        assert_eq!(
+            body(&which(&[], false, Some("crm")), Some("expired")).unwrap(),
+            r#"{"filter":{"destination":"crm","reason":"expired"},"dry_run":false}"#
+        );
+        for (wrong, reason) in [
+            (which(&[], false, None), None),
+            (which(&["dlv_1"], true, None), None),
+            (which(&["dlv_1"], false, Some("crm")), None),
+            (which(&[], true, None), Some("expired")),
+        ] {
+            assert!(selection(&wrong, reason).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_tells_what_it_did_what_goes_on_and_what_was_not_there() {
+        let text = |which: &DlqSelection, answer: &str| {
+            change_text(&Change::REPLAY, which, &serde_json::from_str(answer).unwrap())
+        };
+        let ids = which(&["dlv_1", "dlv_2"], false, None);
+        assert_eq!(
+            text(&ids, r#"{"matched":1,"replayed":1,"job":null}"#),
+            "1 matched, 1 replayed; 1 of the ids are not in the DLQ"
+        );
+        let mut all = which(&[], true, None);
+        assert_eq!(
+            text(&all, r#"{"matched":9,"replayed":5,"job":"job_1"}"#),
+            "9 matched, 5 replayed; job_1 goes on with the rest"
+        );
+        all.dry_run = true;
+        assert_eq!(text(&all, r#"{"matched":9,"replayed":0}"#), "9 would be replayed; nothing was changed");
+    }
+
+    #[test]
+    fn a_dead_delivery_is_told_with_request_and_answer() {
+        let entry = serde_json::from_str(
+            r#"{"id":"dlv_1","destination":"crm","event":{"event":"deposit","event_id":"t-1"},"target":"deposit",
+                "reason":"permanent","detail":"the destination answered 400","request":{"method":"POST",
+                "url":"http://crm/hook","headers":{"authorization":"[redacted]"},"body":"{\"a\":1}"},
+                "response":{"status":400,"body":"no\u001b"},"attempt_count":1,
+                "first_attempt_at":"2026-01-01T00:00:00.000Z","last_attempt_at":"2026-01-01T00:00:00.000Z"}"#,
+        )
+        .unwrap();
+        insta::assert_snapshot!(entry_text(&entry), @r#"
+        dlv_1  deposit as deposit for crm
+        reason: permanent
+        detail: the destination answered 400
+        attempts: 1 (2026-01-01T00:00:00.000Z to 2026-01-01T00:00:00.000Z)
+        event: {"event":"deposit","event_id":"t-1"}
+
+        POST http://crm/hook
+        authorization: [redacted]
+
+        {"a":1}
+
+        answer 400
+        no�
+        "#);
+    }
+}

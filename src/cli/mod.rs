@@ -1,0 +1,92 @@
+//! The command line: one file for each family of verbs (SPEC 7).
+//!
+//! Verbs about a running daemon talk to its HTTP API (`client`) and never touch its files. `check` reads the
+//! configuration, `sink` and `demo` bring their own servers. `run` does not name the application: it is handed the
+//! function that starts it, so that the layers stay in order. All printing goes through [`out`].
+
+pub mod args;
+mod check;
+mod client;
+mod deliveries;
+mod demo;
+mod dlq;
+mod lines;
+pub mod out;
+mod run;
+mod send;
+pub mod sink;
+mod status;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::CommandFactory;
+
+use self::args::{Cli, Globals, Verb};
+use self::client::Daemon;
+use crate::config::snapshot::Snapshot;
+use crate::env::clock::{Clock, SystemClock};
+
+/// Exit code of a command line that cannot be obeyed, as clap's own.
+const USAGE: u8 = 2;
+
+/// The command line asks for something that makes no sense; says what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Does what the command line says. `start` runs the daemon on a configuration until it is told to stop.
+pub async fn run<F, R>(cli: Cli, start: F) -> ExitCode
+where
+    F: FnOnce(Arc<Snapshot>) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    match Box::pin(dispatch(cli, start)).await {
+        Ok(code) => code,
+        Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::note(&format!("postbackd: {}", out::plain_lines(&format!("{error:#}"))));
+            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Tells what clap has to say (help, version, or what is wrong with the command line).
+pub fn refused(told: &clap::Error) -> ExitCode {
+    told.print().ok();
+    u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+async fn dispatch<F, R>(cli: Cli, start: F) -> anyhow::Result<ExitCode>
+where
+    F: FnOnce(Arc<Snapshot>) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let Cli { globals, verb } = cli;
+    let clock = SystemClock::new();
+    let connect = |globals: &Globals| Daemon::connect(globals, clock.now());
+    match verb {
+        Verb::Run(args) => run::run(&globals, &args, clock.now(), start).await,
+        Verb::Check => check::check(&globals, clock.now()),
+        Verb::Status(args) => status::status(&globals, &args, clock.now()).await,
+        Verb::Send(args) => send::send(&globals, &args, &clock).await,
+        Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
+        Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
+        Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
+        Verb::Sink(args) => sink::verb::run(&args).await,
+        Verb::Demo => demo::run(&clock).await,
+        Verb::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "postbackd", &mut script);
+    out::raw(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,27 @@
+//! `postbackd run`: the daemon in the foreground, as systemd wants it.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::{Globals, LogFormat, RunArgs};
+use super::client;
+use crate::config::snapshot::Snapshot;
+use crate::domain::time::UnixMs;
+use crate::telemetry::log;
+
+/// Loads the configuration and hands it to `start`, which returns after a clean stop.
+pub async fn run<F, R>(globals: &Globals, args: &RunArgs, now: UnixMs, start: F) -> anyhow::Result<ExitCode>
+where
+    F: FnOnce(Arc<Snapshot>) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let format = match args.log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    log::init(format)?;
+    let snapshot = client::load(globals, now)?;
+    start(Arc::new(snapshot)).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,50 @@
+//! The command: a sink in the foreground until it is interrupted.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{Behaviour, Options, Sink};
+use crate::cli::args::SinkArgs;
+use crate::cli::out;
+use crate::domain::time::DurationMs;
+
+/// Requests that wait to be printed; a slower terminal misses what is beyond.
+const UNPRINTED: usize = 4096;
+
+pub async fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
+    let (tell, mut told) = mpsc::channel(UNPRINTED);
+    let options = Options {
+        listen: args.listen,
+        behaviour: Behaviour {
+            status: args.status,
+            fail: args.fail.clone(),
+            delay: args.delay.unwrap_or(DurationMs::ZERO),
+            retry_after: args.retry_after,
+            reset: args.reset.unwrap_or(0.0),
+            hang: args.hang.unwrap_or(0.0),
+            seed: args.seed,
+        },
+        record: args.record.clone(),
+        keep: 0,
+        tell: (!args.quiet).then_some(tell),
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let sink = Sink::start(options).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
+    out::line(&format!("listening on http://{}", sink.addr))?;
+    loop {
+        tokio::select! {
+            record = told.recv(), if !args.quiet => {
+                if let Some(record) = record {
+                    out::line(&record.to_line())?;
+                }
+            }
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    sink.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,28 @@
+//! The binary: reads the command line, starts a runtime, and leaves the rest to the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use postbackd::cli::{self, args::Cli, out};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return cli::refused(&refused),
+    };
+    if let Err(error) = postbackd::egress::tls::install() {
+        out::note(&format!("postbackd: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out::note(&format!("postbackd: the runtime cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(cli::run(cli, postbackd::app::run));
+    // What has to end in order has ended; nobody waits for a name lookup that hangs.
+    runtime.shutdown_background();
+    code
+}

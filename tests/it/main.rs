@@ -1,0 +1,18 @@
+//! Tests with real sockets and real processes: what only they can show. Each file holds the rules of one part; the
+//! machinery (peers that stall, reset, flood and lie) is in `support`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod egress;
+mod kill;
+mod mixed;
+mod support;

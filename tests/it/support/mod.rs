@@ -1,0 +1,6 @@
+//! Machinery for tests with sockets.
+
+#[allow(dead_code, reason = "the benches use more of it")]
+pub mod daemon;
+pub mod destinations;
+pub mod sink;

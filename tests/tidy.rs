@@ -1,0 +1,254 @@
+//! The house rules that the compiler does not know, as one table checked over every source file.
+//!
+//! Imports point down only: a folder may name itself and what its row lists. Some words belong to one place. Files have
+//! a module doc and a bounded length, and nothing unfinished. A breach is told as `file:line: what to do instead`.
+
+#![allow(clippy::unwrap_used, clippy::string_slice, reason = "a check that cannot read the sources has to fail")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder (or file) of `src`, and the folders it may name as `crate::x`. Folders of one layer do not name each other.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("env", &["domain"]),
+    ("destination", &["domain", "env"]),
+    ("telemetry", &["domain"]),
+    ("config", &["domain", "env", "destination", "telemetry"]),
+    ("store", &["domain", "env", "destination", "telemetry"]),
+    ("pipeline", &["domain", "env", "destination", "telemetry", "config", "store"]),
+    ("egress", &["domain", "env", "destination", "telemetry", "config", "store"]),
+    ("alerts", &["domain", "env", "destination", "telemetry", "config", "store"]),
+    ("http", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
+    ("cli", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
+    (
+        "app",
+        &[
+            "domain",
+            "env",
+            "destination",
+            "telemetry",
+            "config",
+            "store",
+            "pipeline",
+            "egress",
+            "alerts",
+            "http",
+            "cli",
+        ],
+    ),
+    ("main", &[]),
+    ("lib", &[]),
+];
+
+/// A word that only some places may use; a place is a path below `src` or the start of one.
+struct Word {
+    text: &'static str,
+    only: &'static [&'static str],
+    instead: &'static str,
+}
+
+const WORDS: &[Word] = &[
+    Word { text: "SystemTime", only: &["env/clock.rs"], instead: "ask env::clock::Clock" },
+    Word { text: "Instant", only: &["env/clock.rs"], instead: "ask env::clock::Clock" },
+    Word { text: "reqwest", only: &["egress/"], instead: "go through env::transport or egress::api_client" },
+    Word { text: "redb", only: &["store/"], instead: "go through store::Store" },
+    Word { text: "bincode", only: &["store/row.rs"], instead: "encode rows in store/row.rs" },
+    Word { text: "axum", only: &["http/", "http.rs"], instead: "put it into http" },
+    Word { text: "hyper", only: &["http/", "cli/sink/", "egress/error.rs"], instead: "put it into http, or cli/sink" },
+    Word { text: "hyper_util", only: &["http/", "cli/sink/"], instead: "put it into http, or cli/sink" },
+];
+
+/// Places of pure rules: no waiting, no runtime.
+const PURE: &[&str] =
+    &["domain/", "destination/", "pipeline/scheduler", "pipeline/wheel", "pipeline/lane", "pipeline/fanout"];
+const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];
+
+/// Macros and attributes that mean "later". Written in two parts, so that this file does not accuse itself.
+const UNFINISHED: &[&str] = &[concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore")];
+
+const LINES_MAX: usize = 600;
+
+/// A file below `src` or `tests`.
+struct Source {
+    /// With `/`, below its root.
+    path: String,
+    text: String,
+}
+
+#[test]
+fn imports_point_down() {
+    let known: Vec<&str> = LAYERS.iter().map(|(name, _)| *name).collect();
+    let mut breaches = Vec::new();
+    for file in sources("src") {
+        let room = room_of(&file.path);
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == room) else {
+            breaches
+                .push(format!("src/{}: \"{room}\" stands in no layer; add it to LAYERS in tests/tidy.rs", file.path));
+            continue;
+        };
+        for (number, line) in code_lines(&file.text) {
+            for named in crate_paths(line) {
+                if known.contains(&named) && named != room && !allowed.contains(&named) {
+                    breaches.push(format!("src/{}:{number}: {room} may not name crate::{named}", file.path));
+                }
+            }
+        }
+    }
+    assert_none(&breaches);
+}
+
+#[test]
+fn some_words_belong_to_one_place() {
+    let mut breaches = Vec::new();
+    for file in sources("src") {
+        for (number, line) in code_lines(&file.text) {
+            for word in WORDS {
+                let at_home = word.only.iter().any(|home| file.path.starts_with(home));
+                if !at_home && has_word(line, word.text) {
+                    breaches.push(format!("src/{}:{number}: {} here: {}", file.path, word.text, word.instead));
+                }
+            }
+        }
+    }
+    assert_none(&breaches);
+}
+
+#[test]
+fn pure_rules_do_not_wait() {
+    let mut breaches = Vec::new();
+    for file in sources("src").iter().filter(|file| PURE.iter().any(|place| file.path.starts_with(place))) {
+        for (number, line) in code_lines(&file.text) {
+            for word in PURE_WITHOUT.iter().filter(|word| has_word(line, word)) {
+                breaches.push(format!(
+                    "src/{}:{number}: {word} in a pure file: return a value, let others wait",
+                    file.path
+                ));
+            }
+        }
+    }
+    assert_none(&breaches);
+}
+
+#[test]
+fn files_say_what_they_are_for_and_end_before_they_are_too_long() {
+    let mut breaches = Vec::new();
+    for file in sources("src") {
+        if !file.text.starts_with("//!") {
+            breaches.push(format!("src/{}:1: begin with //! and what lives here", file.path));
+        }
+        let lines = file.text.lines().count();
+        if lines > LINES_MAX {
+            breaches.push(format!("src/{}: {lines} lines; split it by responsibility below {LINES_MAX}", file.path));
+        }
+    }
+    assert_none(&breaches);
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    let mut breaches = Vec::new();
+    for root in ["src", "tests"] {
+        for file in sources(root) {
+            for (number, line) in code_lines(&file.text) {
+                for mark in UNFINISHED.iter().filter(|mark| line.contains(*mark)) {
+                    breaches.push(format!("{root}/{}:{number}: {mark} here: finish it", file.path));
+                }
+            }
+        }
+    }
+    assert_none(&breaches);
+}
+
+#[test]
+fn the_rules_see_what_they_look_for() {
+    let paths = |line: &'static str| crate_paths(line).collect::<Vec<_>>();
+    assert_eq!(paths("use crate::store::row; let x = crate::http::f();"), ["store", "http"]);
+    assert_eq!(paths("use crate::{config::x, store::{self, row}, http};"), ["config", "store", "http"]);
+    assert_eq!(paths("pub(crate) fn f() {}"), Vec::<&str>::new());
+    assert!(has_word("use tokio::time::Instant;", "Instant"));
+    assert!(!has_word("let instant = Instantly;", "Instant"));
+    assert!(has_word("pub async fn f() {}", "async"));
+    assert_eq!(
+        code_lines("//! redb\nlet a = 1; // redb\nuse redb;\n").collect::<Vec<_>>(),
+        [(1, ""), (2, "let a = 1; "), (3, "use redb;")]
+    );
+    assert_eq!(room_of("store/row.rs"), "store");
+    assert_eq!(room_of("app.rs"), "app");
+    assert!(sources("src").len() > 20, "the sources were not found");
+}
+
+fn sources(root: &str) -> Vec<Source> {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+    let mut found = Vec::new();
+    collect(&base, &base, &mut found);
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn collect(base: &Path, dir: &Path, found: &mut Vec<Source>) {
+    let entries: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in entries {
+        if path.is_dir() {
+            collect(base, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let path = path.strip_prefix(base).unwrap().to_string_lossy().replace('\\', "/");
+            found.push(Source { path, text });
+        }
+    }
+}
+
+/// The folder of `src` a file belongs to; a file of `src` itself is its own.
+fn room_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+}
+
+/// Lines with their numbers, without comments.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(index, line)| {
+        let comment = line.find("//").filter(|at| !line[..*at].ends_with(':'));
+        (index + 1, &line[..comment.unwrap_or(line.len())])
+    })
+}
+
+/// The modules a line names below `crate`, also inside the braces of `use crate::{…}`.
+fn crate_paths(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").flat_map(|(at, text)| {
+        let rest = &line[at + text.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => top_level_names(group),
+            None => vec![name_at(rest)],
+        }
+    })
+}
+
+fn top_level_names(group: &str) -> Vec<&str> {
+    let mut depth = 0_i32;
+    let mut names = vec![name_at(group.trim_start())];
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(name_at(group[at + 1..].trim_start())),
+            _ => {}
+        }
+    }
+    names
+}
+
+fn name_at(text: &str) -> &str {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let part_of_a_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(part_of_a_word) && !line[at + word.len()..].starts_with(part_of_a_word))
+}
+
+fn assert_none(breaches: &[String]) {
+    assert!(breaches.is_empty(), "{} breaches of the house rules:\n{}\n", breaches.len(), breaches.join("\n"));
+}
