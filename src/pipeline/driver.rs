@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
 use crate::domain::delivery::Autopsy;
-use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::UnixMs;
 use crate::env::Env;
@@ -27,6 +27,7 @@ use super::commit::Request;
 use super::dispatch::{Dispatcher, Report};
 use super::lane::LaneState;
 use super::maintenance::Maintenance;
+use super::notices::Notices;
 use super::routing::Routing;
 use super::scheduler::{Effect, Ended, Input, Scheduler};
 use super::writer::Command;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     pub writer: mpsc::Sender<Command>,
     pub drain: oneshot::Receiver<DrainRequest>,
     pub maintenance: Maintenance,
+    pub notices: Notices,
 }
 
 /// Asks the driver to send nothing more and to end when nothing is in flight, or after `limit`.
@@ -203,8 +205,9 @@ impl Driver {
     }
 
     /// Statistics and the log line of an attempt.
-    fn record(&self, report: &Report) {
-        let Some(destination) = self.routing.destination(report.ended.key.destination) else { return };
+    fn record(&mut self, report: &Report) {
+        let key = report.ended.key;
+        let Some(destination) = self.routing.destination(key.destination) else { return };
         let name = &destination.name;
         let now = self.env.clock.now();
         let Ended { verdict, detail, attempt, .. } = &report.ended;
@@ -227,7 +230,11 @@ impl Driver {
         }
         let http_status = attempt.as_ref().and_then(|attempt| attempt.http_status);
         let reason = reason_word(*verdict);
-        warn!(destination = %name, http_status, reason, detail, "An attempt failed.");
+        if let Some(left_out) = self.notices.allow(key.destination, self.env.clock.monotonic()) {
+            let delivery = DeliveryId { instance: self.dispatcher.instance, key };
+            let attempt = attempt.as_ref().map(|attempt| attempt.n);
+            warn!(%delivery, destination = %name, attempt, http_status, reason, detail, left_out, "An attempt failed.");
+        }
         let message = detail.clone();
         self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
     }

@@ -16,6 +16,7 @@ mod driver;
 pub mod fanout;
 pub mod lane;
 mod maintenance;
+mod notices;
 mod paging;
 mod routing;
 pub mod scheduler;

@@ -20,6 +20,7 @@ use super::disk::DiskGuard;
 use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
 use super::maintenance::{GuardedClock, Maintenance};
+use super::notices::Notices;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::writer::{Command, Writer};
@@ -79,6 +80,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         writer: commands.clone(),
         drain: drain_rx,
         maintenance: Maintenance::new(guarded),
+        notices: Notices::default(),
     };
     let pipeline = Pipeline {
         started_at: env.clock.monotonic(),

@@ -32,14 +32,22 @@ async fn main() {
     let rounds: usize = std::env::var("POSTBACKD_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let (rounds, scale) = if trial { (1, 100) } else { (rounds, 1) };
     println!("{:<58} {:>12}   range over {rounds} rounds", "figure", "median");
+    // A number as argument asks for that many connections only.
+    let only: Option<u64> = std::env::args().find_map(|argument| argument.parse().ok());
     for (connections, total) in [(1, 4_000), (64, 60_000), (256, 60_000)] {
+        if only.is_some_and(|only| only != connections) {
+            continue;
+        }
         throughput(connections, total / scale, rounds).await;
     }
-    backlog(100_000 / scale, rounds).await;
+    if only.is_none() {
+        backlog(100_000 / scale, rounds).await;
+    }
 }
 
 async fn throughput(connections: u64, total: u64, rounds: usize) {
-    let (mut acked, mut delivered, mut p50, mut p99, mut rss) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut acked, mut delivered, mut p50, mut p99) = (vec![], vec![], vec![], vec![]);
+    let (mut rss, mut cpu) = (vec![], vec![]);
     for round in 0..rounds {
         let receiver = Receiver::start().await;
         let daemon = Daemon::start(&destination(receiver.port)).await;
@@ -57,11 +65,13 @@ async fn throughput(connections: u64, total: u64, rounds: usize) {
         p50.push(load.percentile(50));
         p99.push(load.percentile(99));
         rss.push(daemon.rss_mb());
+        cpu.push(daemon.cpu_us() / total as f64);
     }
     report(&format!("durable single-event ingests/s, {connections} connections"), &acked);
     report(&format!("  acknowledgement p50, ms, {connections} connections"), &p50);
     report(&format!("  acknowledgement p99, ms, {connections} connections"), &p99);
     report(&format!("  delivered events/s end to end, {connections} connections"), &delivered);
+    report(&format!("  daemon's CPU per event, µs, {connections} connections"), &cpu);
     report(&format!("  RSS after {total} events, MB"), &rss);
 }
 

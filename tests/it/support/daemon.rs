@@ -148,6 +148,14 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
     }
 
+    /// Processor time it has used so far, in microseconds, as the kernel counts it (ticks of 10 ms).
+    pub fn cpu_us(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("Linux");
+        let (_, rest) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks: f64 = rest.split_whitespace().skip(11).take(2).map(|text| text.parse::<f64>().expect("ticks")).sum();
+        ticks * 10_000.0
+    }
+
     async fn is_ready(&self) -> bool {
         self.try_request("GET", "/readyz", "", None).await.is_some_and(|answer| answer.status == 200)
     }
