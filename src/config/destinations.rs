@@ -14,7 +14,7 @@ use super::retry::{self, Retry};
 use super::section::{Section, Whole, text_of};
 use super::server::narrow;
 use super::snapshot::{Destination, LanePolicy, NetworkPolicy};
-use super::{fb_capi, kinds, when};
+use super::{fb_capi, kinds, pacing, when};
 use crate::destination::Kind;
 use crate::destination::registry::Spec;
 use crate::domain::name::DestinationName;
@@ -22,7 +22,7 @@ use crate::domain::net::AllowPrivate;
 use crate::domain::time::DurationMs;
 
 /// Keys of the contract that this version does not act on.
-const LATER: [&str; 3] = ["proxy", "rate_limit", "breaker"];
+const LATER: [&str; 1] = ["proxy"];
 const CONCURRENCY: Whole = Whole { bounds: 1..=1024, default: 16 };
 const TIMEOUT_DEFAULT: DurationMs = DurationMs::from_secs(15);
 const TIMEOUT_MAX: DurationMs = DurationMs::from_secs(600);
@@ -78,6 +78,8 @@ fn one(entry: &Entry, path: &str, world: &World<'_>, cx: &mut Reading<'_>) -> Op
     let lane = LanePolicy {
         concurrency: narrow(section.whole("concurrency", &CONCURRENCY, cx)),
         hold_probe: section.span("hold_probe", HOLD_PROBE_DEFAULT, cx),
+        rate_limit: pacing::rate_limit(&mut section, cx),
+        breaker: pacing::breaker(&mut section, cx),
     };
     let network = NetworkPolicy { timeout: timeout(&mut section, cx), allow_private: allow_private(&mut section, cx) };
     section.later(&LATER, cx);

@@ -1,7 +1,7 @@
 //! The configuration: from TOML files to an immutable [`snapshot::Snapshot`], or to all that is wrong with them.
 //!
 //! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
-//! problems, one file per part of the contract uses that (`server`, `sources`, `retry`, `destinations`, `when`, `kinds`,
+//! problems, one file per part of the contract uses that (`server`, `sources`, `retry`, `destinations`, `when`, `pacing`, `kinds`,
 //! `fb_capi`, `endpoint`, `values`), `secret_source` reads secrets from where they are kept, `validate` joins it all,
 //! `snapshot` is what the daemon runs on, `checklist` says what to look at before going live.
 //!
@@ -16,6 +16,7 @@ mod files;
 mod findings;
 mod fingerprint;
 mod kinds;
+mod pacing;
 pub mod problem;
 mod raw;
 mod retry;

@@ -62,7 +62,12 @@ pub(crate) fn read(parent: &mut Section<'_>, base: &Retry, cx: &mut Reading<'_>)
 }
 
 /// A decimal number as thousandths, within `bounds`.
-fn factor(section: &mut Section<'_>, key: &'static str, bounds: (u32, u32), cx: &mut Reading<'_>) -> Option<u32> {
+pub(super) fn factor(
+    section: &mut Section<'_>,
+    key: &'static str,
+    bounds: (u32, u32),
+    cx: &mut Reading<'_>,
+) -> Option<u32> {
     let node: &Node = section.node(key, cx)?;
     let written = match &node.value {
         Value::Integer(number) => number.to_string(),

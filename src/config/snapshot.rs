@@ -11,6 +11,7 @@ use crate::destination::{Adapter, Kind};
 use crate::domain::money::Currency;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::net::AllowPrivate;
+use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::time::{DurationMs, UnixMs};
@@ -109,6 +110,10 @@ pub struct LanePolicy {
     pub concurrency: usize,
     /// How often a held destination is tried.
     pub hold_probe: DurationMs,
+    /// `None`: no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// `None`: no breaker.
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// How a destination is reached.

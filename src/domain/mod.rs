@@ -13,6 +13,7 @@ pub mod money;
 pub mod name;
 pub mod net;
 pub mod outcome;
+pub mod pacing;
 pub mod retry;
 pub mod secret;
 pub mod time;

@@ -25,7 +25,7 @@ use super::LaneView;
 use super::board::Board;
 use super::commit::Request;
 use super::dispatch::{Dispatcher, Report};
-use super::lane::LaneState;
+use super::gate::LaneState;
 use super::maintenance::Maintenance;
 use super::notices::Notices;
 use super::routing::Routing;
@@ -298,6 +298,7 @@ fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {
         LaneState::Throttled { until } => {
             ("throttled", Some("the destination asked for patience".to_owned()), Some(*until))
         }
+        LaneState::Open { last, probe_at, .. } => ("open", Some(last.clone()), Some(*probe_at)),
         LaneState::Held { fault, probe_at, .. } => ("held", Some(fault.clone()), Some(*probe_at)),
         LaneState::Disabled => ("disabled", Some("enabled = false in the configuration".to_owned()), None),
     };

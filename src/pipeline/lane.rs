@@ -3,22 +3,17 @@
 //! Every delivery the lane knows is in exactly one place; a delivery that is leased stays known until its outcome is
 //! committed, so it is never leased twice. What the lane does not know waits in the outbox on disk: everything up to the
 //! paging cursor is known, and what lies beyond is paged in when there is room. Nothing here waits or reads a clock.
-//!
-//! ```text
-//!   Active ──429──> Throttled ──until──> Active
-//!   Active ──credential fault──> Held ──probe is not a fault──> Active
-//!   Disabled (by configuration) never sends.
-//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::domain::id::{DeliveryKey, EventSeq};
-use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::read::OutboxCursor;
 use crate::store::write::Owed;
 
+use super::gate::{Contact, Gate, LaneState, Pass, Said};
 use super::paging::{PageStart, Paging};
 
 /// What the configuration says about a lane.
@@ -28,26 +23,9 @@ pub struct Rules {
     /// Exchanges in flight at most.
     pub concurrency: usize,
     pub hold_probe: DurationMs,
+    pub rate_limit: Option<RateLimit>,
+    pub breaker: Option<BreakerPolicy>,
     pub retry: RetryPolicy,
-}
-
-/// Whether the lane may send.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LaneState {
-    Active,
-    /// The destination asked for patience.
-    Throttled {
-        until: UnixMs,
-    },
-    /// Every delivery would fare the same: one probe at a time, until one is not met by the fault.
-    Held {
-        since: UnixMs,
-        fault: String,
-        probe_at: UnixMs,
-        probing: Option<DeliveryKey>,
-    },
-    /// Switched off in the configuration; what it is owed is parked.
-    Disabled,
 }
 
 /// Where a known delivery is.
@@ -68,21 +46,11 @@ enum Turn {
     Retry,
 }
 
-/// A wait that must not count against `give_up_after`.
-#[derive(Clone, Copy, Debug)]
-struct Standstill {
-    from: UnixMs,
-    to: UnixMs,
-}
-
-/// Standstills remembered; older ones are merged into the oldest kept.
-const STANDSTILLS_MAX: usize = 64;
-
 /// See the module's page.
 #[derive(Debug)]
 pub struct Lane {
     pub(super) rules: Rules,
-    pub(super) state: LaneState,
+    gate: Gate,
     pub(super) paging: Paging,
     known: BTreeMap<EventSeq, Place>,
     fresh: VecDeque<Owed>,
@@ -93,7 +61,6 @@ pub struct Lane {
     in_flight: usize,
     /// Entries `fresh` + `retries`, and entries on the wheel, may hold, each.
     capacity: usize,
-    standstills: VecDeque<Standstill>,
 }
 
 /// What to do with a delivery that was offered.
@@ -107,10 +74,10 @@ pub(super) enum Offered {
 
 impl Lane {
     pub fn new(rules: Rules, capacity: usize) -> Self {
-        let state = if rules.enabled { LaneState::Active } else { LaneState::Disabled };
+        let gate = Gate::new(&rules);
         Self {
             rules,
-            state,
+            gate,
             paging: Paging::default(),
             known: BTreeMap::new(),
             fresh: VecDeque::new(),
@@ -119,7 +86,6 @@ impl Lane {
             waiting: 0,
             in_flight: 0,
             capacity,
-            standstills: VecDeque::new(),
         }
     }
 
@@ -128,7 +94,7 @@ impl Lane {
     }
 
     pub fn state(&self) -> &LaneState {
-        &self.state
+        self.gate.state()
     }
 
     /// Deliveries in memory, leased ones included.
@@ -189,7 +155,7 @@ impl Lane {
         } else {
             self.waiting <= self.capacity / 2
         };
-        if room && self.state != LaneState::Disabled { self.paging.start() } else { None }
+        if room && self.rules.enabled { self.paging.start() } else { None }
     }
 
     /// The wheel fired for a delivery: it is ready now, unless the entry means nothing any more.
@@ -208,22 +174,14 @@ impl Lane {
         if self.in_flight >= self.rules.concurrency || (self.fresh.is_empty() && self.retries.is_empty()) {
             return None;
         }
-        let probe = match &self.state {
-            LaneState::Active => false,
-            LaneState::Throttled { until } if *until <= now => {
-                self.state = LaneState::Active;
-                false
-            }
-            LaneState::Held { probe_at, probing: None, .. } if *probe_at <= now => true,
-            LaneState::Throttled { .. } | LaneState::Held { .. } | LaneState::Disabled => return None,
-        };
+        let pass = self.gate.open(now)?;
         let owed = match self.turn {
             Turn::Fresh => self.fresh.pop_front().or_else(|| self.retries.pop_front()),
             Turn::Retry => self.retries.pop_front().or_else(|| self.fresh.pop_front()),
         }?;
         self.turn = if self.turn == Turn::Fresh { Turn::Retry } else { Turn::Fresh };
-        if probe && let LaneState::Held { probing, .. } = &mut self.state {
-            *probing = Some(owed.key);
+        if pass == Pass::Probe {
+            self.gate.probing(owed.key);
         }
         self.in_flight += 1;
         let mut kept = owed.clone();
@@ -240,47 +198,10 @@ impl Lane {
         }
     }
 
-    /// The exchange has ended: its permit is free, and the verdict may change the lane.
-    pub(super) fn ended(
-        &mut self,
-        key: DeliveryKey,
-        verdict: Verdict,
-        disposition: Disposition,
-        detail: &str,
-        now: UnixMs,
-    ) {
+    /// The attempt has ended: its permit is free, and the verdict may change what the lane may do.
+    pub(super) fn ended(&mut self, key: DeliveryKey, contact: Contact, said: &Said<'_>, now: UnixMs) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let was_probe = matches!(&self.state, LaneState::Held { probing: Some(probe), .. } if *probe == key);
-        match verdict {
-            Verdict::DestinationFault => self.hold(now, self.rules.hold_probe, detail),
-            // A sick route is tried again soon; the destination itself is not at fault.
-            Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.rules.hold_probe), detail),
-            Verdict::Throttled { .. } => {
-                self.release_if(was_probe, now);
-                if let (LaneState::Active | LaneState::Throttled { .. }, Disposition::Retry { at, .. }) =
-                    (&self.state, disposition)
-                {
-                    self.state = LaneState::Throttled { until: at };
-                }
-            }
-            Verdict::Cancelled => {
-                if let LaneState::Held { probing, .. } = &mut self.state
-                    && was_probe
-                {
-                    *probing = None;
-                }
-            }
-            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if was_probe => {
-                // It says nothing about the fault: probe again later.
-                let fault = self.fault().unwrap_or_default();
-                self.hold(now, self.rules.hold_probe, &fault);
-            }
-            Verdict::Delivered
-            | Verdict::Permanent { .. }
-            | Verdict::BatchFault
-            | Verdict::Transient { .. }
-            | Verdict::Ambiguous { .. } => self.release_if(was_probe, now),
-        }
+        self.gate.ended(key, contact, said, now);
     }
 
     /// The outcome is committed (or void): the lease is over.
@@ -298,30 +219,15 @@ impl Lane {
 
     /// When the lane itself has to be looked at, whatever the wheel says.
     pub(super) fn next_wake(&self) -> Option<UnixMs> {
-        if self.fresh.is_empty() && self.retries.is_empty() {
-            return None;
-        }
-        match &self.state {
-            LaneState::Throttled { until } => Some(*until),
-            LaneState::Held { probe_at, probing: None, .. } => Some(*probe_at),
-            LaneState::Active | LaneState::Held { .. } | LaneState::Disabled => None,
-        }
+        // Without a free permit the end of an exchange is what wakes the lane.
+        let ready = !self.fresh.is_empty() || !self.retries.is_empty();
+        if ready && self.in_flight < self.rules.concurrency { self.gate.next_wake() } else { None }
     }
 
     /// The retry policy as it applies to a delivery owed since `owed_since`: waiting for an operator does not count.
     pub(super) fn policy_for(&self, owed_since: UnixMs, now: UnixMs) -> RetryPolicy {
-        let held = match &self.state {
-            LaneState::Held { since, .. } => Some(Standstill { from: *since, to: now }),
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
-        };
-        let stood: u64 = self
-            .standstills
-            .iter()
-            .copied()
-            .chain(held)
-            .map(|still| still.to.since(still.from.max(owed_since)).0)
-            .sum();
-        let give_up_after = DurationMs(self.rules.retry.give_up_after.0.saturating_add(stood));
+        let stood = self.gate.stood_still(owed_since, now);
+        let give_up_after = DurationMs(self.rules.retry.give_up_after.0.saturating_add(stood.0));
         RetryPolicy { give_up_after, ..self.rules.retry.clone() }
     }
 
@@ -347,39 +253,6 @@ impl Lane {
         self.known.insert(owed.key.seq, Place::Ready);
         if owed.history.exchanges == 0 { self.fresh.push_back(owed) } else { self.retries.push_back(owed) }
     }
-
-    fn fault(&self) -> Option<String> {
-        match &self.state {
-            LaneState::Held { fault, .. } => Some(fault.clone()),
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
-        }
-    }
-
-    fn hold(&mut self, now: UnixMs, probe_after: DurationMs, fault: &str) {
-        let since = match &self.state {
-            LaneState::Held { since, .. } => *since,
-            LaneState::Active | LaneState::Throttled { .. } => now,
-            LaneState::Disabled => return,
-        };
-        let probe_at = now + probe_after;
-        self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
-    }
-
-    fn release_if(&mut self, was_probe: bool, now: UnixMs) {
-        if was_probe && let LaneState::Held { since, .. } = &self.state {
-            let still = Standstill { from: *since, to: now };
-            if self.standstills.len() >= STANDSTILLS_MAX
-                && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
-            {
-                next.from = next.from - oldest.to.since(oldest.from);
-            }
-            self.standstills.push_back(still);
-            self.state = LaneState::Active;
-        }
-    }
 }
-
-/// How soon a sick route is tried again.
-const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
 
 struct NoRoom;

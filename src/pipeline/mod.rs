@@ -9,14 +9,17 @@
 //! grouping commits, and any way to send without going through the scheduler.
 
 mod board;
+mod breaker;
 pub mod commit;
 mod disk;
 pub mod dispatch;
 mod driver;
 pub mod fanout;
+pub mod gate;
 pub mod lane;
 mod maintenance;
 mod notices;
+mod pace;
 mod paging;
 mod routing;
 pub mod scheduler;

@@ -42,6 +42,8 @@ fn rules(destination: &Destination) -> Rules {
         enabled: destination.enabled,
         concurrency: destination.lane.concurrency,
         hold_probe: destination.lane.hold_probe,
+        rate_limit: destination.lane.rate_limit,
+        breaker: destination.lane.breaker,
         retry: destination.retry.clone(),
     }
 }

@@ -17,6 +17,7 @@ use crate::env::entropy::Entropy;
 use crate::store::read::OutboxCursor;
 use crate::store::write::{Owed, Settle};
 
+use super::gate::{Contact, Said};
 use super::lane::{Lane, Offered, Rules};
 use super::paging::PageStart;
 use super::wheel::Wheel;
@@ -177,7 +178,8 @@ impl Scheduler {
             Disposition::Keep { .. } => Disposition::Keep { at: due_at },
             decided @ (Disposition::Sent | Disposition::Retry { .. } | Disposition::Dead { .. }) => decided,
         };
-        lane.ended(key, verdict, disposition, &detail, now);
+        let contact = if attempt.is_some() { Contact::Made } else { Contact::None };
+        lane.ended(key, contact, &Said { verdict, disposition, detail: &detail }, now);
         if verdict != Verdict::Cancelled {
             let autopsy = matches!(disposition, Disposition::Dead { .. }).then_some(autopsy);
             effects.push(Effect::Settle(Settle { key, due_at, at: now, attempt, disposition, autopsy }));

@@ -3,10 +3,11 @@
 use super::*;
 use crate::domain::delivery::{History, State};
 use crate::domain::id::EventSeq;
-use crate::domain::outcome::RetryReason;
+use crate::domain::outcome::{DeadReason, RetryReason};
+use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::DurationMs;
-use crate::pipeline::lane::LaneState;
+use crate::pipeline::gate::LaneState;
 
 const NOW: UnixMs = UnixMs(1_764_000_000_000);
 const A: DestinationId = DestinationId(1);
@@ -28,12 +29,19 @@ struct Bench {
 impl Bench {
     /// Two lanes of two exchanges each, whose outboxes were read to the end.
     fn new() -> Self {
-        let rules = Rules {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl Fn(&mut Rules)) -> Self {
+        let mut rules = Rules {
             enabled: true,
             concurrency: 2,
             hold_probe: DurationMs::from_secs(900),
+            rate_limit: None,
+            breaker: None,
             retry: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
         };
+        change(&mut rules);
         let rules = BTreeMap::from([(A, rules.clone()), (B, rules)]);
         let mut bench = Self { scheduler: Scheduler::new(rules, NOW), now: NOW };
         assert_eq!(bench.step(Input::Tick).loads, [A, B]);
@@ -59,6 +67,21 @@ impl Bench {
 
     fn ended(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
         let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
+        let attempt = Some(Attempt {
+            n: 1,
+            at: self.now,
+            took: DurationMs(1),
+            http_status: None,
+            verdict: verdict.as_str().to_owned(),
+            response: String::new(),
+        });
+        self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt, autopsy }))
+    }
+
+    /// The delivery turned out to be one no request can be made of.
+    fn unsendable(&mut self, key: DeliveryKey) -> Done {
+        let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
+        let verdict = Verdict::Permanent { reason: DeadReason::Expired };
         self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt: None, autopsy }))
     }
 }
@@ -227,8 +250,103 @@ fn a_draining_scheduler_sends_nothing_more() {
 
 #[test]
 fn a_disabled_lane_parks_what_it_is_owed() {
-    let rules = Rules { enabled: false, concurrency: 2, hold_probe: DurationMs(1), retry: RetryPolicy::default() };
+    let rules = Rules {
+        enabled: false,
+        concurrency: 2,
+        hold_probe: DurationMs(1),
+        rate_limit: None,
+        breaker: None,
+        retry: RetryPolicy::default(),
+    };
     let mut bench = Bench { scheduler: Scheduler::new(BTreeMap::from([(A, rules)]), NOW), now: NOW };
     let done = bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
     assert!(done.sent.is_empty() && done.loads.is_empty());
+}
+
+const FAILED: Verdict = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+
+/// A bench whose lane A is open after two failures in a row, with deliveries 3 to 9 waiting.
+fn open_lane() -> Bench {
+    let policy = BreakerPolicy { failures: 2, ..BreakerPolicy::default() };
+    let mut bench = Bench::with(|rules| rules.breaker = Some(policy));
+    bench.step(Input::Owed((1..=9).map(|seq| fresh(A, seq, NOW)).collect()));
+    assert_eq!(bench.ended(key(A, 1), FAILED).sent, [3], "one failure is none");
+    assert_eq!(bench.ended(key(A, 2), FAILED).sent, [0; 0], "the second opens the circuit");
+    bench.ended(key(A, 3), FAILED);
+    bench
+}
+
+#[test]
+fn an_open_circuit_spends_no_attempts_but_one_probe_at_a_time() {
+    let mut bench = open_lane();
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    bench.now = NOW + DurationMs::from_secs(30);
+    assert!(bench.scheduler.next_wake().is_some_and(|wake| wake <= bench.now));
+    assert_eq!(bench.step(Input::Tick).sent, [4]);
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    assert_eq!(bench.ended(key(A, 4), Verdict::Delivered).sent, [5, 6], "a probe that goes through closes it");
+}
+
+#[test]
+fn the_pause_between_probes_grows_to_its_bound() {
+    let mut bench = open_lane();
+    let mut pauses = Vec::new();
+    for probe in 4..=9 {
+        let LaneState::Open { pause, probe_at, .. } = bench.scheduler.lane(A).expect("a lane").state().clone() else {
+            panic!("the circuit is open");
+        };
+        pauses.push(pause.0 / 1000);
+        bench.now = probe_at;
+        assert_eq!(bench.step(Input::Tick).sent, [probe]);
+        bench.ended(key(A, probe), FAILED);
+    }
+    assert_eq!(pauses, [30, 60, 120, 240, 480, 600]);
+}
+
+#[test]
+fn an_open_circuit_is_one_lanes_own() {
+    let mut bench = open_lane();
+    assert_eq!(bench.step(Input::Owed(vec![fresh(B, 1, NOW)])).sent, [1]);
+}
+
+#[test]
+fn a_probe_that_could_not_be_sent_releases_nothing() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed((1..=3).map(|seq| fresh(A, seq, NOW)).collect()));
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.ended(key(A, 2), Verdict::DestinationFault);
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, NOW)) });
+    bench.now = NOW + DurationMs::from_secs(900);
+    assert_eq!(bench.step(Input::Tick).sent, [3]);
+    assert_eq!(bench.unsendable(key(A, 3)).sent, [1], "the next delivery is the probe instead");
+    assert!(matches!(bench.scheduler.lane(A).map(Lane::state), Some(LaneState::Held { .. })));
+}
+
+#[test]
+fn a_shorter_patience_does_not_shorten_a_longer_one() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed((1..=3).map(|seq| fresh(A, seq, NOW)).collect()));
+    let until = NOW + DurationMs::from_secs(300);
+    bench.ended(key(A, 1), Verdict::Throttled { not_before: Some(until) });
+    bench.ended(key(A, 2), Verdict::Throttled { not_before: None });
+    assert_eq!(bench.scheduler.lane(A).map(Lane::state), Some(&LaneState::Throttled { until }));
+}
+
+#[test]
+fn a_rate_limit_spreads_attempts_and_wakes_the_lane_again() {
+    let limit = RateLimit { count: 2, per: DurationMs::from_secs(1) };
+    let mut bench = Bench::with(|rules| {
+        rules.rate_limit = Some(limit);
+        rules.concurrency = 100;
+    });
+    let mut sent = bench.step(Input::Owed((1..=21).map(|seq| fresh(A, seq, NOW)).collect())).sent.len();
+    assert_eq!(sent, 1);
+    while let Some(wake) = bench.scheduler.next_wake()
+        && wake <= NOW + DurationMs::from_secs(5)
+    {
+        assert!(wake > bench.now, "time must pass");
+        bench.now = wake;
+        sent += bench.step(Input::Tick).sent.len();
+    }
+    assert!((10..=12).contains(&sent), "{sent} in five seconds at two a second");
 }

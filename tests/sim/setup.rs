@@ -13,6 +13,7 @@ use postbackd::destination::webhook::WebhookSpec;
 use postbackd::domain::event::{Event, Object, OccurredAt};
 use postbackd::domain::name::{CanonicalName, DestinationName};
 use postbackd::domain::net::AllowPrivate;
+use postbackd::domain::pacing::{BreakerPolicy, RateLimit};
 use postbackd::domain::retry::RetryPolicy;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::transport::Method;
@@ -54,6 +55,8 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
             lane: LanePolicy {
                 concurrency: usize::try_from(rng.between(1, 5)).expect("small"),
                 hold_probe: DurationMs::from_secs(900),
+                rate_limit: rng.percent(30).then(|| RateLimit { count: 2, per: DurationMs::from_secs(1) }),
+                breaker: rng.percent(70).then(BreakerPolicy::default),
             },
             network: NetworkPolicy { timeout: DurationMs::from_secs(15), allow_private: AllowPrivate::No },
             adapter,

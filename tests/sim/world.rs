@@ -193,6 +193,8 @@ impl World {
                 enabled: true,
                 concurrency: destination.lane.concurrency,
                 hold_probe: destination.lane.hold_probe,
+                rate_limit: destination.lane.rate_limit,
+                breaker: destination.lane.breaker,
                 retry: destination.retry.clone(),
             }
         };

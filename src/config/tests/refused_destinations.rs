@@ -57,7 +57,7 @@ header = {}
 colour = "red""#), @r#"
 c.toml:5: destinations.one.time_out: is not a key of postbackd; did you mean "timeout"?
 c.toml:6: destinations.one.header: is not a key of postbackd; did you mean "headers"?
-c.toml:7: destinations.one.colour: is not a key of postbackd; remove it (known here: kind, enabled, events, sources, when, retry, concurrency, hold_probe, timeout, allow_private, url, method, headers, signing_secrets, include_user, template)
+c.toml:7: destinations.one.colour: is not a key of postbackd; remove it (known here: kind, enabled, events, sources, when, retry, concurrency, hold_probe, rate_limit, breaker, timeout, allow_private, url, method, headers, signing_secrets, include_user, template)
 "#);
 }
 
@@ -65,13 +65,28 @@ c.toml:7: destinations.one.colour: is not a key of postbackd; remove it (known h
 fn keys_of_later_versions_are_not_ignored() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
 url = "https://hooks.example.com/"
-proxy = "socks5://u:hunter2@127.0.0.1"
-rate_limit = "50/s"
-breaker = false"#), @r"
-c.toml:5: destinations.one.proxy: is not available in this version of postbackd; remove it
-c.toml:6: destinations.one.rate_limit: is not available in this version of postbackd; remove it
-c.toml:7: destinations.one.breaker: is not available in this version of postbackd; remove it
-");
+proxy = "socks5://u:hunter2@127.0.0.1""#), @"c.toml:5: destinations.one.proxy: is not available in this version of postbackd; remove it");
+}
+
+#[test]
+fn rates_and_breakers_have_their_form() {
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://hooks.example.com/"
+rate_limit = "fast"
+breaker = { failures = 0, rate = 1.5, probe = "1h", probe_max = "10m", probes = 3 }"#), @r#"
+c.toml:5: destinations.one.rate_limit: "fast" is not a rate; write attempts per second, minute or hour, like "50/s", "600/m" or "1000/h"
+c.toml:6: destinations.one.breaker.failures: 0 is out of range; write 1 to 1000000
+c.toml:6: destinations.one.breaker.probe_max: 10m is shorter than probe (1h); write "1h" or more
+c.toml:6: destinations.one.breaker.probes: is not a key of postbackd; did you mean "probe"?
+c.toml:6: destinations.one.breaker.rate: "1.5" does not fit; write a number from 0.001 to 1 with at most three digits after the point
+"#);
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://hooks.example.com/"
+rate_limit = 50
+breaker = "off""#), @r#"
+c.toml:5: destinations.one.rate_limit: is a whole number; write a text in quotes
+c.toml:6: destinations.one.breaker: is a text; write false, or a table like { failures = 10, probe = "30s" }
+"#);
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn destination(name: &str, network: NetworkPolicy) -> Destination {
         sources: None,
         when: Vec::new(),
         retry: RetryPolicy::default(),
-        lane: LanePolicy { concurrency: 2, hold_probe: DurationMs::from_secs(60) },
+        lane: LanePolicy { concurrency: 2, hold_probe: DurationMs::from_secs(60), rate_limit: None, breaker: None },
         network,
         adapter: Box::new(Mute(Redactor::default())),
         fingerprint: 0,

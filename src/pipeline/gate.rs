@@ -1,0 +1,269 @@
+//! Whether a lane may send now: throttled, open circuit, held, paced, disabled.
+//!
+//! ```text
+//!   Active ──429──> Throttled ──until──> Active
+//!   Active ──breaker──> Open ──probe goes through──> Active   (a probe that fails doubles the pause)
+//!   Active ──credential fault──> Held ──probe is not a fault──> Active
+//!   Disabled (by configuration) never sends.
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::domain::id::DeliveryKey;
+use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::time::{DurationMs, UnixMs};
+
+use super::breaker::{Breaker, Sign};
+use super::lane::Rules;
+use super::pace::Pace;
+
+/// How soon a sick route is tried again.
+const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
+
+/// A wait that must not count against `give_up_after`.
+#[derive(Clone, Copy, Debug)]
+struct Standstill {
+    from: UnixMs,
+    to: UnixMs,
+}
+
+/// Standstills remembered; older ones are merged into the oldest kept.
+const STANDSTILLS_MAX: usize = 64;
+
+/// Whether the lane may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LaneState {
+    Active,
+    /// The destination asked for patience.
+    Throttled {
+        until: UnixMs,
+    },
+    /// The destination is down: what waits spends no attempts, one probe at a time after growing pauses.
+    Open {
+        since: UnixMs,
+        last: String,
+        pause: DurationMs,
+        probe_at: UnixMs,
+        probing: Option<DeliveryKey>,
+    },
+    /// Every delivery would fare the same: one probe at a time, until one is not met by the fault.
+    Held {
+        since: UnixMs,
+        fault: String,
+        probe_at: UnixMs,
+        probing: Option<DeliveryKey>,
+    },
+    /// Switched off in the configuration; what it is owed is parked.
+    Disabled,
+}
+
+/// Whether an attempt reached for the destination at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Contact {
+    Made,
+    /// No request could be made of the delivery.
+    None,
+}
+
+/// How an attempt ended, as far as the gate is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<'a> {
+    pub verdict: Verdict,
+    pub disposition: Disposition,
+    /// In words.
+    pub detail: &'a str,
+}
+
+/// What may go through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pass {
+    Any,
+    /// One delivery, to see how the destination is.
+    Probe,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: LaneState,
+    hold_probe: DurationMs,
+    pace: Option<Pace>,
+    breaker: Option<Breaker>,
+    standstills: VecDeque<Standstill>,
+}
+
+impl Gate {
+    pub(super) fn new(rules: &Rules) -> Self {
+        Self {
+            state: if rules.enabled { LaneState::Active } else { LaneState::Disabled },
+            hold_probe: rules.hold_probe,
+            pace: rules.rate_limit.map(Pace::new),
+            breaker: rules.breaker.map(Breaker::new),
+            standstills: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> &LaneState {
+        &self.state
+    }
+
+    /// Whether a delivery may be sent now; if so it is counted against the rate, so one must follow.
+    pub(super) fn open(&mut self, now: UnixMs) -> Option<Pass> {
+        let pass = match &self.state {
+            LaneState::Active => Pass::Any,
+            LaneState::Throttled { until } if *until <= now => {
+                self.state = LaneState::Active;
+                Pass::Any
+            }
+            LaneState::Held { probe_at, probing: None, .. } | LaneState::Open { probe_at, probing: None, .. }
+                if *probe_at <= now =>
+            {
+                Pass::Probe
+            }
+            LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {
+                return None;
+            }
+        };
+        let paced = self.pace.as_mut().is_none_or(|pace| pace.take(now));
+        paced.then_some(pass)
+    }
+
+    /// The delivery that goes out is the probe.
+    pub(super) fn probing(&mut self, key: DeliveryKey) {
+        if let LaneState::Held { probing, .. } | LaneState::Open { probing, .. } = &mut self.state {
+            *probing = Some(key);
+        }
+    }
+
+    /// When [`Gate::open`] should be asked again; `None` where time alone changes nothing.
+    pub(super) fn next_wake(&self) -> Option<UnixMs> {
+        let gate = match &self.state {
+            LaneState::Active => None,
+            LaneState::Throttled { until } => Some(*until),
+            LaneState::Held { probe_at, probing: None, .. } | LaneState::Open { probe_at, probing: None, .. } => {
+                Some(*probe_at)
+            }
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => return None,
+        };
+        gate.max(self.pace.as_ref().map(Pace::next))
+    }
+
+    /// How long since `owed_since` the lane waited for an operator.
+    pub(super) fn stood_still(&self, owed_since: UnixMs, now: UnixMs) -> DurationMs {
+        let held = match &self.state {
+            LaneState::Held { since, .. } => Some(Standstill { from: *since, to: now }),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Disabled => None,
+        };
+        let all = self.standstills.iter().copied().chain(held);
+        DurationMs(all.map(|still| still.to.since(still.from.max(owed_since)).0).sum())
+    }
+
+    /// An attempt has ended.
+    pub(super) fn ended(&mut self, key: DeliveryKey, contact: Contact, said: &Said<'_>, now: UnixMs) {
+        let Said { verdict, disposition, detail } = *said;
+        let probe = self.is_probe(key);
+        if contact == Contact::None {
+            // It says nothing about the destination.
+            return self.forget_probe(probe);
+        }
+        let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(Sign::of(verdict), now));
+        match verdict {
+            Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
+            // A sick route is tried again soon; the destination itself is not at fault.
+            Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.hold_probe), detail),
+            Verdict::Cancelled => self.forget_probe(probe),
+            Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => self.recover(probe, now),
+            Verdict::Throttled { .. } => {
+                self.recover(probe, now);
+                self.throttle(disposition);
+            }
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe => self.probe_failed(now, detail),
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if trips => self.trip(now, detail),
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } => {}
+        }
+    }
+
+    fn is_probe(&self, key: DeliveryKey) -> bool {
+        match &self.state {
+            LaneState::Held { probing, .. } | LaneState::Open { probing, .. } => *probing == Some(key),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => false,
+        }
+    }
+
+    /// The probe was none: the next delivery is one.
+    fn forget_probe(&mut self, probe: bool) {
+        if probe && let LaneState::Held { probing, .. } | LaneState::Open { probing, .. } = &mut self.state {
+            *probing = None;
+        }
+    }
+
+    fn hold(&mut self, now: UnixMs, probe_after: DurationMs, fault: &str) {
+        let since = match &self.state {
+            LaneState::Held { since, .. } => *since,
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => now,
+            LaneState::Disabled => return,
+        };
+        let probe_at = now + probe_after;
+        self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
+    }
+
+    fn throttle(&mut self, plan: Disposition) {
+        let Disposition::Retry { at, .. } = plan else { return };
+        match &mut self.state {
+            LaneState::Active => self.state = LaneState::Throttled { until: at },
+            // A shorter patience asked for later does not shorten a longer one.
+            LaneState::Throttled { until } => *until = at.max(*until),
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {}
+        }
+    }
+
+    fn trip(&mut self, now: UnixMs, detail: &str) {
+        let Some(breaker) = &self.breaker else { return };
+        let pause = breaker.policy().probe;
+        match &self.state {
+            LaneState::Active | LaneState::Throttled { .. } => {
+                let last = detail.to_owned();
+                self.state = LaneState::Open { since: now, last, pause, probe_at: now + pause, probing: None };
+            }
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {}
+        }
+    }
+
+    /// A probe met trouble that is not the fault it was sent to look at, or is: try again later.
+    fn probe_failed(&mut self, now: UnixMs, detail: &str) {
+        let pause_max = self.breaker.as_ref().map_or(DurationMs::ZERO, |breaker| breaker.policy().probe_max);
+        match &mut self.state {
+            LaneState::Held { probe_at, probing, .. } => {
+                *probing = None;
+                *probe_at = now + self.hold_probe;
+            }
+            LaneState::Open { last, pause, probe_at, probing, .. } => {
+                detail.clone_into(last);
+                *pause = DurationMs(pause.0.saturating_mul(2)).min(pause_max.max(*pause));
+                *probe_at = now + *pause;
+                *probing = None;
+            }
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => {}
+        }
+    }
+
+    /// A probe went through: the lane is open again.
+    fn recover(&mut self, probe: bool, now: UnixMs) {
+        if !probe {
+            return;
+        }
+        if let LaneState::Held { since, .. } = &self.state {
+            let still = Standstill { from: *since, to: now };
+            if self.standstills.len() >= STANDSTILLS_MAX
+                && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
+            {
+                next.from = next.from - oldest.to.since(oldest.from);
+            }
+            self.standstills.push_back(still);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.reset();
+        }
+        self.state = LaneState::Active;
+    }
+}
