@@ -74,6 +74,8 @@ struct Work {
     effects: Vec<Effect>,
     /// When the board has to be written again, at the latest.
     show_at: Option<Duration>,
+    /// When everything is looked at again, however busy it is in between.
+    tick_at: Duration,
 }
 
 impl Driver {
@@ -119,7 +121,7 @@ impl Driver {
                 () = &mut cut_off, if drain.is_some() => break,
                 () = tokio::time::sleep(wake) => {
                     self.step(Input::Tick, &mut work);
-                    self.maintain();
+                    self.maintain(&mut work);
                 }
             }
         }
@@ -149,7 +151,8 @@ impl Driver {
         let now = self.env.clock.now();
         let show = work.show_at.map(|at| at.saturating_sub(self.env.clock.monotonic()));
         let next = self.scheduler.next_wake().map(|at| at.since(now).to_std());
-        show.into_iter().chain(next).fold(TICK, Duration::min)
+        let tick = work.tick_at.saturating_sub(self.env.clock.monotonic());
+        show.into_iter().chain(next).fold(tick, Duration::min)
     }
 
     fn step(&mut self, input: Input, work: &mut Work) {
@@ -239,10 +242,13 @@ impl Driver {
         self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
     }
 
-    fn maintain(&mut self) {
-        if let Some(plan) =
-            self.maintenance.due(self.env.clock.monotonic(), self.env.clock.now(), &self.routing.snapshot)
-        {
+    fn maintain(&mut self, work: &mut Work) {
+        let clock = self.env.clock.monotonic();
+        if clock < work.tick_at {
+            return;
+        }
+        work.tick_at = clock + TICK;
+        if let Some(plan) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
             // Retention can wait: a full queue means there is more important work.
             drop(self.writer.try_send(Command::Sweep(plan)));
         }

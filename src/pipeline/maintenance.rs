@@ -10,7 +10,7 @@ use crate::config::snapshot::{Retention, Snapshot};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::SweepPlan;
 
-/// How often retention looks for something to remove; each time it removes one slice.
+/// How often retention looks for something to remove; the writer then goes on, a slice at a time, until all is done.
 const EVERY: Duration = Duration::from_secs(5);
 /// How far the wall clock may be ahead of the newest event at start and still be believed at once.
 const CATCH_UP: DurationMs = DurationMs::from_hours(24);

@@ -64,6 +64,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         clock: Arc::clone(&env.clock),
         disk: DiskGuard::new(dir, reserve),
         stopping: false,
+        unfinished: None,
     };
     thread::Builder::new()
         .name("writer".to_owned())

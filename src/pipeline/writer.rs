@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::domain::limits::TRANSACTION_OPS;
 use crate::domain::name::SourceName;
@@ -61,6 +61,8 @@ pub(super) struct Writer {
     pub clock: Arc<dyn Clock>,
     pub disk: DiskGuard,
     pub stopping: bool,
+    /// What retention has not finished yet: it goes on between batches, a slice at a time.
+    pub unfinished: Option<SweepPlan>,
 }
 
 impl Writer {
@@ -108,6 +110,9 @@ impl Writer {
         }
         if self.stopping {
             return self.commands.try_recv().ok();
+        }
+        if self.unfinished.is_some() {
+            return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
         }
         self.commands.blocking_recv()
     }
@@ -202,11 +207,12 @@ impl Writer {
     }
 
     fn sweep(&mut self, plan: Option<SweepPlan>) -> Result<(), WriterFault> {
-        let Some(plan) = plan else { return Ok(()) };
+        let Some(plan) = plan.or(self.unfinished.take()) else { return Ok(()) };
         match self.committer.store().sweep(&plan) {
             Ok(0) => Ok(()),
             Ok(rows) => {
-                info!(rows, "Retention removed rows.");
+                debug!(rows, "Retention removed rows.");
+                self.unfinished = Some(plan);
                 Ok(())
             }
             Err(error) => self.recover(error, 1),
