@@ -4,6 +4,8 @@
 //! committed, so it is never leased twice. What the lane does not know waits in the outbox on disk: everything up to the
 //! paging cursor is known, and what lies beyond is paged in when there is room. Nothing here waits or reads a clock.
 //!
+//! Bounded: fresh ones, retries and those that wait, each; exchanges in flight; outcomes that wait for their commit.
+//!
 //! ```text
 //!   Active ──429──> Throttled ──until──> Active
 //!   Active ──credential fault──> Held ──probe is not a fault──> Active
@@ -12,9 +14,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, EventSeq};
-use crate::domain::outcome::{Disposition, Verdict};
-use crate::domain::retry::RetryPolicy;
+use crate::domain::limits::{LANE_BODIES, LANE_UNSETTLED};
+use crate::domain::outcome::Verdict;
+use crate::domain::retry::{self, RetryPolicy};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::read::OutboxCursor;
 use crate::store::write::Owed;
@@ -91,7 +95,9 @@ pub struct Lane {
     waiting: usize,
     /// Exchanges in flight: the network permits.
     in_flight: usize,
-    /// Entries `fresh` + `retries`, and entries on the wheel, may hold, each.
+    /// Exchanges that have ended and whose outcome is not committed yet.
+    unsettled: usize,
+    /// Entries that `fresh`, `retries` and the wheel may be filled to, each.
     capacity: usize,
     standstills: VecDeque<Standstill>,
 }
@@ -118,6 +124,7 @@ impl Lane {
             turn: Turn::Fresh,
             waiting: 0,
             in_flight: 0,
+            unsettled: 0,
             capacity,
             standstills: VecDeque::new(),
         }
@@ -145,7 +152,7 @@ impl Lane {
         let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
         // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
         // a backlog must not delay what has just come in.
-        let jumps = owed.history.exchanges == 0 && owed.due_at <= now && self.fresh.len() < self.capacity / 2;
+        let jumps = owed.history.exchanges == 0 && self.is_due(&owed, now) && self.fresh.len() < self.capacity / 2;
         if !self.paging.covers(place) && !jumps {
             self.paging.missed(place);
             return Offered::Kept;
@@ -184,11 +191,8 @@ impl Lane {
 
     /// Whether a page should be asked for now, and from where.
     pub(super) fn wants_page(&mut self, now: UnixMs) -> Option<PageStart> {
-        let room = if self.paging.is_in_the_past(now) {
-            self.fresh.len() + self.retries.len() <= self.capacity / 2
-        } else {
-            self.waiting <= self.capacity / 2
-        };
+        let ready = self.fresh.len() + self.retries.len();
+        let room = ready <= self.capacity / 2 && (self.paging.is_in_the_past(now) || self.waiting <= self.capacity / 2);
         if room && self.state != LaneState::Disabled { self.paging.start() } else { None }
     }
 
@@ -205,7 +209,10 @@ impl Lane {
 
     /// The next delivery to send, if the lane may send one now. It is leased from here on.
     pub(super) fn lease(&mut self, now: UnixMs) -> Option<Owed> {
-        if self.in_flight >= self.rules.concurrency || (self.fresh.is_empty() && self.retries.is_empty()) {
+        if self.in_flight >= self.rules.concurrency
+            || self.in_flight + self.unsettled >= self.rules.concurrency + LANE_UNSETTLED
+            || (self.fresh.is_empty() && self.retries.is_empty())
+        {
             return None;
         }
         let probe = match &self.state {
@@ -240,28 +247,39 @@ impl Lane {
         }
     }
 
-    /// The exchange has ended: its permit is free, and the verdict may change the lane.
-    pub(super) fn ended(
-        &mut self,
-        key: DeliveryKey,
-        verdict: Verdict,
-        disposition: Disposition,
-        detail: &str,
-        now: UnixMs,
-    ) {
+    /// No exchange was made: the permit is free, and nothing is known of the destination that was not known before. If it
+    /// was to be the probe, the next delivery is.
+    pub(super) fn not_sent(&mut self, key: DeliveryKey) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let was_probe = matches!(&self.state, LaneState::Held { probing: Some(probe), .. } if *probe == key);
+        self.unsettled += 1;
+        if let LaneState::Held { probing, .. } = &mut self.state
+            && *probing == Some(key)
+        {
+            *probing = None;
+        }
+    }
+
+    /// The exchange has ended: its permit is free, and the verdict may change the lane. `patience` is until when a
+    /// destination that asked for it is left alone.
+    pub(super) fn ended(&mut self, key: DeliveryKey, verdict: Verdict, patience: UnixMs, detail: &str, now: UnixMs) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.unsettled += 1;
+        let probe = match &self.state {
+            LaneState::Held { probing, .. } => *probing,
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
+        };
+        let was_probe = probe == Some(key);
+        if probe.is_some() && !was_probe {
+            // It was sent before the hold. The probe that is under way will tell.
+            return;
+        }
         match verdict {
             Verdict::DestinationFault => self.hold(now, self.rules.hold_probe, detail),
             // A sick route is tried again soon; the destination itself is not at fault.
             Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.rules.hold_probe), detail),
             Verdict::Throttled { .. } => {
                 self.release_if(was_probe, now);
-                if let (LaneState::Active | LaneState::Throttled { .. }, Disposition::Retry { at, .. }) =
-                    (&self.state, disposition)
-                {
-                    self.state = LaneState::Throttled { until: at };
-                }
+                self.throttle(patience);
             }
             Verdict::Cancelled => {
                 if let LaneState::Held { probing, .. } = &mut self.state
@@ -286,6 +304,7 @@ impl Lane {
     /// The outcome is committed (or void): the lease is over.
     pub(super) fn released(&mut self, key: DeliveryKey) {
         if self.leased(key).is_some() {
+            self.unsettled = self.unsettled.saturating_sub(1);
             self.known.remove(&key.seq);
             self.paging.released(key.seq);
         }
@@ -294,6 +313,21 @@ impl Lane {
     /// Everything in the outbox has to be looked at again.
     pub(super) fn rescan(&mut self) {
         self.paging.restart();
+    }
+
+    /// The clock was set back by `by`: what waits is judged anew by the clock as it is now, the lane's own times move along.
+    pub(super) fn clock_set_back(&mut self, by: DurationMs) {
+        self.known.retain(|_, place| !matches!(place, Place::Waiting(_)));
+        self.waiting = 0;
+        self.rescan();
+        match &mut self.state {
+            LaneState::Throttled { until } => *until = *until - by,
+            LaneState::Held { since, probe_at, .. } => {
+                *since = *since - by;
+                *probe_at = *probe_at - by;
+            }
+            LaneState::Active | LaneState::Disabled => {}
+        }
     }
 
     /// When the lane itself has to be looked at, whatever the wheel says.
@@ -325,8 +359,23 @@ impl Lane {
         RetryPolicy { give_up_after, ..self.rules.retry.clone() }
     }
 
+    /// Whether the delivery may be sent now. A place in the outbox further ahead than any plan could put it comes from a
+    /// clock that was set back since; waiting for it could take years. A replay may be spread over any span, so its place
+    /// always holds.
+    fn is_due(&self, owed: &Owed, now: UnixMs) -> bool {
+        owed.due_at <= now
+            || match owed.state {
+                State::Pending { .. } => owed.due_at <= owed.history.owed_since,
+                State::Failed { .. } => owed.due_at.since(now) > retry::longest_wait(&self.rules.retry),
+                State::Sent { .. }
+                | State::FailedPermanently { .. }
+                | State::Skipped { .. }
+                | State::Discarded { .. } => false,
+            }
+    }
+
     fn take(&mut self, mut owed: Owed, now: UnixMs) -> Result<Offered, NoRoom> {
-        if owed.due_at > now {
+        if !self.is_due(&owed, now) {
             if self.waiting >= self.capacity {
                 return Err(NoRoom);
             }
@@ -336,16 +385,33 @@ impl Lane {
             owed.event = None;
             return Ok(Offered::Arm(Box::new(owed)));
         }
-        if self.fresh.len() + self.retries.len() >= self.capacity {
+        // Each queue has its own room: a backlog of retries must not keep out what has just come in.
+        let queue = if owed.history.exchanges == 0 { &self.fresh } else { &self.retries };
+        if queue.len() >= self.capacity {
             return Err(NoRoom);
         }
         self.ready(owed);
         Ok(Offered::Kept)
     }
 
-    fn ready(&mut self, owed: Owed) {
+    fn ready(&mut self, mut owed: Owed) {
         self.known.insert(owed.key.seq, Place::Ready);
-        if owed.history.exchanges == 0 { self.fresh.push_back(owed) } else { self.retries.push_back(owed) }
+        if owed.history.exchanges > 0 {
+            return self.retries.push_back(owed);
+        }
+        if self.fresh.len() >= LANE_BODIES {
+            owed.event = None;
+        }
+        self.fresh.push_back(owed);
+    }
+
+    /// The longest wait asked for holds: answers of one moment come in any order.
+    fn throttle(&mut self, patience: UnixMs) {
+        match &mut self.state {
+            LaneState::Active => self.state = LaneState::Throttled { until: patience },
+            LaneState::Throttled { until } => *until = patience.max(*until),
+            LaneState::Held { .. } | LaneState::Disabled => {}
+        }
     }
 
     fn fault(&self) -> Option<String> {
