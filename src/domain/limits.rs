@@ -49,6 +49,11 @@ pub const SCHEDULER_ENTRIES: usize = 65_536;
 pub const LANE_ENTRIES_MIN: usize = 64;
 /// The most a lane may hold, however few lanes there are.
 pub const LANE_ENTRIES_MAX: usize = 8192;
+/// Outcomes of one lane that may wait for their commit before it sends no more: what cannot be recorded must not be sent,
+/// since a crash would send it all again. A commit takes some 10 ms and takes them all, so this bounds no healthy lane.
+pub const LANE_UNSETTLED: usize = 1024;
+/// Fresh deliveries of one lane that keep their event at hand; those behind them read it again when it is their turn.
+pub const LANE_BODIES: usize = 1024;
 /// Outbox rows read at once.
 pub const PAGE_ROWS: usize = 512;
 

@@ -97,10 +97,21 @@ fn again(
     if now >= deadline {
         return Disposition::Dead { reason: DeadReason::GaveUp };
     }
-    let planned = now + delay(policy, made, dice);
-    let asked = not_before.map_or(planned, |time| time.min(now + RETRY_AFTER_MAX));
     // A wait that would outlast the deadline becomes one last attempt at the deadline (SPEC 8.2).
-    Disposition::Retry { at: planned.max(asked).min(deadline), reason }
+    Disposition::Retry { at: patience(policy, history, not_before, now, dice).min(deadline), reason }
+}
+
+/// Until when a destination that asked for patience is left alone, whatever becomes of the delivery it was asked with:
+/// `Retry-After`, at most a day, or the planned delay where that is longer or nothing was named.
+pub fn patience(policy: &RetryPolicy, history: &History, not_before: Option<UnixMs>, now: UnixMs, dice: u64) -> UnixMs {
+    let planned = now + delay(policy, history.counted_since_owed.saturating_add(1), dice);
+    not_before.map_or(planned, |time| planned.max(time.min(now + RETRY_AFTER_MAX)))
+}
+
+/// The longest wait a plan can hold: what is due later than that was planned by a clock that was set back since.
+pub fn longest_wait(policy: &RetryPolicy) -> DurationMs {
+    let spread = policy.max_delay.0 / 1000 * u64::from(policy.jitter_permille.min(1000)) + 1000;
+    DurationMs(policy.max_delay.0.saturating_add(spread)).max(RETRY_AFTER_MAX)
 }
 
 /// The planned delay after the `made`-th counting attempt (from 1): `first × multiplier^(made-1)`, capped, ± jitter.

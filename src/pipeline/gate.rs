@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::domain::id::DeliveryKey;
-use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::outcome::Verdict;
 use crate::domain::time::{DurationMs, UnixMs};
 
 use super::breaker::{Breaker, Sign};
@@ -57,19 +57,12 @@ pub enum LaneState {
     Disabled,
 }
 
-/// Whether an attempt reached for the destination at all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Contact {
-    Made,
-    /// No request could be made of the delivery.
-    None,
-}
-
-/// How an attempt ended, as far as the gate is concerned.
+/// How an exchange ended, as far as the gate is concerned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said<'a> {
     pub verdict: Verdict,
-    pub disposition: Disposition,
+    /// Until when a destination that asked for patience is left alone.
+    pub patience: UnixMs,
     /// In words.
     pub detail: &'a str,
 }
@@ -158,24 +151,25 @@ impl Gate {
         DurationMs(all.map(|still| still.to.since(still.from.max(owed_since)).0).sum())
     }
 
-    /// An attempt has ended.
-    pub(super) fn ended(&mut self, key: DeliveryKey, contact: Contact, said: &Said<'_>, now: UnixMs) {
-        let Said { verdict, disposition, detail } = *said;
-        let probe = self.is_probe(key);
-        if contact == Contact::None {
-            // It says nothing about the destination.
-            return self.forget_probe(probe);
+    /// An exchange has ended.
+    pub(super) fn ended(&mut self, key: DeliveryKey, said: &Said<'_>, now: UnixMs) {
+        let Said { verdict, patience, detail } = *said;
+        let under_way = self.probe();
+        let probe = under_way == Some(key);
+        if under_way.is_some() && !probe {
+            // It was sent before; the probe that is under way will tell.
+            return;
         }
         let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(Sign::of(verdict), now));
         match verdict {
             Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
             // A sick route is tried again soon; the destination itself is not at fault.
             Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.hold_probe), detail),
-            Verdict::Cancelled => self.forget_probe(probe),
+            Verdict::Cancelled => self.forget_probe(key),
             Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => self.recover(probe, now),
             Verdict::Throttled { .. } => {
                 self.recover(probe, now);
-                self.throttle(disposition);
+                self.throttle(patience);
             }
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe => self.probe_failed(now, detail),
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if trips => self.trip(now, detail),
@@ -183,17 +177,32 @@ impl Gate {
         }
     }
 
-    fn is_probe(&self, key: DeliveryKey) -> bool {
+    /// The probe under way.
+    fn probe(&self) -> Option<DeliveryKey> {
         match &self.state {
-            LaneState::Held { probing, .. } | LaneState::Open { probing, .. } => *probing == Some(key),
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => false,
+            LaneState::Held { probing, .. } | LaneState::Open { probing, .. } => *probing,
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
         }
     }
 
-    /// The probe was none: the next delivery is one.
-    fn forget_probe(&mut self, probe: bool) {
-        if probe && let LaneState::Held { probing, .. } | LaneState::Open { probing, .. } = &mut self.state {
+    /// If that delivery was the probe, it was none after all: the next one is.
+    pub(super) fn forget_probe(&mut self, key: DeliveryKey) {
+        if let LaneState::Held { probing, .. } | LaneState::Open { probing, .. } = &mut self.state
+            && *probing == Some(key)
+        {
             *probing = None;
+        }
+    }
+
+    /// The clock was set back: what it had planned moves along.
+    pub(super) fn clock_set_back(&mut self, by: DurationMs) {
+        match &mut self.state {
+            LaneState::Throttled { until } => *until = *until - by,
+            LaneState::Held { since, probe_at, .. } | LaneState::Open { since, probe_at, .. } => {
+                *since = *since - by;
+                *probe_at = *probe_at - by;
+            }
+            LaneState::Active | LaneState::Disabled => {}
         }
     }
 
@@ -207,12 +216,11 @@ impl Gate {
         self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
     }
 
-    fn throttle(&mut self, plan: Disposition) {
-        let Disposition::Retry { at, .. } = plan else { return };
+    /// The longest wait asked for holds: answers of one moment come in any order.
+    fn throttle(&mut self, patience: UnixMs) {
         match &mut self.state {
-            LaneState::Active => self.state = LaneState::Throttled { until: at },
-            // A shorter patience asked for later does not shorten a longer one.
-            LaneState::Throttled { until } => *until = at.max(*until),
+            LaneState::Active => self.state = LaneState::Throttled { until: patience },
+            LaneState::Throttled { until } => *until = patience.max(*until),
             LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {}
         }
     }

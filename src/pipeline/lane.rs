@@ -3,17 +3,21 @@
 //! Every delivery the lane knows is in exactly one place; a delivery that is leased stays known until its outcome is
 //! committed, so it is never leased twice. What the lane does not know waits in the outbox on disk: everything up to the
 //! paging cursor is known, and what lies beyond is paged in when there is room. Nothing here waits or reads a clock.
+//!
+//! Bounded: fresh ones, retries and those that wait, each; exchanges in flight; outcomes that wait for their commit.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, EventSeq};
+use crate::domain::limits::{LANE_BODIES, LANE_UNSETTLED};
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
-use crate::domain::retry::RetryPolicy;
+use crate::domain::retry::{self, RetryPolicy};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::read::OutboxCursor;
 use crate::store::write::Owed;
 
-use super::gate::{Contact, Gate, LaneState, Pass, Said};
+use super::gate::{Gate, LaneState, Pass, Said};
 use super::paging::{PageStart, Paging};
 
 /// What the configuration says about a lane.
@@ -59,7 +63,9 @@ pub struct Lane {
     waiting: usize,
     /// Exchanges in flight: the network permits.
     in_flight: usize,
-    /// Entries `fresh` + `retries`, and entries on the wheel, may hold, each.
+    /// Exchanges that have ended and whose outcome is not committed yet.
+    unsettled: usize,
+    /// Entries that `fresh`, `retries` and the wheel may be filled to, each.
     capacity: usize,
 }
 
@@ -85,6 +91,7 @@ impl Lane {
             turn: Turn::Fresh,
             waiting: 0,
             in_flight: 0,
+            unsettled: 0,
             capacity,
         }
     }
@@ -111,7 +118,7 @@ impl Lane {
         let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
         // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
         // a backlog must not delay what has just come in.
-        let jumps = owed.history.exchanges == 0 && owed.due_at <= now && self.fresh.len() < self.capacity / 2;
+        let jumps = owed.history.exchanges == 0 && self.is_due(&owed, now) && self.fresh.len() < self.capacity / 2;
         if !self.paging.covers(place) && !jumps {
             self.paging.missed(place);
             return Offered::Kept;
@@ -150,11 +157,8 @@ impl Lane {
 
     /// Whether a page should be asked for now, and from where.
     pub(super) fn wants_page(&mut self, now: UnixMs) -> Option<PageStart> {
-        let room = if self.paging.is_in_the_past(now) {
-            self.fresh.len() + self.retries.len() <= self.capacity / 2
-        } else {
-            self.waiting <= self.capacity / 2
-        };
+        let ready = self.fresh.len() + self.retries.len();
+        let room = ready <= self.capacity / 2 && (self.paging.is_in_the_past(now) || self.waiting <= self.capacity / 2);
         if room && self.rules.enabled { self.paging.start() } else { None }
     }
 
@@ -171,7 +175,7 @@ impl Lane {
 
     /// The next delivery to send, if the lane may send one now. It is leased from here on.
     pub(super) fn lease(&mut self, now: UnixMs) -> Option<Owed> {
-        if self.in_flight >= self.rules.concurrency || (self.fresh.is_empty() && self.retries.is_empty()) {
+        if !self.has_permit() || (self.fresh.is_empty() && self.retries.is_empty()) {
             return None;
         }
         let pass = self.gate.open(now)?;
@@ -199,14 +203,24 @@ impl Lane {
     }
 
     /// The attempt has ended: its permit is free, and the verdict may change what the lane may do.
-    pub(super) fn ended(&mut self, key: DeliveryKey, contact: Contact, said: &Said<'_>, now: UnixMs) {
+    pub(super) fn ended(&mut self, key: DeliveryKey, said: &Said<'_>, now: UnixMs) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.gate.ended(key, contact, said, now);
+        self.unsettled += 1;
+        self.gate.ended(key, said, now);
+    }
+
+    /// No exchange was made: the permit is free, and nothing is known of the destination that was not known before. If it
+    /// was to be the probe, the next delivery is.
+    pub(super) fn not_sent(&mut self, key: DeliveryKey) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.unsettled += 1;
+        self.gate.forget_probe(key);
     }
 
     /// The outcome is committed (or void): the lease is over.
     pub(super) fn released(&mut self, key: DeliveryKey) {
         if self.leased(key).is_some() {
+            self.unsettled = self.unsettled.saturating_sub(1);
             self.known.remove(&key.seq);
             self.paging.released(key.seq);
         }
@@ -217,11 +231,25 @@ impl Lane {
         self.paging.restart();
     }
 
+    /// The clock was set back by `by`: what waits is judged anew by the clock as it is now, the gate's own times move along.
+    pub(super) fn clock_set_back(&mut self, by: DurationMs) {
+        self.known.retain(|_, place| !matches!(place, Place::Waiting(_)));
+        self.waiting = 0;
+        self.rescan();
+        self.gate.clock_set_back(by);
+    }
+
     /// When the lane itself has to be looked at, whatever the wheel says.
     pub(super) fn next_wake(&self) -> Option<UnixMs> {
         // Without a free permit the end of an exchange is what wakes the lane.
         let ready = !self.fresh.is_empty() || !self.retries.is_empty();
-        if ready && self.in_flight < self.rules.concurrency { self.gate.next_wake() } else { None }
+        if ready && self.has_permit() { self.gate.next_wake() } else { None }
+    }
+
+    /// Whether one more exchange may be in flight: also outcomes that cannot be committed take the place of new ones.
+    fn has_permit(&self) -> bool {
+        let concurrency = self.rules.concurrency;
+        self.in_flight < concurrency && self.in_flight + self.unsettled < concurrency + LANE_UNSETTLED
     }
 
     /// The retry policy as it applies to a delivery owed since `owed_since`: waiting for an operator does not count.
@@ -231,8 +259,23 @@ impl Lane {
         RetryPolicy { give_up_after, ..self.rules.retry.clone() }
     }
 
+    /// Whether the delivery may be sent now. A place in the outbox further ahead than any plan could put it comes from a
+    /// clock that was set back since; waiting for it could take years. A replay may be spread over any span, so its place
+    /// always holds.
+    fn is_due(&self, owed: &Owed, now: UnixMs) -> bool {
+        owed.due_at <= now
+            || match owed.state {
+                State::Pending { .. } => owed.due_at <= owed.history.owed_since,
+                State::Failed { .. } => owed.due_at.since(now) > retry::longest_wait(&self.rules.retry),
+                State::Sent { .. }
+                | State::FailedPermanently { .. }
+                | State::Skipped { .. }
+                | State::Discarded { .. } => false,
+            }
+    }
+
     fn take(&mut self, mut owed: Owed, now: UnixMs) -> Result<Offered, NoRoom> {
-        if owed.due_at > now {
+        if !self.is_due(&owed, now) {
             if self.waiting >= self.capacity {
                 return Err(NoRoom);
             }
@@ -242,16 +285,24 @@ impl Lane {
             owed.event = None;
             return Ok(Offered::Arm(Box::new(owed)));
         }
-        if self.fresh.len() + self.retries.len() >= self.capacity {
+        // Each queue has its own room: a backlog of retries must not keep out what has just come in.
+        let queue = if owed.history.exchanges == 0 { &self.fresh } else { &self.retries };
+        if queue.len() >= self.capacity {
             return Err(NoRoom);
         }
         self.ready(owed);
         Ok(Offered::Kept)
     }
 
-    fn ready(&mut self, owed: Owed) {
+    fn ready(&mut self, mut owed: Owed) {
         self.known.insert(owed.key.seq, Place::Ready);
-        if owed.history.exchanges == 0 { self.fresh.push_back(owed) } else { self.retries.push_back(owed) }
+        if owed.history.exchanges > 0 {
+            return self.retries.push_back(owed);
+        }
+        if self.fresh.len() >= LANE_BODIES {
+            owed.event = None;
+        }
+        self.fresh.push_back(owed);
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Invariants: a delivery is leased at most once at a time and stays leased until its outcome is committed; nothing is sent
 //! before it is due; a lane never has more exchanges in flight than it may; what is in memory is bounded, however much
-//! is owed; everything in memory can be rebuilt from the outbox ([`Input::Rescan`]).
+//! is owed and however long nothing can be committed; everything in memory can be rebuilt from the outbox
+//! ([`Input::Rescan`]).
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,12 @@ use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
 use crate::domain::outcome::{Disposition, Verdict};
 use crate::domain::retry;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::entropy::Entropy;
 use crate::store::read::OutboxCursor;
 use crate::store::write::{Owed, Settle};
 
-use super::gate::{Contact, Said};
+use super::gate::Said;
 use super::lane::{Lane, Offered, Rules};
 use super::paging::PageStart;
 use super::wheel::Wheel;
@@ -74,6 +75,8 @@ pub enum Effect {
 pub struct Scheduler {
     lanes: BTreeMap<DestinationId, Lane>,
     wheel: Wheel<Box<Owed>>,
+    /// The latest time a step was made at.
+    now: UnixMs,
     draining: bool,
 }
 
@@ -82,7 +85,7 @@ impl Scheduler {
     pub fn new(rules: BTreeMap<DestinationId, Rules>, now: UnixMs) -> Self {
         let capacity = (SCHEDULER_ENTRIES / rules.len().max(1)).clamp(LANE_ENTRIES_MIN, LANE_ENTRIES_MAX);
         let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
-        Self { lanes, wheel: Wheel::new(now), draining: false }
+        Self { lanes, wheel: Wheel::new(now), now, draining: false }
     }
 
     pub fn lane(&self, destination: DestinationId) -> Option<&Lane> {
@@ -93,13 +96,14 @@ impl Scheduler {
         self.lanes.iter().map(|(id, lane)| (*id, lane))
     }
 
-    /// Exchanges in flight and outcomes not committed yet, over all lanes.
+    /// Exchanges in flight, over all lanes.
     pub fn in_flight(&self) -> usize {
         self.lanes.values().map(Lane::in_flight).sum()
     }
 
     /// Takes a fact and appends what is to be done about it.
     pub fn step(&mut self, input: Input, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
+        self.watch_clock(now, effects);
         match input {
             Input::Owed(owed) => {
                 for owed in owed {
@@ -151,6 +155,21 @@ impl Scheduler {
         self.wheel.next_wake().into_iter().chain(lanes).min()
     }
 
+    /// A clock that was set back leaves the wheel in the future, where everything new would be overdue: a failing delivery
+    /// would be tried again at once, and again. The wheel is only a cache, so it is dropped and filled anew.
+    fn watch_clock(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        let by = self.now.since(now);
+        self.now = now;
+        if by == DurationMs::ZERO {
+            return;
+        }
+        self.wheel = Wheel::new(now);
+        for lane in self.lanes.values_mut() {
+            lane.clock_set_back(by);
+        }
+        self.pump_all(now, effects);
+    }
+
     fn offer(&mut self, owed: Owed, now: UnixMs, effects: &mut Vec<Effect>) {
         let destination = owed.key.destination;
         let Some(lane) = self.lanes.get_mut(&destination) else { return };
@@ -173,13 +192,23 @@ impl Scheduler {
         let Some(owed) = lane.leased(key) else { return };
         let due_at = owed.due_at;
         let policy = lane.policy_for(owed.history.owed_since, now);
-        let disposition = match retry::decide(&policy, &owed.history, verdict, now, dice.next_u64()) {
+        let roll = dice.next_u64();
+        let disposition = match retry::decide(&policy, &owed.history, verdict, now, roll) {
             // It keeps its place in the outbox too.
             Disposition::Keep { .. } => Disposition::Keep { at: due_at },
             decided @ (Disposition::Sent | Disposition::Retry { .. } | Disposition::Dead { .. }) => decided,
         };
-        let contact = if attempt.is_some() { Contact::Made } else { Contact::None };
-        lane.ended(key, contact, &Said { verdict, disposition, detail: &detail }, now);
+        let patience = match (disposition, verdict) {
+            // Possibly earlier than asked for: one last attempt at the deadline (SPEC 8.2).
+            (Disposition::Retry { at, .. }, _) => at,
+            (_, Verdict::Throttled { not_before }) => retry::patience(&policy, &owed.history, not_before, now, roll),
+            (_, _) => now,
+        };
+        if attempt.is_some() {
+            lane.ended(key, &Said { verdict, patience, detail: &detail }, now);
+        } else {
+            lane.not_sent(key);
+        }
         if verdict != Verdict::Cancelled {
             let autopsy = matches!(disposition, Disposition::Dead { .. }).then_some(autopsy);
             effects.push(Effect::Settle(Settle { key, due_at, at: now, attempt, disposition, autopsy }));

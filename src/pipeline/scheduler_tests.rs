@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::delivery::{History, State};
 use crate::domain::id::EventSeq;
+use crate::domain::limits::LANE_UNSETTLED;
 use crate::domain::outcome::{DeadReason, RetryReason};
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
@@ -24,6 +25,8 @@ impl Entropy for Dice {
 struct Bench {
     scheduler: Scheduler,
     now: UnixMs,
+    /// After which place a lane last asked for a page.
+    after: BTreeMap<DestinationId, Option<OutboxCursor>>,
 }
 
 impl Bench {
@@ -42,13 +45,16 @@ impl Bench {
             retry: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
         };
         change(&mut rules);
-        let rules = BTreeMap::from([(A, rules.clone()), (B, rules)]);
-        let mut bench = Self { scheduler: Scheduler::new(rules, NOW), now: NOW };
+        let mut bench = Self::of(BTreeMap::from([(A, rules.clone()), (B, rules)]));
         assert_eq!(bench.step(Input::Tick).loads, [A, B]);
         for destination in [A, B] {
             bench.step(Input::Page { destination, rows: Vec::new(), end: true });
         }
         bench
+    }
+
+    fn of(rules: BTreeMap<DestinationId, Rules>) -> Self {
+        Self { scheduler: Scheduler::new(rules, NOW), now: NOW, after: BTreeMap::new() }
     }
 
     fn step(&mut self, input: Input) -> Done {
@@ -59,30 +65,35 @@ impl Bench {
             match effect {
                 Effect::Send(owed) => done.sent.push(owed.key.seq.0),
                 Effect::Settle(settle) => done.settled.push(settle),
-                Effect::Load { destination, .. } => done.loads.push(destination),
+                Effect::Load { destination, after, .. } => {
+                    self.after.insert(destination, after);
+                    done.loads.push(destination);
+                }
             }
         }
         done
     }
 
+    /// An exchange ended.
     fn ended(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
+        let (at, verdict_word) = (self.now, verdict.as_str().to_owned());
+        let took = DurationMs(1);
+        let attempt = Attempt { n: 1, at, took, http_status: None, verdict: verdict_word, response: String::new() };
+        self.over(key, verdict, Some(attempt))
+    }
+
+    /// No exchange was made.
+    fn not_sent(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
+        self.over(key, verdict, None)
+    }
+
+    fn over(&mut self, key: DeliveryKey, verdict: Verdict, attempt: Option<Attempt>) -> Done {
         let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
-        let attempt = Some(Attempt {
-            n: 1,
-            at: self.now,
-            took: DurationMs(1),
-            http_status: None,
-            verdict: verdict.as_str().to_owned(),
-            response: String::new(),
-        });
         self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt, autopsy }))
     }
 
-    /// The delivery turned out to be one no request can be made of.
-    fn unsendable(&mut self, key: DeliveryKey) -> Done {
-        let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
-        let verdict = Verdict::Permanent { reason: DeadReason::Expired };
-        self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt: None, autopsy }))
+    fn state(&self, destination: DestinationId) -> &LaneState {
+        self.scheduler.lane(destination).expect("a lane").state()
     }
 }
 
@@ -258,21 +269,21 @@ fn a_disabled_lane_parks_what_it_is_owed() {
         breaker: None,
         retry: RetryPolicy::default(),
     };
-    let mut bench = Bench { scheduler: Scheduler::new(BTreeMap::from([(A, rules)]), NOW), now: NOW };
+    let mut bench = Bench::of(BTreeMap::from([(A, rules)]));
     let done = bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
     assert!(done.sent.is_empty() && done.loads.is_empty());
 }
 
-const FAILED: Verdict = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+const TRANSIENT: Verdict = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
 
 /// A bench whose lane A is open after two failures in a row, with deliveries 3 to 9 waiting.
 fn open_lane() -> Bench {
     let policy = BreakerPolicy { failures: 2, ..BreakerPolicy::default() };
     let mut bench = Bench::with(|rules| rules.breaker = Some(policy));
     bench.step(Input::Owed((1..=9).map(|seq| fresh(A, seq, NOW)).collect()));
-    assert_eq!(bench.ended(key(A, 1), FAILED).sent, [3], "one failure is none");
-    assert_eq!(bench.ended(key(A, 2), FAILED).sent, [0; 0], "the second opens the circuit");
-    bench.ended(key(A, 3), FAILED);
+    assert_eq!(bench.ended(key(A, 1), TRANSIENT).sent, [3], "one failure is none");
+    assert_eq!(bench.ended(key(A, 2), TRANSIENT).sent, [0; 0], "the second opens the circuit");
+    bench.ended(key(A, 3), TRANSIENT);
     bench
 }
 
@@ -298,7 +309,7 @@ fn the_pause_between_probes_grows_to_its_bound() {
         pauses.push(pause.0 / 1000);
         bench.now = probe_at;
         assert_eq!(bench.step(Input::Tick).sent, [probe]);
-        bench.ended(key(A, probe), FAILED);
+        bench.ended(key(A, probe), TRANSIENT);
     }
     assert_eq!(pauses, [30, 60, 120, 240, 480, 600]);
 }
@@ -307,29 +318,6 @@ fn the_pause_between_probes_grows_to_its_bound() {
 fn an_open_circuit_is_one_lanes_own() {
     let mut bench = open_lane();
     assert_eq!(bench.step(Input::Owed(vec![fresh(B, 1, NOW)])).sent, [1]);
-}
-
-#[test]
-fn a_probe_that_could_not_be_sent_releases_nothing() {
-    let mut bench = Bench::new();
-    bench.step(Input::Owed((1..=3).map(|seq| fresh(A, seq, NOW)).collect()));
-    bench.ended(key(A, 1), Verdict::DestinationFault);
-    bench.ended(key(A, 2), Verdict::DestinationFault);
-    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, NOW)) });
-    bench.now = NOW + DurationMs::from_secs(900);
-    assert_eq!(bench.step(Input::Tick).sent, [3]);
-    assert_eq!(bench.unsendable(key(A, 3)).sent, [1], "the next delivery is the probe instead");
-    assert!(matches!(bench.scheduler.lane(A).map(Lane::state), Some(LaneState::Held { .. })));
-}
-
-#[test]
-fn a_shorter_patience_does_not_shorten_a_longer_one() {
-    let mut bench = Bench::new();
-    bench.step(Input::Owed((1..=3).map(|seq| fresh(A, seq, NOW)).collect()));
-    let until = NOW + DurationMs::from_secs(300);
-    bench.ended(key(A, 1), Verdict::Throttled { not_before: Some(until) });
-    bench.ended(key(A, 2), Verdict::Throttled { not_before: None });
-    assert_eq!(bench.scheduler.lane(A).map(Lane::state), Some(&LaneState::Throttled { until }));
 }
 
 #[test]
@@ -349,4 +337,176 @@ fn a_rate_limit_spreads_attempts_and_wakes_the_lane_again() {
         sent += bench.step(Input::Tick).sent.len();
     }
     assert!((10..=12).contains(&sent), "{sent} in five seconds at two a second");
+}
+
+const REFUSED: Verdict = Verdict::Permanent { reason: DeadReason::Invalid };
+
+fn throttled(seconds: u64) -> Verdict {
+    Verdict::Throttled { not_before: Some(NOW + DurationMs::from_secs(seconds)) }
+}
+
+#[test]
+fn a_lane_stops_sending_while_outcomes_cannot_be_committed() {
+    let mut bench = Bench::new();
+    let mut waiting = bench.step(Input::Owed((1..5000).map(|seq| fresh(A, seq, NOW)).collect())).sent;
+    let mut sent = waiting.clone();
+    while let Some(seq) = waiting.pop() {
+        let more = bench.ended(key(A, seq), Verdict::Delivered).sent;
+        sent.extend(&more);
+        waiting.extend(more);
+    }
+    assert!(sent.len() <= LANE_UNSETTLED + 2, "{} were sent that a crash would send again", sent.len());
+    let more = bench.step(Input::Settled { key: key(A, sent[0]), owed: None }).sent;
+    assert_eq!(more.len(), 1, "it goes on with the commits");
+}
+
+#[test]
+fn a_clock_that_is_set_back_brings_no_retry_early() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![retry(A, 1, NOW + DurationMs::from_secs(10))]));
+    bench.now = NOW - DurationMs::from_hours(1);
+    let due = bench.now + DurationMs::from_secs(30);
+    let loads = bench.step(Input::Owed(vec![retry(A, 2, due)])).loads;
+    assert_eq!(loads, [A, B], "everything is judged anew");
+    let rows = vec![retry(A, 2, due), retry(A, 1, NOW + DurationMs::from_secs(10))];
+    bench.step(Input::Page { destination: A, rows, end: true });
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    bench.now = due - DurationMs(1);
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    bench.now = due;
+    assert_eq!(bench.step(Input::Tick).sent, [2]);
+    bench.now = NOW + DurationMs::from_secs(10);
+    assert_eq!(bench.step(Input::Tick).sent, [1]);
+}
+
+#[test]
+fn what_a_wrong_clock_planned_is_not_waited_for() {
+    let mut bench = Bench::new();
+    let year = NOW + DurationMs::from_days(365);
+    let in_the_future = |owed: Owed| Owed { history: History { owed_since: year, ..owed.history }, ..owed };
+    // Received by a clock a year ahead; and tried by it.
+    assert_eq!(bench.step(Input::Owed(vec![in_the_future(fresh(A, 1, year))])).sent, [1]);
+    assert_eq!(bench.step(Input::Owed(vec![in_the_future(retry(A, 2, year))])).sent, [2]);
+    // A replay that is spread over a year is meant so.
+    assert_eq!(bench.step(Input::Owed(vec![fresh(B, 1, year)])).sent, [0; 0]);
+}
+
+#[test]
+fn the_longest_patience_asked_for_holds() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW)]));
+    bench.ended(key(A, 1), throttled(600));
+    bench.ended(key(A, 2), throttled(60));
+    assert_eq!(*bench.state(A), LaneState::Throttled { until: NOW + DurationMs::from_secs(600) });
+}
+
+#[test]
+fn a_lane_is_patient_even_if_the_delivery_that_was_told_is_dead() {
+    let rules = Rules {
+        enabled: true,
+        concurrency: 1,
+        hold_probe: DurationMs(1),
+        rate_limit: None,
+        breaker: None,
+        retry: RetryPolicy { max_attempts: 1, ..RetryPolicy::default() },
+    };
+    let mut bench = Bench::of(BTreeMap::from([(A, rules)]));
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW)]));
+    let done = bench.ended(key(A, 1), throttled(600));
+    assert!(matches!(done.settled[0].disposition, Disposition::Dead { .. }));
+    assert_eq!(done.sent, [0; 0], "the next would meet the same answer");
+    bench.now = NOW + DurationMs::from_secs(600);
+    assert_eq!(bench.step(Input::Tick).sent, [2]);
+}
+
+#[test]
+fn a_probe_that_cannot_be_sent_tells_nothing_and_the_next_one_probes() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.step(Input::Owed((2..6).map(|seq| fresh(A, seq, NOW)).collect()));
+    bench.now = NOW + DurationMs::from_secs(900);
+    assert_eq!(bench.step(Input::Tick).sent, [2]);
+    assert_eq!(bench.not_sent(key(A, 2), REFUSED).sent, [3], "one probe, not as many as the lane may send");
+    assert_eq!(bench.ended(key(A, 3), Verdict::DestinationFault).sent, [0; 0]);
+    assert!(matches!(bench.state(A), LaneState::Held { probing: None, .. }));
+}
+
+#[test]
+fn an_answer_from_before_the_hold_does_not_hide_the_probe() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW)]));
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.step(Input::Owed(vec![fresh(A, 3, NOW)]));
+    bench.now = NOW + DurationMs::from_secs(900);
+    assert_eq!(bench.step(Input::Tick).sent, [3]);
+    bench.ended(key(A, 2), Verdict::DestinationFault);
+    bench.ended(key(A, 3), Verdict::Delivered);
+    assert_eq!(*bench.state(A), LaneState::Active);
+}
+
+#[test]
+fn a_probe_that_fails_otherwise_is_repeated_later() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW), fresh(A, 3, NOW)]));
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.now = NOW + DurationMs::from_secs(900);
+    assert_eq!(bench.step(Input::Tick).sent, [3]);
+    assert_eq!(bench.ended(key(A, 3), TRANSIENT).sent, [0; 0]);
+    let probe_at = bench.now + DurationMs::from_secs(900);
+    assert!(matches!(bench.state(A), LaneState::Held { probe_at: at, probing: None, .. } if *at == probe_at));
+}
+
+#[test]
+fn a_backlog_of_retries_does_not_keep_out_what_has_just_come_in() {
+    let mut bench = Bench::new();
+    let capacity = u64::try_from(LANE_ENTRIES_MAX).expect("small");
+    // As many retries as may wait, all due at once, and as many again.
+    let due = NOW + DurationMs::from_secs(30);
+    bench.step(Input::Owed((1..=capacity).map(|seq| retry(A, seq, due)).collect()));
+    bench.now = due;
+    let first = bench.step(Input::Tick).sent;
+    assert_eq!(first.len(), 2);
+    bench.step(Input::Owed((1..=10).map(|seq| retry(A, capacity + seq, due)).collect()));
+    bench.step(Input::Owed(vec![fresh(A, 1_000_000, due)]));
+    let mut sent = bench.ended(key(A, first[0]), TRANSIENT).sent;
+    sent.extend(bench.ended(key(A, first[1]), TRANSIENT).sent);
+    assert!(sent.contains(&1_000_000), "one for one: {sent:?}");
+}
+
+#[test]
+fn a_page_that_could_not_be_read_is_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.step(Input::Rescan);
+    bench.step(Input::Owed(vec![retry(A, 1, NOW + DurationMs::from_secs(30))]));
+    assert_eq!(bench.step(Input::PageFailed { destination: A }).loads, [A]);
+    let rows = vec![retry(A, 1, NOW)];
+    assert_eq!(bench.step(Input::Page { destination: A, rows, end: true }).sent, [1]);
+}
+
+#[test]
+fn an_outbox_larger_than_memory_is_read_page_by_page_to_its_end() {
+    let mut bench = Bench::new();
+    let total = u64::try_from(3 * LANE_ENTRIES_MAX).expect("small");
+    let mut outbox: BTreeMap<u64, Owed> = (1..=total).map(|seq| (seq, retry(A, seq, NOW))).collect();
+    let mut loads = bench.step(Input::Rescan).loads;
+    let mut pages = 0;
+    while !outbox.is_empty() {
+        assert!(loads.contains(&A), "{} rows are never read", outbox.len());
+        pages += 1;
+        let after = bench.after[&A].map_or(0, |cursor| cursor.seq.0);
+        let rows: Vec<Owed> = outbox.range(after + 1..).take(PAGE_ROWS).map(|(_, owed)| owed.clone()).collect();
+        let end = rows.len() < PAGE_ROWS;
+        let done = bench.step(Input::Page { destination: A, rows, end });
+        let mut sent = done.sent;
+        loads = done.loads;
+        while let Some(seq) = sent.pop() {
+            sent.extend(bench.ended(key(A, seq), Verdict::Delivered).sent);
+            assert!(outbox.remove(&seq).is_some(), "{seq} was sent twice");
+            let done = bench.step(Input::Settled { key: key(A, seq), owed: None });
+            sent.extend(done.sent);
+            loads.extend(done.loads);
+        }
+    }
+    assert!(pages <= total / 256, "{pages} pages: it spins");
 }

@@ -14,7 +14,7 @@ impl Batch<'_> {
         let key = op.key;
         let stale = Applied::Stale { key };
         let Some(before) = self.delivery(key)? else { return Ok(stale) };
-        if before.state.due_at() != Some(op.due_at) {
+        if before.state.due_at() != Some(op.due_at) || op.attempt.as_ref().is_some_and(|made| knows(&before, made)) {
             return Ok(stale);
         }
         let history = match &op.attempt {
@@ -61,6 +61,12 @@ impl Batch<'_> {
         self.tables.dlq.insert(&schema::delivery_key(key), bytes.as_slice())?;
         Ok(())
     }
+}
+
+/// Whether the attempt is in the trace already. An outcome that leaves the delivery in its place, and whose commit failed
+/// and was durable all the same, comes a second time: the place alone does not tell.
+fn knows(delivery: &Delivery, attempt: &Attempt) -> bool {
+    attempt.n <= delivery.history.exchanges
 }
 
 /// Every exchange stands in the trace; only those that settle something count.

@@ -148,7 +148,8 @@ fn key(seq: EventSeq, destination: DestinationId) -> DeliveryKey {
 
 fn attempt(at: u64, http_status: Option<u16>) -> Attempt {
     Attempt {
-        n: 0,
+        // None that any history knows; the store numbers it.
+        n: u32::MAX,
         at: UnixMs(at),
         took: DurationMs(5),
         http_status,

@@ -76,6 +76,22 @@ fn keeping_moves_the_due_time_and_traces_without_counting() {
 }
 
 #[test]
+fn an_outcome_that_is_repeated_after_an_unknown_commit_counts_once() {
+    let mut store = Disk::default().store();
+    let key = key(store.accept(event("a", 100), vec![owe(ONE)]).seq, ONE);
+    for disposition in [Disposition::Keep { at: UnixMs(100) }, retry(100)] {
+        let n = store.delivery(key).history.exchanges + 1;
+        let attempt = Some(Attempt { n, ..attempt(150, Some(401)) });
+        let op = Settle { key, due_at: UnixMs(100), at: UnixMs(150), attempt, disposition, autopsy: None };
+        assert!(matches!(store.one(WriteOp::Settle(op.clone())), Applied::Settled { .. }));
+        assert!(matches!(store.one(WriteOp::Settle(op)), Applied::Stale { .. }), "{disposition:?}");
+    }
+    assert_eq!((store.delivery(key).history.counted, store.delivery(key).history.exchanges), (1, 2));
+    assert_eq!(store.reader().trace(key.seq).unwrap()[0].2.len(), 2);
+    store.assert_sound();
+}
+
+#[test]
 fn a_dead_delivery_is_in_the_dlq_with_what_was_kept_of_its_end() {
     let mut store = Disk::default().store();
     let key = key(store.accept(event("a", 100), vec![owe(ONE)]).seq, ONE);
