@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,35 +38,52 @@ pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
     };
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
     let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;
-    let state = AppState::new(running.pipeline.clone(), running.pipeline.reader().clone(), clock);
+    let state = AppState::new(running.pipeline.clone(), running.pipeline.reader().clone(), Arc::clone(&clock));
     let (stop, mut stopping) = watch::channel(false);
     let stopped = async move {
         // An error means that whoever would say so is gone, which says the same.
         stopping.wait_for(|stop| *stop).await.ok();
     };
-    let server = tokio::spawn(http::serve(listeners, state, stopped));
+    let mut server = tokio::spawn(http::serve(listeners, state, stopped));
     notify(&[sd_notify::NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), hash = %snapshot.hash, "postbackd is ready.");
-    let fault = tokio::select! {
-        () = terminated() => None,
-        fault = running.fault() => Some(fault),
+    let ended = tokio::select! {
+        () = terminated() => Ended::Terminated,
+        fault = running.fault() => Ended::Fault(fault),
+        served = &mut server => Ended::Deaf(format!("{served:?}")),
     };
     notify(&[sd_notify::NotifyState::Stopping]);
     running.refuse_new();
     stop.send_replace(true);
-    if let Some(fault) = fault {
-        return Err(fault).context("the store has failed for good; what was acknowledged is on disk, start again");
+    let limit = snapshot.server.drain;
+    let deadline = clock.monotonic() + limit.to_std();
+    match ended {
+        Ended::Terminated => {
+            info!(%limit, "Stopping: finishing what is in flight.");
+            finish_requests(server, limit).await;
+            drain(running, deadline.saturating_sub(clock.monotonic())).await
+        }
+        Ended::Fault(fault) => {
+            Err(fault).context("the pipeline has failed for good; what was acknowledged is on disk, start again")
+        }
+        // Up but deaf would be worse than down.
+        Ended::Deaf(how) => {
+            drain(running, limit.to_std()).await?;
+            anyhow::bail!("the HTTP server ended by itself ({how}); this is a bug worth reporting")
+        }
     }
-    drain(running, server, snapshot.server.drain).await
 }
 
-/// First the requests that came in, then the deliveries in flight, then the store.
-async fn drain(
-    running: pipeline::Running,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
-    limit: DurationMs,
-) -> anyhow::Result<()> {
-    info!(%limit, "Stopping: finishing what is in flight.");
+/// Why the daemon stops.
+enum Ended {
+    Terminated,
+    Fault(pipeline::WriterFault),
+    /// The HTTP server has ended.
+    Deaf(String),
+}
+
+/// Requests that came in are answered, within half the drain time.
+async fn finish_requests(server: tokio::task::JoinHandle<std::io::Result<()>>, limit: DurationMs) {
     let requests = DurationMs(limit.0 / 2);
     match tokio::time::timeout(requests.to_std(), server).await {
         Ok(Ok(Ok(()))) => {}
@@ -73,7 +91,11 @@ async fn drain(
         Ok(Err(error)) => warn!(%error, "The listener's task ended with an error."),
         Err(_) => warn!("Requests were still open after half the drain time; they are cut off unacknowledged."),
     }
-    running.stop(limit).await.context("the store did not close cleanly; what was acknowledged is on disk")?;
+}
+
+/// The deliveries in flight, within what is left of the drain time; then the store.
+async fn drain(running: pipeline::Running, left: Duration) -> anyhow::Result<()> {
+    running.stop(left).await.context("the store did not close cleanly; what was acknowledged is on disk")?;
     info!("Stopped.");
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! the batch are kept and committed again. Repeating them is harmless, since an outcome only applies to a delivery that
 //! stands where its lease was taken.
 
+use crate::domain::name::SourceName;
 use crate::store::write::{Applied, Owed, WriteOp};
 use crate::store::{OpenError, Store, StoreError};
 
@@ -73,10 +74,29 @@ impl Committer {
 
     /// Keeps the outcomes of requests that will not be committed now; the others are dropped.
     pub fn keep(&mut self, ops: Vec<WriteOp>) {
-        self.kept.extend(ops.into_iter().filter(|op| match op {
-            WriteOp::Settle(_) | WriteOp::CountRejected { .. } => true,
-            WriteOp::Accept(_) | WriteOp::Replay(_) | WriteOp::Discard(_) => false,
-        }));
+        for op in ops {
+            match op {
+                WriteOp::Settle(_) => self.kept.push(op),
+                WriteOp::CountRejected { source, count } => self.keep_count(source, count),
+                WriteOp::Accept(_) | WriteOp::Replay(_) | WriteOp::Discard(_) => {}
+            }
+        }
+    }
+
+    /// One count for each source, however long nothing can be committed.
+    fn keep_count(&mut self, refused: SourceName, more: u64) {
+        let known = self.kept.iter_mut().find_map(|op| match op {
+            WriteOp::CountRejected { source, count } if *source == refused => Some(count),
+            WriteOp::CountRejected { .. }
+            | WriteOp::Settle(_)
+            | WriteOp::Accept(_)
+            | WriteOp::Replay(_)
+            | WriteOp::Discard(_) => None,
+        });
+        match known {
+            Some(count) => *count = count.saturating_add(more),
+            None => self.kept.push(WriteOp::CountRejected { source: refused, count: more }),
+        }
     }
 
     /// Opens the file again. Afterwards the scheduler must look at every outbox again ([`Input::Rescan`]).

@@ -2,7 +2,7 @@
 //! comes next: a fact from the writer, an exchange that ended, a page that was read, or time.
 //!
 //! It never waits for the writer while the writer may wait for it: outcomes stand in a queue of their own until the
-//! writer has room. That queue is bounded by the leases, and the leases by the lanes' concurrency.
+//! writer has room. That queue is bounded by the leases: a lane stops sending where too many outcomes wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
-use crate::domain::delivery::Autopsy;
+use crate::domain::delivery::{Attempt, Autopsy};
 use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
-use crate::domain::time::UnixMs;
+use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::store::read::{OutboxCursor, Reader};
 use crate::store::write::{Settle, WriteOp};
@@ -91,6 +91,7 @@ impl Driver {
             if drain.is_some() && self.scheduler.in_flight() == 0 && work.outcomes.is_empty() {
                 break;
             }
+            self.maintain(&mut work);
             let wake = self.wake(&work);
             let writer = self.writer.clone();
             tokio::select! {
@@ -119,10 +120,7 @@ impl Driver {
                     self.step(Input::Drain, &mut work);
                 }
                 () = &mut cut_off, if drain.is_some() => break,
-                () = tokio::time::sleep(wake) => {
-                    self.step(Input::Tick, &mut work);
-                    self.maintain(&mut work);
-                }
+                () = tokio::time::sleep(wake) => self.step(Input::Tick, &mut work),
             }
         }
         self.finish(work).await;
@@ -201,7 +199,7 @@ impl Driver {
             Err(error) => {
                 let Some(key) = work.running.remove(&error.id()) else { return };
                 error!(?key, %error, "An attempt panicked; it counts as failed.");
-                panicked(key)
+                panicked(key, self.scheduler.next_attempt(key), self.env.clock.now())
             }
         };
         self.step(Input::Ended(ended), work);
@@ -248,6 +246,7 @@ impl Driver {
             return;
         }
         work.tick_at = clock + TICK;
+        self.step(Input::Tick, work);
         if let Some(plan) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
             // Retention can wait: a full queue means there is more important work.
             drop(self.writer.try_send(Command::Sweep(plan)));
@@ -277,11 +276,20 @@ fn outcomes(work: &mut Work) -> Command {
     Command::Write(Request { ops, reply: None })
 }
 
-fn panicked(key: DeliveryKey) -> Ended {
+/// It counts: an event that breaks us must not be tried for ever, and the request may have left.
+fn panicked(key: DeliveryKey, n: u32, at: UnixMs) -> Ended {
     let detail = "the attempt panicked inside postbackd; this is a bug worth reporting".to_owned();
     let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
     let verdict = Verdict::Ambiguous { reason: RetryReason::Ambiguous };
-    Ended { key, verdict, detail, attempt: None, autopsy }
+    let attempt = Attempt {
+        n,
+        at,
+        took: DurationMs::ZERO,
+        http_status: None,
+        verdict: verdict.as_str().to_owned(),
+        response: detail.clone(),
+    };
+    Ended { key, verdict, detail, attempt: Some(attempt), autopsy }
 }
 
 fn reason_word(verdict: Verdict) -> &'static str {

@@ -101,6 +101,12 @@ impl Scheduler {
         self.lanes.values().map(Lane::in_flight).sum()
     }
 
+    /// The number of the attempt that is under way for this delivery.
+    pub fn next_attempt(&self, key: DeliveryKey) -> u32 {
+        let leased = self.lanes.get(&key.destination).and_then(|lane| lane.leased(key));
+        leased.map_or(0, |owed| owed.history.exchanges).saturating_add(1)
+    }
+
     /// Takes a fact and appends what is to be done about it.
     pub fn step(&mut self, input: Input, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
         self.watch_clock(now, effects);
@@ -196,6 +202,8 @@ impl Scheduler {
         let disposition = match retry::decide(&policy, &owed.history, verdict, now, roll) {
             // It keeps its place in the outbox too.
             Disposition::Keep { .. } => Disposition::Keep { at: due_at },
+            // No exchange was made, so none has failed: it waits and stays what it was.
+            Disposition::Retry { at, .. } if attempt.is_none() => Disposition::Keep { at },
             decided @ (Disposition::Sent | Disposition::Retry { .. } | Disposition::Dead { .. }) => decided,
         };
         let patience = match (disposition, verdict) {

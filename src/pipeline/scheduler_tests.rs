@@ -510,3 +510,18 @@ fn an_outbox_larger_than_memory_is_read_page_by_page_to_its_end() {
     }
     assert!(pages <= total / 256, "{pages} pages: it spins");
 }
+
+#[test]
+fn what_could_not_be_attempted_waits_and_stays_what_it_was() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    let later = NOW + DurationMs::from_secs(30);
+    assert_eq!(bench.not_sent(key(A, 1), TRANSIENT).settled[0].disposition, Disposition::Keep { at: later });
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, later)) });
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    // Not for ever: what can never be read is seen in the DLQ in the end.
+    bench.now = NOW + RetryPolicy::default().give_up_after;
+    assert_eq!(bench.step(Input::Tick).sent, [1]);
+    let gave_up = Disposition::Dead { reason: DeadReason::GaveUp };
+    assert_eq!(bench.not_sent(key(A, 1), TRANSIENT).settled[0].disposition, gave_up);
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -10,7 +11,6 @@ use tracing::{info, warn};
 
 use crate::config::snapshot::Snapshot;
 use crate::domain::limits::{BATCH_LIMIT_MAX, DRIVER_QUEUE, WRITER_QUEUE};
-use crate::domain::time::DurationMs;
 use crate::env::Env;
 use crate::store::{Store, StoreError};
 
@@ -23,7 +23,7 @@ use super::maintenance::{GuardedClock, Maintenance};
 use super::notices::Notices;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
-use super::writer::{Command, Writer};
+use super::writer::{Command, REOPEN_PAUSE, Writer};
 use super::{Pipeline, WriterFault};
 
 /// Events that may wait for the writer at once: two of the largest batches.
@@ -63,6 +63,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         board: Arc::clone(&board),
         clock: Arc::clone(&env.clock),
         disk: DiskGuard::new(dir, reserve),
+        pause: REOPEN_PAUSE,
         stopping: false,
         unfinished: None,
     };
@@ -100,12 +101,10 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
 }
 
 impl Running {
-    /// Resolves when the writer has given up: the process must end non-zero.
+    /// Resolves when the writer has given up, or writer or driver ended by a defect: the process must end non-zero.
+    /// Without the one nothing could be acknowledged, without the other nothing would be delivered.
     pub async fn fault(&mut self) -> WriterFault {
-        match (&mut self.writer).await {
-            Ok(Err(fault)) => fault,
-            Ok(Ok(())) | Err(_) => WriterFault::Store(StoreError::Failed("the writer ended unexpectedly".to_owned())),
-        }
+        fault(&mut self.writer, &mut self.driver).await
     }
 
     /// Refuses new events from here on.
@@ -114,19 +113,66 @@ impl Running {
     }
 
     /// Finishes what is in flight within `limit`, commits every outcome, closes the store.
-    pub async fn stop(self, limit: DurationMs) -> Result<(), WriterFault> {
+    pub async fn stop(self, limit: Duration) -> Result<(), WriterFault> {
         let Self { pipeline, writer, driver, drain } = self;
         pipeline.board.set_stopping();
         let (done, drained) = oneshot::channel();
-        if drain.send(DrainRequest { limit: limit.to_std(), done }).is_ok() && drained.await.is_err() {
+        if drain.send(DrainRequest { limit, done }).is_ok() && drained.await.is_err() {
             warn!("The driver ended before it was drained; what was in flight will be sent again.");
         }
         if let Err(error) = driver.await {
             warn!(%error, "The driver did not end cleanly; what was in flight will be sent again.");
         }
         drop(pipeline.writer.send(Command::Stop).await);
-        let ended = writer.await.unwrap_or(Ok(()));
+        writer.await.unwrap_or_else(|_| Err(WriterFault::Defect("the writer panicked".to_owned())))?;
         info!("The store is closed.");
-        ended
+        Ok(())
+    }
+}
+
+async fn fault(writer: &mut oneshot::Receiver<Result<(), WriterFault>>, driver: &mut JoinHandle<()>) -> WriterFault {
+    let ended = tokio::select! {
+        ended = &mut *writer => ended,
+        ended = driver => match ended {
+            // It ends by itself only when the writer has.
+            Ok(()) => writer.await,
+            Err(error) => return WriterFault::Defect(format!("the driver ended: {error}")),
+        },
+    };
+    match ended {
+        Ok(Err(fault)) => fault,
+        Ok(Ok(())) | Err(_) => WriterFault::Defect("the writer ended unexpectedly".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_panics_ends_the_process() {
+        let (_alive, mut writer) = oneshot::channel();
+        let mut driver = tokio::spawn(async { panic!("by a defect") });
+        assert!(matches!(fault(&mut writer, &mut driver).await, WriterFault::Defect(_)));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_gave_up_is_told_with_its_cause() {
+        let (done, mut writer) = oneshot::channel();
+        // The driver sees that the writer is gone before the writer's word arrives.
+        let mut driver = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            drop(done.send(Err(WriterFault::Store(StoreError::Failed("bad sector".to_owned())))));
+        });
+        let fault = fault(&mut writer, &mut driver).await;
+        assert!(fault.to_string().contains("bad sector"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_ends_the_process() {
+        let (done, mut writer) = oneshot::channel();
+        drop(done);
+        let mut driver = tokio::spawn(std::future::pending());
+        assert!(matches!(fault(&mut writer, &mut driver).await, WriterFault::Defect(_)));
     }
 }

@@ -45,10 +45,12 @@ pub enum WriterFault {
     Store(#[from] StoreError),
     #[error("the store could not be opened again: {0}")]
     Open(#[from] OpenError),
+    #[error("{0}; this is a bug worth reporting")]
+    Defect(String),
 }
 
 /// Pauses between tries to open a store whose disk is full.
-const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// Tries to open the store again after an error other than a full disk.
 const REOPEN_TRIES: u32 = 3;
 
@@ -60,6 +62,8 @@ pub(super) struct Writer {
     pub board: Arc<Board>,
     pub clock: Arc<dyn Clock>,
     pub disk: DiskGuard,
+    /// [`REOPEN_PAUSE`]
+    pub pause: Duration,
     pub stopping: bool,
     /// What retention has not finished yet: it goes on between batches, a slice at a time.
     pub unfinished: Option<SweepPlan>,
@@ -165,18 +169,19 @@ impl Writer {
                 Err(error) => {
                     tries += 1;
                     warn!(%error, tries, "The store cannot be opened again yet.");
-                    if !full && tries >= REOPEN_TRIES {
+                    // A full disk is waited for, but not by a daemon that was told to stop.
+                    if (!full || self.stopping) && tries >= REOPEN_TRIES {
                         return Err(WriterFault::Open(error));
                     }
                 }
             }
             self.refuse_waiting();
-            std::thread::park_timeout(REOPEN_PAUSE);
+            std::thread::park_timeout(self.pause);
         }
         if full {
             // The next commit would meet the same full disk: wait before asking it again.
             self.refuse_waiting();
-            std::thread::park_timeout(REOPEN_PAUSE);
+            std::thread::park_timeout(self.pause);
         }
         info!("The store is open again.");
         self.board.set_store_fault(None);
@@ -228,3 +233,7 @@ impl Writer {
 fn accepts(request: &Request<Reply>) -> bool {
     request.ops.iter().any(|op| matches!(op, WriteOp::Accept(_)))
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

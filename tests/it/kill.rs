@@ -178,3 +178,27 @@ async fn sigterm_does_not_wait_for_a_destination_that_hangs() {
     let status = daemon.wait_for_status(|status| status["balance"]["sent"] == 1).await;
     assert_eq!(status["balance"]["balanced"], true);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_and_deliveries_share_one_drain_time() {
+    use tokio::io::AsyncWriteExt;
+    let sink = Sink::start(vec![Act::Hang]).await;
+    let config = webhook("hangs", &sink.url("/")).replace("timeout = \"1s\"", "timeout = \"10m\"");
+    let mut daemon = Daemon::start(&config).await;
+    daemon.terminate();
+    let text = std::fs::read_to_string(daemon.config()).unwrap().replace("[server]", "[server]\ndrain = \"3s\"");
+    std::fs::write(daemon.config(), text).unwrap();
+    daemon.restart().await;
+    daemon.post("/v1/events", r#"{"event":"deposit","event_id":"t-1"}"#).await;
+    sink.wait_for(1).await;
+    // A sender that never finishes its request, and a receiver that never answers.
+    let mut sender = tokio::net::TcpStream::connect(("127.0.0.1", daemon.port)).await.unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    sender.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(daemon.get("/healthz").await.status, 200, "the head has been read");
+    let took = daemon.terminate();
+    assert!(took < Duration::from_millis(4300), "{took:?} instead of 3 s");
+}

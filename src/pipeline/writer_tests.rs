@@ -1,0 +1,300 @@
+//! The writer on a disk that fails on command: who is told what, and what is on disk then.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::domain::dedupe::Discriminator;
+use crate::domain::delivery::State;
+use crate::domain::event::{Event, tests::sample};
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::outcome::Disposition;
+use crate::domain::time::UnixMs;
+use crate::env::entropy::Entropy;
+use crate::store::read::Reader;
+use crate::store::write::{Accept, Planned, Settle};
+use crate::store::{Options, StorageBackend, Store};
+
+const FIRST: DeliveryKey = DeliveryKey { seq: EventSeq(1), destination: DestinationId(1) };
+const NOW: UnixMs = UnixMs(1_764_000_000_000);
+
+struct Fixed;
+
+impl Entropy for Fixed {
+    fn next_u64(&self) -> u64 {
+        7
+    }
+}
+
+impl Clock for Fixed {
+    fn now(&self) -> UnixMs {
+        NOW
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    /// One operation fails.
+    Once,
+    /// Every operation from then on fails.
+    Dead,
+    /// Every operation from then on finds the disk full.
+    Full,
+}
+
+/// A disk in memory that knows what would survive a power cut.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    fuse: Option<(u64, Fault)>,
+    fault: Option<Fault>,
+}
+
+impl Platter {
+    fn step(&mut self) -> io::Result<()> {
+        match &mut self.fuse {
+            Some((0, fault)) => {
+                self.fault = Some(*fault);
+                self.fuse = None;
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        match self.fault {
+            None => Ok(()),
+            Some(Fault::Full) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Some(Fault::Dead) => Err(io::Error::other("bad sector")),
+            Some(Fault::Once) => {
+                self.fault = None;
+                Err(io::Error::other("bad sector"))
+            }
+        }
+    }
+}
+
+impl Disk {
+    fn fail_after(&self, operations: u64, fault: Fault) {
+        self.0.lock().unwrap().fuse = Some((operations, fault));
+    }
+
+    fn mend(&self) {
+        let mut platter = self.0.lock().unwrap();
+        platter.fault = None;
+        platter.fuse = None;
+    }
+
+    /// The disk as it is after a power cut.
+    fn cut(&self) -> Self {
+        let durable = self.0.lock().unwrap().durable.clone();
+        Self(Arc::new(Mutex::new(Platter { live: durable.clone(), durable, ..Platter::default() })))
+    }
+
+    fn store(&self) -> Store {
+        let disk = self.clone();
+        Store::open_backend(move || Ok(disk.clone()), Options { cache: 1 << 20 }, &Fixed).unwrap()
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(u64::try_from(self.0.lock().unwrap().live.len()).unwrap())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        out.copy_from_slice(&self.0.lock().unwrap().live[start..start + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut platter = self.0.lock().unwrap();
+        platter.step()?;
+        platter.live.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut platter = self.0.lock().unwrap();
+        platter.step()?;
+        platter.durable = platter.live.clone();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut platter = self.0.lock().unwrap();
+        platter.step()?;
+        let start = usize::try_from(offset).unwrap();
+        platter.live[start..start + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// A writer at work on a thread of its own.
+struct Bench {
+    disk: Disk,
+    reader: Reader,
+    hash_key: crate::domain::dedupe::HashKey,
+    commands: mpsc::Sender<Command>,
+    facts: mpsc::Receiver<Input>,
+    board: Arc<Board>,
+    thread: JoinHandle<Result<(), WriterFault>>,
+}
+
+type Answer = Result<Vec<Applied>, Unavailable>;
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_reserve(0)
+    }
+
+    fn with_reserve(reserve: u64) -> Self {
+        let disk = Disk::default();
+        let store = disk.store();
+        let (reader, hash_key) = (store.reader(), store.hash_key());
+        let (commands, commands_rx) = mpsc::channel(64);
+        let (facts_tx, facts) = mpsc::channel(1024);
+        let board = Arc::new(Board::default());
+        let writer = Writer {
+            committer: Committer::new(store),
+            commands: commands_rx,
+            facts: facts_tx,
+            rejected: Rejected::default(),
+            board: Arc::clone(&board),
+            clock: Arc::new(Fixed),
+            disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
+            pause: Duration::from_millis(1),
+            stopping: false,
+            unfinished: None,
+        };
+        let thread = std::thread::spawn(move || writer.run());
+        Self { disk, reader, hash_key, commands, facts, board, thread }
+    }
+
+    fn ask(&self, op: WriteOp) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.blocking_send(Command::Write(Request { ops: vec![op], reply: Some(reply) })).ok();
+        answer
+    }
+
+    /// Sends an event and waits for what the sender is told.
+    fn accept(&self, id: &str) -> Answer {
+        let event = Arc::new(Event { event_id: Some(id.to_owned()), received_at: NOW, ..sample() });
+        let key = self.hash_key.dedupe_key(&event, &Discriminator::EventId(id.to_owned()));
+        let content = self.hash_key.content(&event);
+        let owe = Planned::Owe { destination: FIRST.destination, target: "Purchase".parse().unwrap() };
+        let op = WriteOp::Accept(Accept { event, key, content, repeat_since: UnixMs(0), plan: vec![owe] });
+        self.ask(op).blocking_recv().unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// An outcome, as the driver hands it over: nobody waits.
+    fn settle(&self) {
+        let op =
+            Settle { key: FIRST, due_at: NOW, at: NOW, attempt: None, disposition: Disposition::Sent, autopsy: None };
+        let request = Request { ops: vec![WriteOp::Settle(op)], reply: None };
+        self.commands.blocking_send(Command::Write(request)).unwrap();
+    }
+
+    fn stop(self) -> Result<(), WriterFault> {
+        self.commands.blocking_send(Command::Stop).ok();
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
+    let mut acknowledged = 0;
+    for operations in 0..80 {
+        let bench = Bench::new();
+        bench.disk.fail_after(operations, Fault::Dead);
+        let answer = bench.accept("a");
+        // What is on disk at the moment of the answer: stopping would sync it.
+        let disk = bench.disk.cut();
+        let found = disk.store().reader().event(FIRST.seq).unwrap();
+        if answer.is_ok() {
+            acknowledged += 1;
+            assert!(found.is_some(), "acknowledged and lost, cut after {operations} operations");
+        }
+        assert_eq!(disk.store().reader().verify().unwrap(), Vec::<String>::new());
+        bench.disk.mend();
+        drop(bench.stop());
+    }
+    assert!((1..80).contains(&acknowledged), "{acknowledged} of 80: cuts have to hit commits and miss them");
+}
+
+#[test]
+fn a_failed_commit_is_never_answered_with_a_receipt_and_the_repeat_is() {
+    let mut bench = Bench::new();
+    bench.disk.fail_after(0, Fault::Once);
+    assert!(matches!(bench.accept("a"), Err(Unavailable::Store(_))));
+    let Ok(applied) = bench.accept("a") else { panic!("the store is open again") };
+    assert!(matches!(applied[..], [Applied::Queued(_) | Applied::Duplicate { .. }]), "{applied:?}");
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Rescan)), "everything is looked at again");
+    bench.stop().unwrap();
+}
+
+#[test]
+fn an_outcome_whose_commit_failed_is_committed_after_reopening() {
+    let mut bench = Bench::new();
+    bench.accept("a").unwrap();
+    bench.disk.fail_after(0, Fault::Once);
+    bench.settle();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Owed(_))));
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Rescan)));
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Settled { key: FIRST, owed: None })));
+    assert!(matches!(bench.reader.delivery(FIRST).unwrap().unwrap().state, State::Sent { .. }));
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_store_that_fails_twice_in_a_row_ends_the_writer() {
+    let bench = Bench::new();
+    bench.disk.fail_after(0, Fault::Dead);
+    assert!(bench.accept("a").is_err());
+    assert!(bench.thread.join().unwrap().is_err(), "the process must end non-zero");
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_outcomes_are_kept() {
+    let mut bench = Bench::new();
+    bench.accept("a").unwrap();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Owed(_))));
+    bench.disk.fail_after(0, Fault::Full);
+    bench.settle();
+    // Told at once, again and again, as long as it lasts.
+    for _ in 0..20 {
+        assert!(matches!(bench.accept("b"), Err(Unavailable::Store(_))));
+    }
+    assert!(bench.board.store_fault().is_some());
+    bench.disk.mend();
+    let settled = std::iter::from_fn(|| bench.facts.blocking_recv()).find(|fact| !matches!(fact, Input::Rescan));
+    assert!(matches!(settled, Some(Input::Settled { key: FIRST, owed: None })), "{settled:?}");
+    bench.accept("b").unwrap();
+    assert_eq!(bench.board.store_fault(), None);
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_disk_that_stays_full_does_not_keep_the_daemon_from_stopping() {
+    let bench = Bench::new();
+    bench.accept("a").unwrap();
+    bench.disk.fail_after(0, Fault::Full);
+    bench.settle();
+    assert!(bench.stop().is_err(), "an outcome could not be committed: the process must end non-zero");
+}
+
+#[test]
+fn below_the_reserve_events_are_refused_and_outcomes_committed() {
+    let mut bench = Bench::with_reserve(u64::MAX);
+    assert!(matches!(bench.accept("a"), Err(Unavailable::Disk)));
+    bench.settle();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Stale { key: FIRST })), "it was looked at");
+    bench.stop().unwrap();
+}
