@@ -1,5 +1,7 @@
 //! What a script or an operator at a terminal may rely on (SPEC 7, 8.1, 8.2): exit codes, `--json`, and words that help.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, PATIENCE, TOKEN};
@@ -93,6 +95,27 @@ async fn json_outputs_are_what_the_api_says_and_tables_say_the_same() {
     assert_eq!(status["balance"], daemon.get("/status").await.json()["balance"]);
     let text = daemon.cli(&["status"], "").await;
     assert!(text.code == 0 && text.out.contains("balance  6 accepted = 0 pending"), "{}", text.out);
+}
+
+#[tokio::test]
+async fn long_lists_are_whole_though_the_api_gives_them_in_pages() {
+    let sink = Sink::start(vec![Act::Reply(Reply::new(400, ""))]).await;
+    let config = [webhook("dead", &sink.url("/"), ""), webhook("off", &sink.url("/"), "enabled = false")];
+    let daemon = Daemon::start(&config.concat()).await;
+    let events: Vec<Value> = (0..280).map(|id| json!({ "event": "deposit", "event_id": id })).collect();
+    assert_eq!(daemon.post("/v1/events", &Value::from(events).to_string()).await.json()["queued"], 280);
+    settled(&daemon, &[("failed_permanently", 280), ("skipped", 280)]).await;
+    let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].to_string()).collect::<BTreeSet<_>>();
+    let log = daemon.cli(&["deliveries", "--json", "--limit", "100000"], "").await.json();
+    let log = log["deliveries"].as_array().unwrap();
+    assert_eq!((log.len(), ids(log).len()), (560, 560));
+    let exported = daemon.cli(&["dlq", "export"], "").await.out;
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), ids(&lines).len()), (280, 280));
+    let page = daemon.cli(&["dlq", "list", "--json", "--limit", "7"], "").await.json();
+    assert_eq!((page["entries"].as_array().unwrap().len(), &page["total"]), (7, &json!(280)));
+    let told = daemon.cli(&["dlq", "replay", "--all", "--dry-run", "--json"], "").await.json();
+    assert_eq!(told["matched"], 280);
 }
 
 #[tokio::test]
