@@ -115,6 +115,10 @@ pub fn problem_text(answer: &ApiResponse) -> String {
         let part = |name: &str| out::plain(error.get(name).and_then(Value::as_str).unwrap_or_default()).into_owned();
         words = format!("{words}\n  {}: {}", part("path"), part("detail"));
     }
+    // An id that stands for several events: those that can be asked for instead.
+    for id in problem.get("events").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        words = format!("{words}\n  {}", out::plain(id));
+    }
     words
 }
 
@@ -230,6 +234,11 @@ mod tests {
           $.value: write 25.00
           $.event: is� missing
         ");
+        let several = r#"{"code":"ambiguous_id","detail":"2 events","events":["evt_1","evt_2"]}"#;
+        assert_eq!(
+            problem_text(&answer(409, several)),
+            "the daemon answered 409: ambiguous_id: 2 events\n  evt_1\n  evt_2"
+        );
         insta::assert_snapshot!(refusal(&answer(401, "no\nJSON")), @"the daemon answered 401: no�JSON; the token is missing or wrong: set POSTBACKD_ADMIN_TOKEN, or point --config to a file you may read");
     }
 

@@ -19,7 +19,7 @@ use super::lines::{self, Batch};
 use super::{Usage, out};
 use crate::domain::limits;
 use crate::domain::secret::Secret;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{DurationMs, UnixMs};
 use crate::egress::api_client::{ApiError, ApiResponse};
 use crate::env::clock::Clock;
 
@@ -32,7 +32,8 @@ pub async fn send(globals: &Globals, args: &SendArgs, clock: &dyn Clock) -> anyh
     let daemon = Daemon::connect(globals, clock.now())?;
     let name = args.file.display().to_string();
     let mut batches = open(&args.file).and_then(lines::read).with_context(|| format!("{name} cannot be read"))?;
-    let mut sender = Sender { daemon, token, patience: args.patience.to_std(), clock, name, sums: Sums::default() };
+    let (patience, sums) = (args.patience, Sums::default());
+    let mut sender = Sender { daemon, token, patience, lines_max: usize::MAX, clock, name, sums };
     let mut ended = Ok(());
     while let Some(batch) = batches.recv().await {
         ended = match batch {
@@ -79,7 +80,9 @@ fn open(file: &Path) -> io::Result<Box<dyn io::Read + Send>> {
 struct Sender<'a> {
     daemon: Daemon,
     token: Secret,
-    patience: Duration,
+    patience: DurationMs,
+    /// Lines the daemon takes in one request, as far as it has said: every one above is refused, and counted so.
+    lines_max: usize,
     clock: &'a dyn Clock,
     /// The file, for messages.
     name: String,
@@ -103,6 +106,8 @@ enum Judged {
     Items(Vec<Value>),
     /// Too much at once.
     TooLarge(String),
+    /// Too many events at once, however small they are, and how many may be.
+    TooMany { said: String, limit: Option<usize> },
     /// The batch as a whole was refused; so would a repeat be.
     Refused(String),
     /// It may be taken later.
@@ -124,9 +129,21 @@ impl Sender<'_> {
             if batch.numbers.is_empty() {
                 continue;
             }
+            if batch.numbers.len() > self.lines_max
+                && let Some((first, second)) = batch.clone().halves()
+            {
+                waiting.push_front(second);
+                waiting.push_front(first);
+                continue;
+            }
             match self.exchange(&batch).await? {
                 Judged::Items(items) => self.book(&batch, &items),
-                Judged::TooLarge(said) => match batch.clone().halves() {
+                Judged::TooMany { limit, .. } if batch.numbers.len() > 1 => {
+                    let half = batch.numbers.len() / 2;
+                    self.lines_max = limit.unwrap_or(half).clamp(1, half);
+                    waiting.push_front(batch);
+                }
+                Judged::TooLarge(said) | Judged::TooMany { said, .. } => match batch.clone().halves() {
                     Some((first, second)) => {
                         waiting.push_front(second);
                         waiting.push_front(first);
@@ -145,7 +162,7 @@ impl Sender<'_> {
 
     /// Posts until there is an answer that says something about the batch, or patience ends.
     async fn exchange(&self, batch: &Batch) -> anyhow::Result<Judged> {
-        let deadline = self.clock.monotonic().saturating_add(self.patience);
+        let deadline = self.clock.monotonic().saturating_add(self.patience.to_std());
         let mut pause = PAUSE_FIRST;
         let mut told = false;
         loop {
@@ -155,10 +172,10 @@ impl Sender<'_> {
             };
             let Judged::Later(said) = judged else { return Ok(judged) };
             if self.clock.monotonic().saturating_add(pause) > deadline {
-                return Ok(Judged::Later(format!("{said}; gave up after {} s", self.patience.as_secs())));
+                return Ok(Judged::Later(format!("{said}; gave up after {}", self.patience)));
             }
             if !told {
-                out::note(&format!("{said}; trying again for {} s", self.patience.as_secs()));
+                out::note(&format!("{said}; trying again for {}", self.patience));
                 told = true;
             }
             tokio::time::sleep(pause).await;
@@ -176,7 +193,8 @@ impl Sender<'_> {
                     self.sums.conflicts += u64::from(item.get("conflict").and_then(Value::as_bool) == Some(true));
                 }
                 _ => {
-                    self.refuse(&number.to_string(), &item_path(text("path"), index), text("detail"), 1);
+                    let (path, detail) = (item_path(text("path"), index), item_detail(text("detail")));
+                    self.refuse(&number.to_string(), &path, detail, 1);
                     continue;
                 }
             }
@@ -214,7 +232,7 @@ fn judge(answer: &ApiResponse, lines: usize) -> Judged {
             _ => Judged::Never("the answer does not tell what became of each line; is this a postbackd?".to_owned()),
         },
         400 => Judged::Refused(said()),
-        413 => Judged::TooLarge(said()),
+        413 => too_large(answer),
         408 | 425 | 429 | 500..=599 => Judged::Later(said()),
         _ => Judged::Never(said()),
     }
@@ -237,6 +255,25 @@ fn judge_silence(error: &ApiError) -> Judged {
 fn items(answer: &ApiResponse) -> Option<Vec<Value>> {
     let body: Value = serde_json::from_slice(&answer.body).ok()?;
     body.get("results")?.as_array().cloned()
+}
+
+fn too_large(answer: &ApiResponse) -> Judged {
+    let said = client::problem_text(answer);
+    let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    if body.get("code").and_then(Value::as_str) != Some("too_many_events") {
+        return Judged::TooLarge(said);
+    }
+    let limit = body.get("limit").and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok());
+    Judged::TooMany { said, limit }
+}
+
+/// A syntax fault names the line of the batch, as [`item_path`]; the column is the one in the line.
+fn item_detail(detail: &str) -> &str {
+    let place = detail.strip_prefix("line ").and_then(|rest| rest.split_once(' '));
+    match place {
+        Some((line, rest)) if line.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with("column ") => rest,
+        Some(_) | None => detail,
+    }
 }
 
 /// The path inside the line: the daemon counts lines of the batch, the reader of the message has the line at hand.
@@ -289,6 +326,8 @@ mod tests {
         assert!(matches!(judge(&answer(422, r#"{"detail":"all"}"#), 1), Judged::Refused(_)));
         assert!(matches!(judge(&answer(400, "{}"), 1), Judged::Refused(_)));
         assert!(matches!(judge(&answer(413, "{}"), 1), Judged::TooLarge(_)));
+        let too_many = judge(&answer(413, r#"{"code":"too_many_events","limit":5}"#), 9);
+        assert!(matches!(too_many, Judged::TooMany { limit: Some(5), .. }));
         assert!(matches!(judge_silence(&ApiError::NotRunning { at: String::new() }), Judged::Later(_)));
         assert!(matches!(judge_silence(&ApiError::Token), Judged::Never(_)));
     }
@@ -300,5 +339,7 @@ mod tests {
         assert_eq!(item_path("$.value", 3), "$.value");
         assert_eq!(item_path("$[30].value", 3), "$[30].value");
         assert_eq!(item_path("", 0), "$");
+        assert_eq!(item_detail("line 3 column 2: expected value"), "column 2: expected value");
+        assert_eq!(item_detail("line up, please"), "line up, please");
     }
 }

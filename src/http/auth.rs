@@ -1,7 +1,8 @@
 //! Who may ask: senders by their source's token, operators by the admin token or by standing on this machine.
 //!
 //! Without an admin token only loopback callers are served, and a caller that only looks like one is not: behind a
-//! forwarding header stands a reverse proxy, behind a foreign `Host` a web page whose name was rebound to 127.0.0.1.
+//! forwarding header stands a reverse proxy, behind a foreign `Host` a web page whose name was rebound to 127.0.0.1,
+//! behind a foreign `Origin` a web page that makes the operator's browser post a form.
 //! Decisions are pure; comparisons take the same time wherever the texts differ.
 
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,8 @@ struct Caller<'a> {
     forwarded: bool,
     /// Every name the request calls us by: `Host` headers and the authority of its target.
     hosts: &'a [&'a str],
+    /// Every site in whose name a browser says it asks.
+    origins: &'a [&'a str],
 }
 
 /// Whether a caller may use the admin paths.
@@ -44,6 +47,8 @@ enum Decision {
     Forwarded,
     /// No admin token is set, and the request calls us by a foreign name.
     ForeignHost,
+    /// No admin token is set, and a page of another site asks.
+    ForeignOrigin,
 }
 
 /// The source whose token this is. Every source is looked at, whichever it is.
@@ -65,7 +70,10 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// The answer to a sender without a good token.
 pub(crate) fn unknown_sender(given: Option<&str>) -> Problem {
     let (code, detail) = match given {
-        None => ("token_missing", "send Authorization: Bearer TOKEN with the token of a source ([sources.NAME] token)"),
+        None => (
+            "token_missing",
+            "send Authorization: Bearer TOKEN with the token of a source ([sources.NAME] token); GET /e takes ?token=TOKEN too",
+        ),
         Some(_) => ("token_unknown", "no source has this token, or it has ended; compare [sources.NAME] token"),
     };
     unauthorized(code, detail)
@@ -79,18 +87,14 @@ fn unauthorized(code: &'static str, detail: &str) -> Problem {
 /// Stands before every admin path, also before those that do not exist.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let refusal = {
-        let hosts: Vec<&str> = request
-            .headers()
-            .get_all(header::HOST)
-            .iter()
-            .map(|host| host.to_str().unwrap_or_default())
-            .chain(request.uri().authority().map(axum::http::uri::Authority::as_str))
-            .collect();
+        let mut hosts = texts(request.headers(), &header::HOST);
+        hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
         let caller = Caller {
             peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
             token: bearer(request.headers()),
             forwarded: forwarded(request.headers()),
             hosts: &hosts,
+            origins: &texts(request.headers(), &header::ORIGIN),
         };
         refusal(decide(&state.pipeline.snapshot().server, &caller))
     };
@@ -98,6 +102,11 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
+}
+
+/// Every value of a header; one that is no text counts as empty, which is nobody's name.
+fn texts<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Vec<&'a str> {
+    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
 }
 
 fn decide(server: &Server, caller: &Caller<'_>) -> Decision {
@@ -114,6 +123,8 @@ fn decide(server: &Server, caller: &Caller<'_>) -> Decision {
         Decision::Forwarded
     } else if !caller.hosts.iter().all(|host| ours(host, &server.listen)) {
         Decision::ForeignHost
+    } else if !caller.origins.iter().all(|origin| our_origin(origin, &server.listen)) {
+        Decision::ForeignOrigin
     } else {
         Decision::Allow
     }
@@ -138,6 +149,12 @@ fn ours(host: &str, listen: &[SocketAddr]) -> bool {
             address.is_loopback()
                 || listen.iter().any(|ours| ours.ip().to_canonical() == address && !ours.ip().is_unspecified())
         })
+}
+
+/// Whether an `Origin` is a page of this machine; `null`, which sandboxed pages and files have, is none.
+fn our_origin(origin: &str, listen: &[SocketAddr]) -> bool {
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    host.is_some_and(|host| ours(host, listen))
 }
 
 fn forwarded(headers: &HeaderMap) -> bool {
@@ -167,6 +184,9 @@ fn refusal(decision: Decision) -> Option<Problem> {
         Decision::ForeignHost => {
             "without an admin token only callers on this machine are served, and the Host header is neither a loopback name nor the listen address"
         }
+        Decision::ForeignOrigin => {
+            "without an admin token only callers on this machine are served, and the Origin header says that a web page of another site asks"
+        }
     };
     let detail = format!("{because}; {SET}, or ask 127.0.0.1 directly");
     Some(Problem::new(StatusCode::FORBIDDEN, "not_local", "Forbidden", detail))
@@ -192,7 +212,7 @@ mod tests {
     }
 
     fn local(hosts: &[&str]) -> Decision {
-        let caller = Caller { peer: "127.0.0.1".parse().ok(), token: None, forwarded: false, hosts };
+        let caller = Caller { peer: "127.0.0.1".parse().ok(), token: None, forwarded: false, hosts, origins: &[] };
         decide(&server(None), &caller)
     }
 
@@ -205,7 +225,8 @@ mod tests {
             ("127.0.0.1", false, Some(""), Decision::WrongToken),
             ("127.0.0.1", false, Some("S3cret"), Decision::WrongToken),
         ] {
-            let caller = Caller { peer: peer.parse().ok(), token, forwarded, hosts: &["evil.example"] };
+            let (peer_ip, foreign) = (peer.parse().ok(), &["evil.example"]);
+            let caller = Caller { peer: peer_ip, token, forwarded, hosts: foreign, origins: foreign };
             assert_eq!(decide(&server(Some("s3cret")), &caller), wanted, "{peer} {token:?}");
         }
     }
@@ -224,7 +245,7 @@ mod tests {
             (None, false, Decision::NotLoopback),
         ] {
             let peer = peer.and_then(|peer| peer.parse().ok());
-            let caller = Caller { peer, token: Some("any"), forwarded, hosts: &["localhost:8460"] };
+            let caller = Caller { peer, token: Some("any"), forwarded, hosts: &["localhost:8460"], origins: &[] };
             assert_eq!(decide(&server(None), &caller), wanted, "{peer:?} {forwarded}");
         }
     }
@@ -259,6 +280,28 @@ mod tests {
         }
         assert_eq!(local(&["localhost", "evil.example"]), Decision::ForeignHost, "one foreign name is enough");
         assert_eq!(local(&[]), Decision::Allow, "browsers always send a Host");
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_not_the_operator() {
+        let asked = |origins: &[&str]| {
+            let caller = Caller {
+                peer: "127.0.0.1".parse().ok(),
+                token: None,
+                forwarded: false,
+                hosts: &["localhost"],
+                origins,
+            };
+            decide(&server(None), &caller)
+        };
+        for origin in ["http://127.0.0.1:8460", "http://localhost:9000", "https://[::1]", "http://10.1.2.3:8460"] {
+            assert_eq!(asked(&[origin]), Decision::Allow, "{origin}");
+        }
+        for origin in ["https://evil.example", "null", "", "http://localhost.evil.example", "localhost", "file://"] {
+            assert_eq!(asked(&[origin]), Decision::ForeignOrigin, "{origin}");
+        }
+        assert_eq!(asked(&["http://localhost", "https://evil.example"]), Decision::ForeignOrigin);
+        assert_eq!(asked(&[]), Decision::Allow, "only browsers send an Origin");
     }
 
     #[test]

@@ -2,16 +2,20 @@
 //!
 //! One request looks at a bounded number of rows: a page may be short, even empty, and still carry a cursor.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::AppState;
-use super::dto::{EventBrief, delivery_id, event_id, rfc3339};
+use super::dto::{EventBrief, delivery_id, event_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{FILTER_KEYS, Frame, Names, Query};
-use crate::domain::id::InstanceId;
+use crate::domain::id::{DeliveryKey, InstanceId};
+use crate::domain::name::DestinationName;
+use crate::pipeline::LaneView;
 use crate::store::read::{DeliveryEntry, Page};
 
 pub(super) const PAGE_KEYS: [&str; 2] = ["limit", "cursor"];
@@ -44,10 +48,13 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
     let page = state.read(move |reader| reader.deliveries(&filter, window.after, window.limit)).await?;
-    Ok(Json(log(page, instance, &names)).into_response())
+    Ok(Json(log(page, instance, &names, &state.lanes())).into_response())
 }
 
-fn log(page: Page<DeliveryEntry>, instance: InstanceId, names: &Names) -> Log {
+type Lanes = BTreeMap<DestinationName, LaneView>;
+
+fn log(page: Page<DeliveryEntry>, instance: InstanceId, names: &Names, lanes: &Lanes) -> Log {
+    let lane = |key: DeliveryKey| names.name(key.destination).and_then(|name| lanes.get(name));
     let cursor = page.next.map(|key| delivery_id(instance, key));
     let rows = page.rows.into_iter().map(|DeliveryEntry { key, delivery, event }| Row {
         id: delivery_id(instance, key),
@@ -60,7 +67,7 @@ fn log(page: Page<DeliveryEntry>, instance: InstanceId, names: &Names) -> Log {
         attempt_count: delivery.history.counted,
         last_status: delivery.history.last_http_status,
         last_at: rfc3339(delivery.history.last_attempt_at),
-        next_attempt_at: rfc3339(delivery.state.due_at()),
+        next_attempt_at: rfc3339(next_attempt(delivery.state.due_at(), lane(key))),
     });
     Log { deliveries: rows.collect(), cursor }
 }
@@ -72,7 +79,7 @@ mod tests {
     use super::*;
     use crate::domain::delivery::{Delivery, History, State};
     use crate::domain::event::tests::sample;
-    use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+    use crate::domain::id::{DestinationId, EventSeq};
     use crate::domain::outcome::SkipReason;
     use crate::domain::time::UnixMs;
 
@@ -88,7 +95,7 @@ mod tests {
         };
         let rows = vec![DeliveryEntry { key, delivery, event: Arc::new(sample()) }];
         let names = Names::new([("hook".parse().unwrap(), DestinationId(1))]);
-        let log = log(Page { rows, next: Some(key) }, InstanceId::from_random(0), &names);
+        let log = log(Page { rows, next: Some(key) }, InstanceId::from_random(0), &names, &Lanes::new());
         insta::assert_snapshot!(serde_json::to_string_pretty(&log).unwrap(), @r#"
         {
           "deliveries": [

@@ -1,10 +1,11 @@
-//! Shapes that several answers share: the canonical event, a delivery, the names of destinations.
+//! Shapes that several answers share: the canonical event, ids, times.
 
 use serde::Serialize;
 
 use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventId, InstanceId};
 use crate::domain::time::UnixMs;
+use crate::pipeline::LaneView;
 
 /// A whole canonical event, as the DLQ and the trace show it. It may name people: admin callers only.
 #[derive(PartialEq, Debug, Serialize)]
@@ -69,6 +70,32 @@ pub(crate) fn delivery_id(instance: InstanceId, key: DeliveryKey) -> String {
     DeliveryId { instance, key }.to_string()
 }
 
+/// When what is due at `due` is sent at the earliest. A lane that is throttled or held waits for its own time, one that
+/// waits for an operator has none; `None` is a destination without a lane, whose deliveries are parked.
+pub(crate) fn next_attempt(due: Option<UnixMs>, lane: Option<&LaneView>) -> Option<UnixMs> {
+    let lane = lane.filter(|lane| !matches!(lane.state, "paused" | "disabled" | "orphaned"))?;
+    due.map(|due| due.max(lane.until.unwrap_or(due)))
+}
+
 pub(crate) fn rfc3339(time: Option<UnixMs>) -> Option<String> {
     time.map(UnixMs::to_rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_waits_for_its_lane() {
+        let lane = |state, until| LaneView { state, reason: None, until, in_flight: 0 };
+        let at = |lane: Option<LaneView>| next_attempt(Some(UnixMs(10)), lane.as_ref());
+        assert_eq!(at(Some(lane("active", None))), Some(UnixMs(10)));
+        assert_eq!(at(Some(lane("held", Some(UnixMs(50))))), Some(UnixMs(50)));
+        assert_eq!(at(Some(lane("throttled", Some(UnixMs(5))))), Some(UnixMs(10)), "not before its own time");
+        for state in ["paused", "disabled", "orphaned"] {
+            assert_eq!(at(Some(lane(state, None))), None, "{state}");
+        }
+        assert_eq!(at(None), None);
+        assert_eq!(next_attempt(None, Some(&lane("active", None))), None);
+    }
 }

@@ -24,6 +24,7 @@ mod serve;
 mod status;
 mod strict_json;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -36,8 +37,9 @@ use tokio::sync::Semaphore;
 
 use self::problem::Problem;
 pub use self::serve::serve;
+use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{LaneView, Pipeline};
 use crate::store::StoreError;
 use crate::store::read::Reader;
 
@@ -70,6 +72,17 @@ impl AppState {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || what(&reader)).await;
         Ok(read.map_err(|_| Problem::internal("the store could not be read; the log says why"))??)
+    }
+
+    /// The lanes of all configured destinations. One that has not shown itself yet does what the configuration says.
+    fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
+        let mut lanes = self.pipeline.lanes();
+        for (name, destination) in &self.pipeline.snapshot().destinations {
+            let state = if destination.enabled { "active" } else { "disabled" };
+            let quiet = || LaneView { state, reason: None, until: None, in_flight: 0 };
+            lanes.entry(name.clone()).or_insert_with(quiet);
+        }
+        lanes
     }
 
     /// Every destination the store or the configuration knows.

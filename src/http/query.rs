@@ -100,6 +100,10 @@ impl Names {
         self.by_name.get(name).copied()
     }
 
+    pub(crate) fn name(&self, id: DestinationId) -> Option<&DestinationName> {
+        self.by_id.get(&id)
+    }
+
     /// The name as text; a number without a name, which only a damaged store has, is shown as `#7`.
     pub(crate) fn shown(&self, id: DestinationId) -> String {
         self.by_id.get(&id).map_or_else(|| format!("#{}", id.0), ToString::to_string)

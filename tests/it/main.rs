@@ -12,6 +12,12 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod api_admin;
+mod api_cli;
+mod api_dlq;
+mod api_ingest;
+mod api_outcomes;
+mod api_refusals;
 mod egress;
 mod kill;
 mod mixed;

@@ -73,7 +73,8 @@ impl From<Refusal> for Problem {
                 "too_many_events",
                 "Too many events in one request",
                 format!("{given} events in one request; send at most {limit} (server.batch_limit)"),
-            ),
+            )
+            .with_member("limit", limit),
             Refusal::Empty => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no_events",
@@ -92,6 +93,8 @@ impl From<Refusal> for Problem {
 
 /// Reads `body`, at most `limit` events.
 pub(super) fn parse(body: &[u8], form: Form, limit: usize, context: &Context) -> Result<Parsed, Refusal> {
+    // Files written on Windows begin with a byte order mark, which says nothing and breaks the JSON.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match form {
         Form::Json => document(strict_json::utf8(body).map_err(Refusal::Syntax)?, limit, context),
         Form::Lines => lines(body, limit, context),
@@ -194,6 +197,14 @@ mod tests {
         assert!(matches!(read(GOOD, Form::Json), Ok(Parsed::One(one)) if one.is_ok()));
         let batch = format!("[{GOOD},{{\"event\":\"a\"}},7]");
         assert_eq!(outline(read(&batch, Form::Json).unwrap()), ["ok", "$[1].event_id no_identity", "$[2] type"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_read_over() {
+        let marked = format!("\u{feff}{GOOD}");
+        assert_eq!(outline(read(&marked, Form::Json).unwrap()), ["ok"]);
+        assert_eq!(outline(read(&marked, Form::Lines).unwrap()), ["ok"]);
+        assert!(read(&format!("\u{feff}{marked}"), Form::Json).is_err(), "only one, at the very beginning");
     }
 
     #[test]

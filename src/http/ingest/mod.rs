@@ -75,8 +75,7 @@ pub(super) async fn get_e(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let snapshot = state.pipeline.snapshot();
-    let mut parameters: Vec<(String, String)> =
-        url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let mut parameters = pixel::parameters(&query.unwrap_or_default());
     let in_query = parameters.iter().find(|(name, _)| name == pixel::TOKEN).map(|(_, value)| value.clone());
     parameters.retain(|(name, _)| name != pixel::TOKEN);
     let token = in_query.as_deref().or_else(|| auth::bearer(&headers));

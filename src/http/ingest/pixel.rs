@@ -3,6 +3,7 @@
 //! Networks fire such URLs with macros they did not fill in; those count as missing. Parameters we have no name for go
 //! to `data`, also those that are called `user`, `click`, `page` or `data`, which are objects in JSON and texts here.
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::fields::member;
@@ -32,6 +33,22 @@ const FIELDS: [&str; 12] = [
     "t",
     "action_source",
 ];
+
+/// Name and value of every parameter, in order. What is not UTF-8 once decoded (a campaign name in a code page of old)
+/// stays encoded as it came: forced into letters, different values would become the same, and one event would be taken
+/// for a repeat of another.
+pub(super) fn parameters(query: &str) -> Vec<(String, String)> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+        .map(|(name, value)| (text(name), text(value)))
+        .collect()
+}
+
+fn text(encoded: &str) -> String {
+    let spaced = encoded.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map_or_else(|_| encoded.to_owned(), std::borrow::Cow::into_owned)
+}
 
 /// The event that `parameters` (in order, without the token) are.
 pub(super) fn event(parameters: Vec<(String, String)>, context: &Context) -> Candidate {
@@ -87,7 +104,7 @@ mod tests {
             default_currency: "USD".parse().unwrap(),
             received_at: UnixMs(1),
         };
-        event(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(), &context)
+        event(parameters(query), &context)
     }
 
     #[test]
@@ -108,6 +125,26 @@ mod tests {
         assert_ne!(told("event=lead&uid=1&x=1"), told("event=lead&uid=1&x=2"));
         assert!(matches!(told("event=lead&t=5"), Discriminator::Parameters(_)), "a time alone tells nobody apart");
         assert_eq!(told("event=lead&uid=1&t=5"), Discriminator::OccurredAtMs(5));
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_what_is_not_utf8_stays_as_it_came() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            parameters("a=1&&b=x+y%20z%2B&c&d=%D0%9B=1&%65=&f=%CF+%F0&g=100%"),
+            [
+                pair("a", "1"),
+                pair("b", "x y z+"),
+                pair("c", ""),
+                pair("d", "Л=1"),
+                pair("e", ""),
+                pair("f", "%CF+%F0"),
+                pair("g", "100%")
+            ]
+        );
+        let told = |query: &str| read(query).unwrap().discriminator;
+        assert_ne!(told("event=lead&sub=%CF%F0"), told("event=lead&sub=%C0%C1"), "two events, not one and its repeat");
+        assert_ne!(told("event=lead&eid=%ff"), told("event=lead&eid=%fe"));
     }
 
     #[test]

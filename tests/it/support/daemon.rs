@@ -1,5 +1,6 @@
 //! The real binary as a child process in a directory of its own: started, killed, stopped, started again.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,14 +22,47 @@ pub struct Daemon {
     child: Option<Child>,
 }
 
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 /// An answer of the daemon.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Status line and headers as they came.
+    pub head: String,
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    /// Reads one answer; `None` where its head is not whole.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Self { status, head, body: bytes[end + 4..].to_vec() })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
@@ -38,12 +72,17 @@ impl Answer {
 impl Daemon {
     /// Starts with the source `app` and `destinations` (TOML), and waits until it is ready.
     pub async fn start(destinations: &str) -> Self {
+        Self::start_with("", destinations).await
+    }
+
+    /// As [`Daemon::start`], with further keys of `[server]`; `more` may hold any other table.
+    pub async fn start_with(server: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         let store = dir.path().join("data");
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\n[storage]\npath = \"{}\"\nreserve = \"1MiB\"\n\
-             [sources.app]\ntoken = \"{TOKEN}\"\n{destinations}\n",
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n{server}\n[storage]\npath = \"{}\"\nreserve = \"1MiB\"\n\
+             [sources.app]\ntoken = \"{TOKEN}\"\n{more}\n",
             store.display()
         );
         std::fs::write(dir.path().join("config.toml"), config).expect("a writable directory");
@@ -54,10 +93,15 @@ impl Daemon {
 
     /// Starts it (again) and waits until it is ready: how long that took.
     pub async fn restart(&mut self) -> Duration {
+        self.restart_until("/readyz").await
+    }
+
+    /// As [`Daemon::restart`], for a daemon that will not become ready: waits until `path` is answered with 200.
+    pub async fn restart_until(&mut self, path: &str) -> Duration {
         assert!(self.child.is_none(), "it still runs");
         let started = Instant::now();
         self.child = Some(self.command("run").spawn().expect("the binary starts"));
-        while !self.is_ready().await {
+        while self.try_request("GET", path, "", None).await.is_none_or(|answer| answer.status != 200) {
             let child = self.child.as_mut().expect("just started");
             if let Some(status) = child.try_wait().expect("a child") {
                 panic!("the daemon ended while starting: {status}");
@@ -74,6 +118,41 @@ impl Daemon {
         command.arg(verb).arg("--config").arg(self.config()).stdin(Stdio::null());
         command.env("POSTBACKD_LOG", std::env::var("POSTBACKD_LOG").unwrap_or_else(|_| "error".to_owned()));
         command
+    }
+
+    /// A command of the binary with this daemon's configuration, run to its end with `input` on its standard input.
+    /// It runs from now on; the future waits for its end.
+    pub fn cli(&self, words: &[&str], input: &str) -> impl Future<Output = Said> + use<> {
+        self.cli_with(words, input, &[])
+    }
+
+    /// As [`Daemon::cli`], with these environment variables.
+    pub fn cli_with(&self, words: &[&str], input: &str, env: &[(&str, &str)]) -> impl Future<Output = Said> + use<> {
+        let (verb, rest) = words.split_first().expect("a verb");
+        let mut command = self.command(verb);
+        command.args(rest).envs(env.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let input = input.to_owned();
+        let output = tokio::task::spawn_blocking(move || {
+            // A command that does not read its input may have ended before all of it was written.
+            stdin.write_all(input.as_bytes()).ok();
+            drop(stdin);
+            child.wait_with_output().expect("a child")
+        });
+        async {
+            let output = output.await.expect("no panic");
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+            Said { code: output.status.code().expect("no signal"), out: text(output.stdout), err: text(output.stderr) }
+        }
+    }
+
+    /// Changes the configuration file, for the next start.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("a configuration");
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(self.config(), text.replacen(from, to, 1)).expect("a writable directory");
     }
 
     pub fn config(&self) -> PathBuf {
@@ -118,14 +197,26 @@ impl Daemon {
              content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
+        Answer::read(&self.exchange(request.as_bytes()).await?)
+    }
+
+    /// One request with exactly these headers besides the length.
+    pub async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines = lines.concat();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\n{lines}connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let bytes = self.exchange(&[head.as_bytes(), body].concat()).await.expect("the daemon answers");
+        Answer::read(&bytes).unwrap_or_else(|| panic!("{method} {path}: {}", String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Sends `bytes` and reads until the daemon closes the connection.
+    pub async fn exchange(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.ok()?;
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer { status, body: bytes[end + 4..].to_vec() })
+        stream.write_all(bytes).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        Some(answer)
     }
 
     /// Asks for `/status` until `wanted` holds; panics with the last answer where it never does.

@@ -2,5 +2,6 @@
 
 #[allow(dead_code, reason = "the benches use more of it")]
 pub mod daemon;
+pub mod desk;
 pub mod destinations;
 pub mod sink;
