@@ -159,7 +159,7 @@ fn refused(key: DeliveryKey, unsendable: Unsendable) -> Ended {
 
 /// The event cannot be read now. That is our fault, not the event's: it stays owed, and its lane waits before it looks
 /// again.
-fn unreadable(key: DeliveryKey, detail: String) -> Ended {
+pub fn unreadable(key: DeliveryKey, detail: String) -> Ended {
     error!(?key, %detail, "An owed event cannot be read.");
     let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
     Ended {

@@ -23,6 +23,8 @@ struct Image {
     fuse: Option<(u64, Fault)>,
     /// Every operation fails, until the power is cut.
     dead: bool,
+    /// Every operation fails, until space is freed.
+    full: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ enum Unsynced {
 pub enum Fault {
     /// The file system is full: this operation fails, the next may work.
     Full,
+    /// The file system is full until space is freed.
+    StaysFull,
     /// This and every further operation fails until the power is cut: what a crash inside a commit looks like.
     PowerCut,
     /// A sync fails once and forgets what it had to write, as Linux does; the next sync succeeds without it.
@@ -58,7 +62,9 @@ impl Disk {
     }
 
     pub fn disarm(&self) {
-        self.lock().fuse = None;
+        let mut image = self.lock();
+        image.fuse = None;
+        image.full = false;
     }
 
     /// Power goes and comes back: the disk holds what was durable, and of the rest whatever chance kept.
@@ -92,6 +98,7 @@ impl Disk {
         image.durable = kept;
         image.fuse = None;
         image.dead = false;
+        image.full = false;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Image> {
@@ -112,6 +119,9 @@ impl Image {
         if self.dead {
             return Err(io::Error::other("the power is off"));
         }
+        if self.full {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let Some((left, fault)) = &mut self.fuse else { return Ok(()) };
         if *left > 0 {
             *left -= 1;
@@ -119,6 +129,11 @@ impl Image {
         }
         match fault {
             Fault::Full => {
+                self.fuse = None;
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            Fault::StaysFull => {
+                self.full = true;
                 self.fuse = None;
                 Err(io::Error::from(io::ErrorKind::StorageFull))
             }

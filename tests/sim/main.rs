@@ -22,8 +22,10 @@ mod disk;
 mod oracle;
 mod peers;
 mod rng;
+mod senders;
 mod setup;
 mod tally;
+mod trouble;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,12 +34,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tally::Tally;
 use world::World;
 
-/// Runs one seed twice: both runs must be the same, bit for bit.
+/// Runs one seed; every fourth one twice: both runs must be the same, bit for bit.
 fn run(seed: u64) -> Tally {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let (tally, digest) = World::new(seed).run();
-        let (_, again) = World::new(seed).run();
-        assert_eq!(digest, again, "the seed does not reproduce");
+        if seed.is_multiple_of(4) {
+            let (_, again) = World::new(seed).run();
+            assert_eq!(digest, again, "the seed does not reproduce");
+        }
         tally
     }));
     result.unwrap_or_else(|_| {
@@ -61,7 +65,7 @@ fn seeds_that_once_failed_stay_mended() {
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_fails() {
-    let sum = run_all(0..60);
+    let sum = run_all(0..80);
     println!("{sum:#?}");
     // A run that never met its troubles proves nothing.
     for (what, count) in sum.rare() {
@@ -71,7 +75,7 @@ fn nothing_acknowledged_is_lost_whatever_fails() {
 
 #[test]
 fn fresh_seeds_hold_too() {
-    let count: u64 = std::env::var("POSTBACKD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    let count: u64 = std::env::var("POSTBACKD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let first = u64::try_from(since.as_nanos()).expect("before 2554");
     let sum = run_all(first..first + count);

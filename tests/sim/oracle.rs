@@ -1,10 +1,11 @@
 //! What must be true after every step, worked out from the outside: from what peers saw and what senders were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postbackd::domain::delivery::State;
 use postbackd::domain::id::{DeliveryKey, EventSeq};
-use postbackd::domain::time::UnixMs;
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::store::SweepPlan;
 use postbackd::store::write::Owed;
 
 use crate::peers::Retried;
@@ -28,6 +29,13 @@ struct Known {
     in_flight: bool,
     /// An outcome on its way to the disk.
     pending: Option<Outcome>,
+    /// Whether the receiver took the last request.
+    taken: bool,
+    /// How often the receiver took it.
+    accepted: u64,
+    /// How often it may be taken once more: after a crash that forgot that it was taken, and after it was taken without
+    /// an answer.
+    excused: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +51,21 @@ pub struct Oracle {
     deliveries: BTreeMap<DeliveryKey, Known>,
     /// Identity → where its event is, once a sender was told.
     pub acknowledged: BTreeMap<u64, EventSeq>,
-    /// Identity → variants that may have been the first, as senders may have been cut off.
-    pub submitted: BTreeMap<u64, Vec<u64>>,
+    places: BTreeMap<EventSeq, u64>,
+    pub discard_asked: BTreeSet<DeliveryKey>,
+    /// By how much the clock was ever set back.
+    set_back: DurationMs,
+    /// Whether retention may have removed events, and attempts.
+    pub events_swept: bool,
+    pub attempts_swept: bool,
 }
 
 impl Oracle {
     /// A delivery is about to be sent.
     pub fn sending(&mut self, owed: &Owed, now: UnixMs) {
         assert!(matches!(owed.state, State::Pending { .. } | State::Failed { .. }), "sent what is not owed: {owed:?}");
-        assert!(owed.due_at <= now, "sent before it was due: {owed:?} at {now}");
+        // What was ready when the clock was set back stays ready.
+        assert!(owed.due_at <= now + self.set_back, "sent before it was due: {owed:?} at {now}");
         let known = self.deliveries.entry(owed.key).or_insert_with(Known::new);
         assert!(!known.in_flight, "leased twice: {owed:?}");
         assert!(known.pending.is_none(), "leased before the last outcome was committed: {owed:?}");
@@ -63,6 +77,15 @@ impl Oracle {
             known.made
         );
         known.in_flight = true;
+        known.taken = false;
+    }
+
+    /// The receiver took it; whether it will say so is another matter.
+    pub fn taken(&mut self, key: DeliveryKey) {
+        let known = self.deliveries.get_mut(&key).expect("it was sent");
+        known.taken = true;
+        known.accepted += 1;
+        assert!(known.accepted <= 1 + known.excused, "{key:?} was taken again without an excuse: {known:?}");
     }
 
     /// Counting attempts that are certainly committed.
@@ -70,12 +93,26 @@ impl Oracle {
         self.deliveries.get(&key).map_or(0, |known| known.made)
     }
 
+    /// Whether nothing more can be owed of it, as far as an outsider can know.
+    pub fn may_be_over(&self, key: DeliveryKey) -> bool {
+        self.deliveries.get(&key).is_some_and(|known| known.over != Over::No)
+    }
+
+    /// How often receivers took what they had taken before.
+    pub fn repeats(&self) -> u64 {
+        self.deliveries.values().map(|known| known.accepted.saturating_sub(1)).sum()
+    }
+
     /// The exchange is over and its outcome is on its way to the disk.
     pub fn ended(&mut self, key: DeliveryKey, retried: Retried, not_before: UnixMs, dead: bool) {
         let known = self.deliveries.get_mut(&key).expect("it was sent");
         known.in_flight = false;
+        if retried == Retried::Ambiguously && known.taken {
+            known.excused += 1;
+            known.taken = false;
+        }
         known.pending = Some(Outcome {
-            counts: retried != Retried::NotCounted,
+            counts: !matches!(retried, Retried::NotCounted | Retried::Unread),
             not_before,
             over: dead || retried == Retried::Never,
         });
@@ -88,12 +125,13 @@ impl Oracle {
         known.made += u32::from(outcome.counts);
         known.not_before = outcome.not_before;
         known.over = if outcome.over { Over::Yes } else { Over::No };
+        known.taken = false;
     }
 
     /// An operator owes it again.
     pub fn replayed(&mut self, key: DeliveryKey, now: UnixMs) {
-        let fresh = Known { not_before: now, ..Known::new() };
-        self.deliveries.insert(key, fresh);
+        let known = self.deliveries.entry(key).or_insert_with(Known::new);
+        *known = Known { not_before: now, accepted: known.accepted, excused: known.excused, ..Known::new() };
     }
 
     /// An operator asked, and nobody can say whether it was committed.
@@ -109,6 +147,10 @@ impl Oracle {
     pub fn crashed(&mut self) {
         for known in self.deliveries.values_mut() {
             known.in_flight = false;
+            if known.taken {
+                known.excused += 1;
+                known.taken = false;
+            }
             if let Some(outcome) = known.pending.take() {
                 known.not_before = known.not_before.min(outcome.not_before);
                 if outcome.over {
@@ -118,15 +160,42 @@ impl Oracle {
         }
     }
 
+    /// The wall clock was set back: what was due by it is still due.
+    pub fn clock_set_back(&mut self, by: DurationMs) {
+        self.set_back = DurationMs(self.set_back.0 + by.0);
+        for known in self.deliveries.values_mut() {
+            known.not_before = known.not_before - by;
+            if let Some(outcome) = &mut known.pending {
+                outcome.not_before = outcome.not_before - by;
+            }
+        }
+    }
+
+    pub fn swept(&mut self, plan: &SweepPlan) {
+        self.events_swept |= plan.events_before.is_some();
+        self.attempts_swept |= plan.attempts_before.is_some() || plan.events_before.is_some();
+    }
+
     /// A sender was told that its event is stored at `seq`.
     pub fn acknowledged(&mut self, identity: u64, seq: EventSeq) {
         let first = *self.acknowledged.entry(identity).or_insert(seq);
         assert_eq!(first, seq, "identity {identity} was stored twice");
+        let owner = *self.places.entry(seq).or_insert(identity);
+        assert_eq!(owner, identity, "two events share the number {}", seq.0);
     }
 }
 
 impl Known {
     fn new() -> Self {
-        Self { made: 0, not_before: UnixMs(0), over: Over::No, in_flight: false, pending: None }
+        Self {
+            made: 0,
+            not_before: UnixMs(0),
+            over: Over::No,
+            in_flight: false,
+            pending: None,
+            taken: false,
+            accepted: 0,
+            excused: 0,
+        }
     }
 }

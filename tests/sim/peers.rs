@@ -42,8 +42,10 @@ const TEMPERS: [Temper; 8] = [
 #[derive(Debug)]
 pub struct Peer {
     pub temper: Temper,
-    /// By `webhook-id`: bodies as they came, and whether any was answered 2xx.
+    /// By `webhook-id`: bodies as they came, and how often it was taken.
     pub received: BTreeMap<String, Received>,
+    /// Requests that were taken, repeats included.
+    pub taken: u64,
 }
 
 /// What a peer has seen of one delivery.
@@ -59,7 +61,7 @@ pub const POISON: &str = "\"poison\":true";
 
 impl Peer {
     pub fn new() -> Self {
-        Self { temper: Temper::Healthy, received: BTreeMap::new() }
+        Self { temper: Temper::Healthy, received: BTreeMap::new(), taken: 0 }
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
@@ -88,8 +90,19 @@ impl Peer {
         let took = rng.between(1, 400);
         let poisoned = String::from_utf8_lossy(&request.body).contains(POISON);
         match temper {
-            Temper::Silent => (exchange(15_000, Err(Fault::Timeout { sent: true })), Retried::Backoff),
-            Temper::Cutting => (exchange(took, Err(Fault::Ambiguous("connection reset".to_owned()))), Retried::Backoff),
+            Temper::Silent | Temper::Cutting => {
+                // Nobody can tell whether it was taken.
+                if !poisoned && rng.percent(50) {
+                    received.accepted += 1;
+                    self.taken += 1;
+                }
+                let unanswered = if temper == Temper::Silent {
+                    exchange(15_000, Err(Fault::Timeout { sent: true }))
+                } else {
+                    exchange(took, Err(Fault::Ambiguous("connection reset".to_owned())))
+                };
+                (unanswered, Retried::Ambiguously)
+            }
             Temper::Down => (answer(took, 503, &[]), Retried::Backoff),
             Temper::Locked => (answer(took, 401, &[]), Retried::NotCounted),
             Temper::Throttling if rng.percent(50) => {
@@ -103,6 +116,7 @@ impl Peer {
             Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned => (answer(took, 422, &[]), Retried::Never),
             Temper::Healthy | Temper::Moody | Temper::Refusing => {
                 received.accepted += 1;
+                self.taken += 1;
                 (answer(took, 200, &[]), Retried::Never)
             }
         }
@@ -116,6 +130,10 @@ pub enum Retried {
     Never,
     /// Not before the backoff of this attempt.
     Backoff,
+    /// The same, and the receiver may have taken it.
+    Ambiguously,
+    /// Not before the backoff; there was no exchange, so it does not count.
+    Unread,
     /// Not before the backoff, and not before this.
     After(DurationMs),
     /// Whenever the hold is probed; the attempt does not count.
@@ -141,7 +159,7 @@ pub fn least_backoff(made: u32) -> DurationMs {
 pub fn not_before(now: UnixMs, made: u32, retried: Retried, deadline: UnixMs) -> UnixMs {
     let earliest = match retried {
         Retried::Never => UnixMs(u64::MAX),
-        Retried::Backoff => now + least_backoff(made),
+        Retried::Backoff | Retried::Ambiguously | Retried::Unread => now + least_backoff(made),
         Retried::After(span) => now + span.max(least_backoff(made)),
         Retried::NotCounted => now,
     };

@@ -94,8 +94,8 @@ pub struct Plan {
     pub at: UnixMs,
 }
 
-/// Events over two hours; some are repeats, some of those say something else.
-pub fn workload(rng: &Rng) -> Vec<Plan> {
+/// Events over two hours; some are repeats, some of those say something else. Some come together in one request.
+pub fn workload(rng: &Rng) -> Vec<Vec<Plan>> {
     let count = rng.between(5, 60);
     let mut plans: Vec<Plan> = Vec::new();
     for identity in 0..count {
@@ -106,7 +106,14 @@ pub fn workload(rng: &Rng) -> Vec<Plan> {
             plans.push(Plan { identity, variant, at: at + DurationMs(rng.below(600_000)) });
         }
     }
-    plans
+    let mut requests: Vec<Vec<Plan>> = Vec::new();
+    for plan in plans {
+        match requests.last_mut() {
+            Some(last) if last.len() < 6 && rng.percent(30) => last.push(plan),
+            _ => requests.push(vec![plan]),
+        }
+    }
+    requests
 }
 
 /// The event a sender would send for `plan`, received at `now`.

@@ -4,6 +4,7 @@
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
     pub events: u64,
+    pub batches: u64,
     pub acknowledged: u64,
     pub duplicates: u64,
     pub conflicts: u64,
@@ -16,12 +17,18 @@ pub struct Tally {
     pub sync_losses: u64,
     pub holds: u64,
     pub replays: u64,
+    pub discards: u64,
     pub dead: u64,
+    pub failed_reopens: u64,
+    pub failed_reads: u64,
+    pub clock_steps: u64,
+    pub swept_rows: u64,
 }
 
 impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.events += other.events;
+        self.batches += other.batches;
         self.acknowledged += other.acknowledged;
         self.duplicates += other.duplicates;
         self.conflicts += other.conflicts;
@@ -34,11 +41,16 @@ impl Tally {
         self.sync_losses += other.sync_losses;
         self.holds += other.holds;
         self.replays += other.replays;
+        self.discards += other.discards;
         self.dead += other.dead;
+        self.failed_reopens += other.failed_reopens;
+        self.failed_reads += other.failed_reads;
+        self.clock_steps += other.clock_steps;
+        self.swept_rows += other.swept_rows;
     }
 
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 9] {
+    pub fn rare(&self) -> [(&'static str, u64); 16] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
@@ -49,6 +61,13 @@ impl Tally {
             ("held destination", self.holds),
             ("replay", self.replays),
             ("dead delivery", self.dead),
+            ("batch", self.batches),
+            ("accepted repeat", self.repeats),
+            ("discard", self.discards),
+            ("disk that stayed full", self.failed_reopens),
+            ("failed read", self.failed_reads),
+            ("clock step", self.clock_steps),
+            ("row removed by retention", self.swept_rows),
         ]
     }
 }

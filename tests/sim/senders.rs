@@ -1,0 +1,104 @@
+//! Senders, and what they are told: only what is committed, the same event always under the same place.
+
+use std::sync::Arc;
+
+use postbackd::domain::dedupe::Discriminator;
+use postbackd::domain::id::EventSeq;
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::pipeline::commit::Request;
+use postbackd::pipeline::fanout::plan;
+use postbackd::store::write::{Accept, Applied, WriteOp};
+
+use crate::setup::{Plan, event};
+use crate::world::{Happening, Verb, Waiting, World};
+
+impl World {
+    pub(super) fn submit(&mut self, plans: Vec<Plan>) {
+        let now = self.wall();
+        let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return self.submit_later(plans) };
+        let mut ops = Vec::new();
+        for planned in &plans {
+            let event = event(*planned, now);
+            let discriminator = Discriminator::EventId(event.event_id.clone().expect("every event has an id"));
+            ops.push(WriteOp::Accept(Accept {
+                key: life.hash_key.dedupe_key(&event, &discriminator),
+                content: life.hash_key.content(&event),
+                plan: plan(&self.snapshot, &self.ids, &event),
+                repeat_since: now - DurationMs::from_days(30),
+                event: Arc::new(event),
+            }));
+        }
+        self.tally.batches += u64::from(plans.len() > 1);
+        life.queue.push(Request { ops, reply: Some(Waiting::Sender(plans)) });
+        self.plan_commit();
+    }
+
+    /// A sender that got no answer, or a bad one, comes again.
+    fn submit_later(&mut self, plans: Vec<Plan>) {
+        let pause = self.rng.between(1000, 60_000);
+        self.plan_in(pause, Happening::Submit(plans));
+    }
+
+    pub(super) fn refuse(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Sender(plans) => self.submit_later(plans),
+            // It may have been committed all the same.
+            Waiting::Operator(Verb::Replay, keys) => keys.into_iter().for_each(|key| self.oracle.maybe_replayed(key)),
+            Waiting::Operator(Verb::Discard, _) => {}
+        }
+    }
+
+    pub(super) fn reply(&mut self, waiting: Waiting, applied: &[Applied]) {
+        match (waiting, applied) {
+            (Waiting::Sender(plans), _) => {
+                assert_eq!(plans.len(), applied.len(), "one answer for each event");
+                for (plan, done) in plans.iter().zip(applied) {
+                    self.told(*plan, done);
+                }
+            }
+            (Waiting::Operator(Verb::Replay, keys), [Applied::Replayed(owed)]) => {
+                assert!(owed.len() <= keys.len());
+                for owed in owed {
+                    self.tally.replays += 1;
+                    self.oracle.replayed(owed.key, owed.due_at);
+                }
+            }
+            (Waiting::Operator(Verb::Discard, keys), [Applied::Discarded { count }]) => {
+                assert!(*count <= keys.len() as u64);
+                self.tally.discards += count;
+            }
+            (Waiting::Operator(..), other) => panic!("an operator was answered with {other:?}"),
+        }
+    }
+
+    fn told(&mut self, plan: Plan, done: &Applied) {
+        match done {
+            Applied::Queued(queued) => {
+                self.tally.acknowledged += 1;
+                let wanted = if plan.identity.is_multiple_of(5) { 2 } else { 3 };
+                assert_eq!(queued.owed.len(), wanted, "fan-out of {plan:?}");
+                self.oracle.acknowledged(plan.identity, queued.seq);
+            }
+            Applied::Duplicate { first, conflict } => {
+                self.tally.duplicates += 1;
+                self.tally.conflicts += u64::from(*conflict);
+                if let Some(variant) = self.stored_variant(*first) {
+                    assert_eq!(*conflict, variant != plan.variant, "{plan:?} after variant {variant}");
+                }
+                self.oracle.acknowledged(plan.identity, *first);
+            }
+            other => panic!("an event was answered with {other:?}"),
+        }
+    }
+
+    /// What the stored event says, unless retention has removed it.
+    fn stored_variant(&self, seq: EventSeq) -> Option<u64> {
+        let event = self.life.as_ref()?.reader.event(seq).expect("readable")?;
+        event.data.get("variant")?.as_u64()
+    }
+
+    /// The wall clock, which can be set.
+    pub(super) fn wall(&self) -> UnixMs {
+        UnixMs(self.now.0.saturating_add_signed(self.skew))
+    }
+}

@@ -1,0 +1,166 @@
+//! Everything that goes wrong, and the operator who makes some of it good again.
+
+use std::sync::Arc;
+
+use postbackd::domain::id::DestinationId;
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::pipeline::commit::Request;
+use postbackd::pipeline::scheduler::Input;
+use postbackd::store::SweepPlan;
+use postbackd::store::read::DeliveryFilter;
+use postbackd::store::write::{Discard, Replay, WriteOp};
+
+use crate::disk::Fault;
+use crate::peers::Temper;
+use crate::world::{Happening, Verb, Waiting, World};
+
+const MINUTE: u64 = 60_000;
+
+impl World {
+    pub(super) fn crash(&mut self) {
+        self.tally.power_cuts += 1;
+        if let Some(life) = self.life.take() {
+            let lost: Vec<Waiting> = life.queue.into_iter().filter_map(|request| request.reply).collect();
+            for waiting in lost {
+                self.refuse(waiting);
+            }
+        }
+        self.oracle.crashed();
+        let rng = Arc::clone(&self.rng);
+        self.disk.cut_power(&rng);
+        let down = self.rng.between(0, 2 * MINUTE);
+        self.now = self.now + DurationMs(down);
+        self.boot();
+    }
+
+    /// A commit or a sweep failed: as the writer does, open again until it works, and look at everything again.
+    pub(super) fn recover(&mut self) {
+        if self.disk.is_dead() {
+            self.tally.cuts_in_commit += 1;
+            return self.crash();
+        }
+        let Some(life) = &mut self.life else { return };
+        life.closed = life.committer.reopen().is_err();
+        if life.closed {
+            self.tally.failed_reopens += 1;
+            let number = life.number;
+            return self.plan_in(1000, Happening::Recover { life: number });
+        }
+        self.step(Input::Rescan);
+        self.plan_commit();
+    }
+
+    pub(super) fn temper(&mut self, id: DestinationId) {
+        let rng = Arc::clone(&self.rng);
+        self.peers.get_mut(&id).expect("a peer").change_temper(&rng);
+        let next = self.rng.between(MINUTE, 60 * MINUTE);
+        self.plan_in(next, Happening::Temper(id));
+    }
+
+    pub(super) fn trouble(&mut self) {
+        match self.rng.below(6) {
+            0 => self.plan_in(0, Happening::Crash),
+            1 => self.disk.arm(self.rng.below(40), Fault::PowerCut),
+            2 => self.disk.arm(self.rng.below(40), Fault::Full),
+            3 => {
+                self.disk.arm(self.rng.below(40), Fault::StaysFull);
+                let lasts = self.rng.between(1000, 10 * MINUTE);
+                self.plan_in(lasts, Happening::SpaceIsFreed);
+            }
+            4 => self.set_clock(),
+            _ => {
+                self.tally.sync_losses += 1;
+                self.disk.arm(self.rng.below(40), Fault::SyncLost);
+            }
+        }
+        let next = self.rng.between(MINUTE, 40 * MINUTE);
+        self.plan_in(next, Happening::Trouble);
+    }
+
+    /// The wall clock is set by up to an hour, either way; the daemon sees it at its next tick, a second later at most.
+    fn set_clock(&mut self) {
+        let before = self.wall();
+        let by = i64::try_from(self.rng.below(60 * MINUTE)).expect("small");
+        self.skew += if self.rng.percent(50) { by } else { -by };
+        self.oracle.clock_set_back(before.since(self.wall()));
+        self.tally.clock_steps += 1;
+        let Some(life) = &mut self.life else { return };
+        // What was planned by the old clock is void.
+        life.tick_at = None;
+        let number = life.number;
+        let seen = self.rng.between(0, 1000);
+        self.plan_in(seen, Happening::Tick { life: number });
+    }
+
+    pub(super) fn operator(&mut self) {
+        let next = self.rng.between(10 * MINUTE, 120 * MINUTE);
+        self.plan_in(next, Happening::Operator);
+        let now = self.wall();
+        let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
+        let page = life.reader.dlq(&DeliveryFilter::default(), None, 10).expect("readable");
+        let keys: Vec<_> = page.rows.iter().map(|dead| dead.entry.key).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let (verb, op) = if self.rng.percent(70) {
+            let deliveries = keys.iter().map(|key| (*key, now)).collect();
+            (Verb::Replay, WriteOp::Replay(Replay { at: now, deliveries }))
+        } else {
+            self.oracle.discard_asked.extend(&keys);
+            (Verb::Discard, WriteOp::Discard(Discard { at: now, keys: keys.clone(), reason: "simulated".to_owned() }))
+        };
+        life.queue.push(Request { ops: vec![op], reply: Some(Waiting::Operator(verb, keys)) });
+        self.plan_commit();
+    }
+
+    /// Retention, by a plan that is far too short, so that it finds something.
+    pub(super) fn sweep(&mut self) {
+        let next = self.rng.between(10 * MINUTE, 90 * MINUTE);
+        self.plan_in(next, Happening::Sweep);
+        let before = self.wall() - DurationMs(self.rng.between(90 * MINUTE, 180 * MINUTE));
+        let part = |kept: u64| (!self.rng.percent(kept)).then_some(before);
+        let plan = SweepPlan {
+            events_before: part(30),
+            attempts_before: part(30),
+            dlq_before: part(50),
+            dedupe_before: part(30),
+        };
+        let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
+        // Also a sweep whose commit fails may have removed something.
+        self.oracle.swept(&plan);
+        let Ok(rows) = life.committer.store().sweep(&plan) else {
+            self.tally.commit_failures += 1;
+            return self.recover();
+        };
+        self.tally.swept_rows += rows as u64;
+        let findings = life.reader.verify().expect("readable");
+        assert!(findings.is_empty(), "after a sweep: {findings:#?}");
+    }
+
+    /// All trouble ends: peers are well, the disk is sound, nobody replays.
+    pub(super) fn heal(&mut self) {
+        self.disk.disarm();
+        for peer in self.peers.values_mut() {
+            peer.temper = Temper::Healthy;
+        }
+        self.agenda.retain(|_, happening| {
+            !matches!(
+                happening,
+                Happening::Crash
+                    | Happening::Temper(_)
+                    | Happening::Trouble
+                    | Happening::Operator
+                    | Happening::Sweep
+                    | Happening::SpaceIsFreed
+            )
+        });
+        // One last clean restart: what is on disk alone must be enough.
+        self.crash();
+    }
+
+    /// Every so often a read fails although the disk is well.
+    pub(super) fn read_fails(&self) -> bool {
+        let closed = self.life.as_ref().is_none_or(|life| life.closed);
+        closed || (self.now < UnixMs(crate::setup::START.0 + 8 * 60 * MINUTE) && self.rng.percent(2))
+    }
+}
