@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
 use crate::domain::delivery::Autopsy;
-use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::UnixMs;
 use crate::env::Env;
@@ -25,6 +25,7 @@ use super::LaneView;
 use super::board::Board;
 use super::commit::Request;
 use super::dispatch::{Dispatcher, Report};
+use super::journal::Journal;
 use super::lane::LaneState;
 use super::maintenance::Maintenance;
 use super::routing::Routing;
@@ -72,6 +73,7 @@ struct Work {
     effects: Vec<Effect>,
     /// When the board has to be written again, at the latest.
     show_at: Option<Duration>,
+    journal: Journal,
 }
 
 impl Driver {
@@ -190,7 +192,7 @@ impl Driver {
         let ended = match ended {
             Ok((id, report)) => {
                 work.running.remove(&id);
-                self.record(&report);
+                self.record(&report, &mut work.journal);
                 report.ended
             }
             Err(error) => {
@@ -203,7 +205,7 @@ impl Driver {
     }
 
     /// Statistics and the log line of an attempt.
-    fn record(&self, report: &Report) {
+    fn record(&self, report: &Report, journal: &mut Journal) {
         let Some(destination) = self.routing.destination(report.ended.key.destination) else { return };
         let name = &destination.name;
         let now = self.env.clock.now();
@@ -227,7 +229,8 @@ impl Driver {
         }
         let http_status = attempt.as_ref().and_then(|attempt| attempt.http_status);
         let reason = reason_word(*verdict);
-        warn!(destination = %name, http_status, reason, detail, "An attempt failed.");
+        let delivery = DeliveryId { instance: self.dispatcher.instance, key: report.ended.key };
+        journal.failed(name, delivery, &report.ended, reason, self.env.clock.monotonic());
         let message = detail.clone();
         self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
     }
@@ -250,7 +253,9 @@ impl Driver {
                 work.show_at = None;
                 for (id, lane) in self.scheduler.lanes() {
                     if let Some(destination) = self.routing.destination(id) {
-                        self.board.set_lane(&destination.name, view(lane.state(), lane.in_flight(), now));
+                        let view = view(lane.state(), lane.in_flight(), now);
+                        work.journal.lane(id, &destination.name, &view);
+                        self.board.set_lane(&destination.name, view);
                     }
                 }
             }

@@ -14,6 +14,7 @@ mod disk;
 pub mod dispatch;
 mod driver;
 pub mod fanout;
+mod journal;
 pub mod lane;
 mod maintenance;
 mod paging;
