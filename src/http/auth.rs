@@ -65,7 +65,10 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// The answer to a sender without a good token.
 pub(crate) fn unknown_sender(given: Option<&str>) -> Problem {
     let (code, detail) = match given {
-        None => ("token_missing", "send Authorization: Bearer TOKEN with the token of a source ([sources.NAME] token)"),
+        None => (
+            "token_missing",
+            "send Authorization: Bearer TOKEN with the token of a source ([sources.NAME] token); GET /e also takes ?token=TOKEN",
+        ),
         Some(_) => ("token_unknown", "no source has this token, or it has ended; compare [sources.NAME] token"),
     };
     unauthorized(code, detail)

@@ -7,11 +7,12 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::AppState;
-use super::dto::{EventBrief, delivery_id, event_id, rfc3339};
+use super::dto::{EventBrief, delivery_id, event_id, forecast, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{FILTER_KEYS, Frame, Names, Query};
 use crate::domain::id::InstanceId;
+use crate::domain::time::UnixMs;
 use crate::store::read::{DeliveryEntry, Page};
 
 pub(super) const PAGE_KEYS: [&str; 2] = ["limit", "cursor"];
@@ -44,10 +45,15 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
     let page = state.read(move |reader| reader.deliveries(&filter, window.after, window.limit)).await?;
-    Ok(Json(log(page, instance, &names)).into_response())
+    Ok(Json(log(page, instance, &names, forecast(&state.pipeline))).into_response())
 }
 
-fn log(page: Page<DeliveryEntry>, instance: InstanceId, names: &Names) -> Log {
+fn log(
+    page: Page<DeliveryEntry>,
+    instance: InstanceId,
+    names: &Names,
+    next: impl Fn(&str, Option<UnixMs>) -> Option<UnixMs>,
+) -> Log {
     let cursor = page.next.map(|key| delivery_id(instance, key));
     let rows = page.rows.into_iter().map(|DeliveryEntry { key, delivery, event }| Row {
         id: delivery_id(instance, key),
@@ -60,7 +66,7 @@ fn log(page: Page<DeliveryEntry>, instance: InstanceId, names: &Names) -> Log {
         attempt_count: delivery.history.counted,
         last_status: delivery.history.last_http_status,
         last_at: rfc3339(delivery.history.last_attempt_at),
-        next_attempt_at: rfc3339(delivery.state.due_at()),
+        next_attempt_at: rfc3339(next(&names.shown(key.destination), delivery.state.due_at())),
     });
     Log { deliveries: rows.collect(), cursor }
 }
@@ -74,7 +80,6 @@ mod tests {
     use crate::domain::event::tests::sample;
     use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
     use crate::domain::outcome::SkipReason;
-    use crate::domain::time::UnixMs;
 
     #[test]
     fn a_row_has_the_contracted_shape() {
@@ -88,7 +93,7 @@ mod tests {
         };
         let rows = vec![DeliveryEntry { key, delivery, event: Arc::new(sample()) }];
         let names = Names::new([("hook".parse().unwrap(), DestinationId(1))]);
-        let log = log(Page { rows, next: Some(key) }, InstanceId::from_random(0), &names);
+        let log = log(Page { rows, next: Some(key) }, InstanceId::from_random(0), &names, |_, due| due);
         insta::assert_snapshot!(serde_json::to_string_pretty(&log).unwrap(), @r#"
         {
           "deliveries": [

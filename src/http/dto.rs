@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventId, InstanceId};
 use crate::domain::time::UnixMs;
+use crate::pipeline::{LaneView, Pipeline};
 
 /// A whole canonical event, as the DLQ and the trace show it. It may name people: admin callers only.
 #[derive(PartialEq, Debug, Serialize)]
@@ -69,6 +70,45 @@ pub(crate) fn delivery_id(instance: InstanceId, key: DeliveryKey) -> String {
     DeliveryId { instance, key }.to_string()
 }
 
+/// When a delivery that is due at `due` will be tried at the earliest, by the state of its destination; `None` where that
+/// waits for an operator.
+pub(crate) fn next_attempt(due: Option<UnixMs>, lane: Option<&LaneView>) -> Option<UnixMs> {
+    let due = due?;
+    match lane {
+        Some(LaneView { state: "paused" | "disabled" | "orphaned", .. }) => None,
+        Some(LaneView { until: Some(until), .. }) => Some(due.max(*until)),
+        Some(LaneView { until: None, .. }) | None => Some(due),
+    }
+}
+
+/// [`next_attempt`] by the name of the destination and the time the delivery is due, as things stand now.
+pub(crate) fn forecast(pipeline: &Pipeline) -> impl Fn(&str, Option<UnixMs>) -> Option<UnixMs> {
+    let (lanes, snapshot) = (pipeline.lanes(), pipeline.snapshot());
+    move |name, due| {
+        // What is no longer configured waits for its name to return.
+        let due = due.filter(|_| snapshot.destinations.contains_key(name));
+        next_attempt(due, lanes.get(name))
+    }
+}
+
 pub(crate) fn rfc3339(time: Option<UnixMs>) -> Option<String> {
     time.map(UnixMs::to_rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_not_due_before_its_destination_is() {
+        let lane = |state, until: Option<u64>| LaneView { state, reason: None, until: until.map(UnixMs), in_flight: 0 };
+        let next =
+            |due: Option<u64>, lane: Option<LaneView>| next_attempt(due.map(UnixMs), lane.as_ref()).map(|at| at.0);
+        assert_eq!(next(Some(5), None), Some(5));
+        assert_eq!(next(Some(5), Some(lane("active", None))), Some(5));
+        assert_eq!(next(Some(5), Some(lane("held", Some(9)))), Some(9));
+        assert_eq!(next(Some(5), Some(lane("throttled", Some(3)))), Some(5));
+        assert_eq!(next(Some(5), Some(lane("disabled", None))), None);
+        assert_eq!(next(None, Some(lane("held", Some(9)))), None);
+    }
 }

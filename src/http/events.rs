@@ -8,13 +8,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::AppState;
-use super::dto::{EventDto, delivery_id, rfc3339};
+use super::dto::{EventDto, delivery_id, forecast, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::Names;
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, EventSeq, InstanceId};
+use crate::domain::time::UnixMs;
 
 /// Ids listed where a sender's id stands for several events.
 const LISTED_MAX: usize = 100;
@@ -75,7 +76,7 @@ pub(super) async fn event(
     let (event, deliveries) = state.read(move |reader| Ok((reader.event(seq)?, reader.trace(seq)?))).await?;
     let event =
         event.ok_or_else(|| Problem::not_found(format!("the event {given:?} is no longer kept (retention.events)")))?;
-    Ok(Json(trace(EventId { instance, seq }, &event, &deliveries, &names)).into_response())
+    Ok(Json(trace(EventId { instance, seq }, &event, &deliveries, &names, forecast(&state.pipeline))).into_response())
 }
 
 /// The events of that id: ours if it is one of this store, else the sender's.
@@ -99,7 +100,13 @@ fn ambiguous(given: &str, instance: InstanceId, several: &[EventSeq]) -> Problem
     Problem::new(StatusCode::CONFLICT, "ambiguous_id", "Several events have this id", detail).with_member("events", ids)
 }
 
-fn trace<'a>(id: EventId, event: &'a Event, deliveries: &'a Deliveries, names: &Names) -> Trace<'a> {
+fn trace<'a>(
+    id: EventId,
+    event: &'a Event,
+    deliveries: &'a Deliveries,
+    names: &Names,
+    next: impl Fn(&str, Option<UnixMs>) -> Option<UnixMs>,
+) -> Trace<'a> {
     let deliveries = deliveries
         .iter()
         .map(|(destination, delivery, attempts)| DeliveryDto {
@@ -109,7 +116,7 @@ fn trace<'a>(id: EventId, event: &'a Event, deliveries: &'a Deliveries, names: &
             target: delivery.target.as_ref().map(crate::domain::name::TargetName::as_str),
             reason: delivery.state.reason(),
             attempt_count: delivery.history.counted,
-            next_attempt_at: rfc3339(delivery.state.due_at()),
+            next_attempt_at: rfc3339(next(&names.shown(*destination), delivery.state.due_at())),
             attempts: attempts
                 .iter()
                 .map(|attempt| AttemptDto {
@@ -141,7 +148,7 @@ mod tests {
     use crate::domain::delivery::{History, State};
     use crate::domain::event::tests::sample;
     use crate::domain::outcome::RetryReason;
-    use crate::domain::time::{DurationMs, UnixMs};
+    use crate::domain::time::DurationMs;
     use crate::http::problem::tests::shown;
 
     fn deliveries() -> Deliveries {
@@ -167,7 +174,7 @@ mod tests {
     fn a_trace_has_the_contracted_shape() {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
-        let trace = serde_json::to_string_pretty(&trace(id, &sample(), &deliveries(), &names)).unwrap();
+        let trace = serde_json::to_string_pretty(&trace(id, &sample(), &deliveries(), &names, |_, due| due)).unwrap();
         insta::assert_snapshot!(trace, @r#"
         {
           "id": "evt_000000000000000000007",

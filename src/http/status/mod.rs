@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use self::dto::{Books, Commit, Config, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
 use super::AppState;
-use super::dto::rfc3339;
+use super::dto::{next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{Names, Query};
@@ -181,8 +181,7 @@ fn build(observed: &Observed) -> StatusDto {
 fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, counts: Counts) -> DestinationDto {
     let lane = lane(observed, name, &counts);
     let owed = observed.owed.get(&id).copied().unwrap_or_default();
-    let waits_for_an_operator = matches!(lane.state, "paused" | "disabled" | "orphaned");
-    let next_attempt = owed.next_due.filter(|_| !waits_for_an_operator).map(|due| due.max(lane.until.unwrap_or(due)));
+    let next_attempt = next_attempt(owed.next_due, Some(&lane));
     let stats = observed.stats.get(name).cloned().unwrap_or_default();
     DestinationDto {
         kind: observed.configured.get(name).map(|configured| configured.kind),
@@ -232,14 +231,15 @@ fn judge(
         health.failing.iter().cloned().partition(|reason| reason.starts_with(&disk));
     let mut reasons = failing;
     if !books_hold {
-        reasons.push("the books do not balance: please report this, and run postbackd verify".to_owned());
+        reasons.push("the books do not balance: please keep a copy of the store and report this".to_owned());
     }
     let is_failing = !reasons.is_empty();
     reasons.extend(disk_low);
     for (name, destination) in destinations {
         if matches!(destination.state, "held" | "open" | "orphaned") {
             let why = destination.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            reasons.push(format!("{name} is {}{why}", destination.state));
+            let next = destination.until.as_deref().map(|at| format!(" (next try at {at})")).unwrap_or_default();
+            reasons.push(format!("{name} is {}{why}{next}", destination.state));
         }
     }
     match (is_failing, reasons.is_empty()) {

@@ -127,7 +127,8 @@ fn row(name: &str, destination: &DestinationDto) -> [String; 15] {
 /// A text on one line, without anything a terminal would obey.
 fn one_line(text: &str, max: usize) -> String {
     let clean: String = printable(text.as_bytes(), text.len().saturating_mul(3)).replace(['\n', '\t'], " ");
-    cut(&clean, max).to_owned()
+    let head = cut(&clean, max);
+    if head.len() < clean.len() { format!("{head}…") } else { clean }
 }
 
 /// `3d 4h`, `5m 6s`: the two greatest units.
@@ -175,5 +176,6 @@ mod tests {
     #[test]
     fn a_terminal_obeys_nothing_in_it() {
         assert_eq!(one_line("a\x1b[2Jb\nc\u{9b}", 100), "a\u{FFFD}[2Jb c\u{FFFD}");
+        assert_eq!(one_line("abc", 2), "ab…");
     }
 }
