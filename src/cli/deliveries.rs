@@ -164,6 +164,8 @@ fn event_text(event: &Value) -> String {
 fn attempt_line(attempt: &Value) -> String {
     let [n, at, ms, status, verdict, response] =
         ["/n", "/at", "/ms", "/status", "/verdict", "/response"].map(|pointer| cell(attempt, pointer));
+    // An answer of several lines is shown on one.
+    let response = response.split_whitespace().collect::<Vec<_>>().join(" ");
     out::plain(format!("  {n}. {at}  {status}  {verdict}  {ms} ms  {}", out::excerpt(&response, 160)).trim_end())
         .into_owned()
 }
@@ -195,7 +197,7 @@ mod tests {
             r#"{"id":"evt_1","event_id":null,"event":"deposit","source":"app","received_at":"2026-01-01T00:00:00.000Z",
                 "payload":{"uid":"u"},"deliveries":[{"id":"dlv_1","destination":"crm","status":"failed",
                 "target":"deposit","reason":"transient","next_attempt_at":"2026-01-01T00:01:00.000Z","attempts":[
-                {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy"},
+                {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy\nnow\n"},
                 {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":""}]}]}"#,
         );
         insta::assert_snapshot!(event_text(&event), @r#"
@@ -205,7 +207,7 @@ mod tests {
         payload: {"uid":"u"}
 
         crm: failed, as deposit, reason transient, next 2026-01-01T00:01:00.000Z  (dlv_1)
-          1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy
+          1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy now
           2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms
         "#);
     }

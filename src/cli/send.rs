@@ -176,7 +176,12 @@ impl Sender<'_> {
                     self.sums.conflicts += u64::from(item.get("conflict").and_then(Value::as_bool) == Some(true));
                 }
                 _ => {
-                    self.refuse(&number.to_string(), &item_path(text("path"), index), text("detail"), 1);
+                    self.refuse(
+                        &number.to_string(),
+                        &item_path(text("path"), index),
+                        item_detail(text("detail"), index),
+                        1,
+                    );
                     continue;
                 }
             }
@@ -248,6 +253,11 @@ fn item_path(path: &str, index: usize) -> String {
     }
 }
 
+/// The detail without the line of the batch, which is not that of the file.
+fn item_detail(detail: &str, index: usize) -> &str {
+    detail.strip_prefix(&format!("line {} ", index.saturating_add(1))).unwrap_or(detail)
+}
+
 /// `7` or `7-12`
 fn span(batch: &Batch) -> String {
     match (batch.numbers.first(), batch.numbers.last()) {
@@ -300,5 +310,7 @@ mod tests {
         assert_eq!(item_path("$.value", 3), "$.value");
         assert_eq!(item_path("$[30].value", 3), "$[30].value");
         assert_eq!(item_path("", 0), "$");
+        assert_eq!(item_detail("line 4 column 2: expected a JSON value", 3), "column 2: expected a JSON value");
+        assert_eq!(item_detail("line 40 column 2: x", 3), "line 40 column 2: x");
     }
 }
