@@ -46,7 +46,10 @@ pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
     };
     let mut server = tokio::spawn(http::serve(listeners, state, stopped));
     notify(&[sd_notify::NotifyState::Ready]);
-    info!(version = env!("CARGO_PKG_VERSION"), hash = %snapshot.hash, "postbackd is ready.");
+    info!(
+        version = env!("CARGO_PKG_VERSION"), config = %snapshot.hash, store = %snapshot.storage.path.display(),
+        sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
+    );
     let ended = tokio::select! {
         () = terminated() => Ended::Terminated,
         fault = running.fault() => Ended::Fault(fault),
@@ -104,7 +107,9 @@ fn listen(snapshot: &Snapshot) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in &snapshot.server.listen {
         let listener = TcpListener::bind(address).with_context(|| {
-            format!("cannot listen on {address}; is postbackd running already, or is the address another's?")
+            format!(
+                "cannot listen on {address}; is postbackd running already, or does another program use this address?"
+            )
         })?;
         listener.set_nonblocking(true)?;
         info!(address = %listener.local_addr()?, "Listening.");

@@ -14,10 +14,19 @@ use crate::domain::time::DurationMs;
 /// Where the configuration is where `--config` does not say.
 pub const DEFAULT_CONFIG: &str = "/etc/postbackd/config.toml";
 
+/// Under which the options of every verb stand in the help.
+const GLOBAL: &str = "Options of every command";
+
+/// What the environment says to every verb.
+const ENVIRONMENT: &str = "Environment:
+  POSTBACKD_ADMIN_TOKEN  The administrator's token, where the configuration cannot be read or does not hold it
+  POSTBACKD_LOG          What `run` logs: info (the default), warn, debug, or info,postbackd::store=debug
+  NO_COLOR               No colours in the log, whatever its value";
+
 /// Durable delivery of ad and affiliate conversions: accepts each once, delivers it to every destination, and shows
 /// what became of it.
 #[derive(Parser, Debug)]
-#[command(name = "postbackd", version, propagate_version = true, max_term_width = 110)]
+#[command(name = "postbackd", version, propagate_version = true, max_term_width = 110, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(flatten)]
     pub globals: Globals,
@@ -29,18 +38,18 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
     /// The configuration file [default: /etc/postbackd/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The daemon's address [default: the configuration's server.listen, else http://127.0.0.1:8460]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub url: Option<String>,
-    /// Print JSON, for scripts
-    #[arg(long, global = true)]
+    /// Print JSON, for scripts (sink: one object per request)
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// The administrator's token, where the configuration cannot be read or does not hold it
     #[arg(
         long = "admin-token",
-        global = true,
+        global = true, help_heading = GLOBAL,
         hide = true,
         env = "POSTBACKD_ADMIN_TOKEN",
         hide_env_values = true,
@@ -58,7 +67,7 @@ pub enum Verb {
     Check,
     /// Show the state of the daemon and of every destination
     Status(StatusArgs),
-    /// Send events from a file of one JSON object per line
+    /// Send events from a file of one JSON object per line; exit code 1 if any line was refused
     Send(SendArgs),
     /// Show the delivery log, newest first
     Deliveries(DeliveriesArgs),
@@ -85,7 +94,7 @@ pub enum Verb {
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// How log lines look
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
 
@@ -117,7 +126,7 @@ pub struct SendArgs {
     #[arg(long, value_parser = secret)]
     pub token: Option<Secret>,
     /// How long to go on trying while the daemon is away or cannot take more
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = duration)]
     pub patience: DurationMs,
 }
 
@@ -190,7 +199,7 @@ pub enum DlqVerb {
     Discard {
         #[command(flatten)]
         which: DlqSelection,
-        /// Only those that died of this reason
+        /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
         #[arg(long, value_name = "WORD")]
         with_reason: Option<String>,
         /// Why they are given up; kept with them

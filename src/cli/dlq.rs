@@ -205,7 +205,10 @@ fn entry_text(entry: &Value) -> String {
     if entry.get("request").is_some_and(|request| !request.is_null()) {
         lines.extend([String::new(), format!("{} {}", name("/request/method"), name("/request/url"))]);
         lines.extend(header_lines(entry.pointer("/request/headers")));
-        lines.extend([String::new(), out::plain_lines(&cell(entry, "/request/body"))]);
+        let body = cell(entry, "/request/body");
+        if !body.is_empty() {
+            lines.extend([String::new(), out::plain_lines(&body)]);
+        }
     }
     if entry.get("response").is_some_and(|response| !response.is_null()) {
         lines.extend([String::new(), format!("answer {}", name("/response/status"))]);

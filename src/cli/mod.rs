@@ -74,7 +74,7 @@ where
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
-        Verb::Sink(args) => sink::verb::run(&args).await,
+        Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),
     }

@@ -52,7 +52,11 @@ fn verdict(told: Result<&Value, &anyhow::Error>) -> (u8, String) {
     let reasons: Vec<&str> =
         status.get("reasons").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let destinations = status.get("destinations").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-    let said = if reasons.is_empty() { format!("{destinations} destinations") } else { reasons.join("; ") };
+    let said = if reasons.is_empty() {
+        format!("{destinations} destination{}", if destinations == 1 { "" } else { "s" })
+    } else {
+        reasons.join("; ")
+    };
     let count = |name: &str| status.pointer(&format!("/balance/{name}")).and_then(Value::as_u64).unwrap_or(0);
     let text = format!(
         "POSTBACKD {word} - {} | pending={} failed={} failed_permanently={} sent={}c",

@@ -167,7 +167,8 @@ fn from_credential(name: &str, cx: &Reading<'_>) -> Result<String, String> {
         return Err("is not a credential's name; write the name in LoadCredential=NAME:PATH of the unit".to_owned());
     }
     let dir = (cx.variable)("CREDENTIALS_DIRECTORY").ok_or(
-        "cannot be read: CREDENTIALS_DIRECTORY is not set; it exists only in a systemd unit with LoadCredential=",
+        "cannot be read: CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=; to run \
+         postbackd by hand, set it to the directory of the credential files",
     )?;
     from_file(&PathBuf::from(dir).join(name)).map(|(text, _)| text)
 }

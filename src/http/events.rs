@@ -150,7 +150,8 @@ mod tests {
     use crate::domain::delivery::{History, State};
     use crate::domain::event::tests::sample;
     use crate::domain::outcome::RetryReason;
-    use crate::domain::time::{DurationMs, UnixMs};
+    use crate::domain::time::DurationMs;
+    use crate::domain::time::UnixMs;
     use crate::http::problem::tests::shown;
 
     fn deliveries() -> Deliveries {

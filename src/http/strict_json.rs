@@ -112,6 +112,8 @@ fn syntax_error(error: &serde_json::Error) -> SyntaxError {
         "trailing characters" => {
             "something follows the JSON value; send several events as a JSON array, or one per line as application/x-ndjson"
         }
+        // serde_json has met the first letter of null, true or false and not the others.
+        "expected ident" => "expected a JSON value",
         other => other,
     };
     SyntaxError { line: error.line().max(1), column: error.column().max(1), detail: detail.to_owned() }

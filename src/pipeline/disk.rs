@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use crate::env::clock::Clock;
 
 use super::board::Board;
@@ -35,7 +37,13 @@ impl DiskGuard {
             if let Ok(stat) = rustix::fs::statvfs(&self.path) {
                 let free = stat.f_bavail.saturating_mul(stat.f_frsize);
                 let size = stat.f_blocks.saturating_mul(stat.f_frsize);
-                self.short = free < reserve(self.reserve, size);
+                let reserve = reserve(self.reserve, size);
+                let was_short = std::mem::replace(&mut self.short, free < reserve);
+                match (was_short, self.short) {
+                    (false, true) => warn!(free, reserve, "Disk space is low: new events are refused with 503."),
+                    (true, false) => info!(free, reserve, "There is disk space again: new events are taken."),
+                    (true, true) | (false, false) => {}
+                }
                 board.set_disk(free, self.short);
             }
         }

@@ -26,8 +26,8 @@ use super::board::Board;
 use super::commit::Request;
 use super::dispatch::{Dispatcher, Report};
 use super::gate::LaneState;
+use super::journal::Journal;
 use super::maintenance::Maintenance;
-use super::notices::Notices;
 use super::routing::Routing;
 use super::scheduler::{Effect, Ended, Input, Scheduler};
 use super::writer::Command;
@@ -52,7 +52,6 @@ pub(super) struct Driver {
     pub writer: mpsc::Sender<Command>,
     pub drain: oneshot::Receiver<DrainRequest>,
     pub maintenance: Maintenance,
-    pub notices: Notices,
 }
 
 /// Asks the driver to send nothing more and to end when nothing is in flight, or after `limit`.
@@ -76,6 +75,7 @@ struct Work {
     show_at: Option<Duration>,
     /// When everything is looked at again, however busy it is in between.
     tick_at: Duration,
+    journal: Journal,
 }
 
 impl Driver {
@@ -193,7 +193,7 @@ impl Driver {
         let ended = match ended {
             Ok((id, report)) => {
                 work.running.remove(&id);
-                self.record(&report);
+                self.record(&report, &mut work.journal);
                 report.ended
             }
             Err(error) => {
@@ -206,7 +206,7 @@ impl Driver {
     }
 
     /// Statistics and the log line of an attempt.
-    fn record(&mut self, report: &Report) {
+    fn record(&self, report: &Report, journal: &mut Journal) {
         let key = report.ended.key;
         let Some(destination) = self.routing.destination(key.destination) else { return };
         let name = &destination.name;
@@ -231,11 +231,8 @@ impl Driver {
         }
         let http_status = attempt.as_ref().and_then(|attempt| attempt.http_status);
         let reason = reason_word(*verdict);
-        if let Some(left_out) = self.notices.allow(key.destination, self.env.clock.monotonic()) {
-            let delivery = DeliveryId { instance: self.dispatcher.instance, key };
-            let attempt = attempt.as_ref().map(|attempt| attempt.n);
-            warn!(%delivery, destination = %name, attempt, http_status, reason, detail, left_out, "An attempt failed.");
-        }
+        let delivery = DeliveryId { instance: self.dispatcher.instance, key };
+        journal.failed(name, delivery, &report.ended, reason, self.env.clock.monotonic());
         let message = detail.clone();
         self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
     }
@@ -262,7 +259,9 @@ impl Driver {
                 work.show_at = None;
                 for (id, lane) in self.scheduler.lanes() {
                     if let Some(destination) = self.routing.destination(id) {
-                        self.board.set_lane(&destination.name, view(lane.state(), lane.in_flight(), now));
+                        let view = view(lane.state(), lane.in_flight(), now);
+                        work.journal.lane(id, &destination.name, &view);
+                        self.board.set_lane(&destination.name, view);
                     }
                 }
             }

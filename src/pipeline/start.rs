@@ -20,7 +20,6 @@ use super::disk::DiskGuard;
 use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
 use super::maintenance::{GuardedClock, Maintenance};
-use super::notices::Notices;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
@@ -82,7 +81,6 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         writer: commands.clone(),
         drain: drain_rx,
         maintenance: Maintenance::new(guarded),
-        notices: Notices::default(),
     };
     let pipeline = Pipeline {
         started_at: env.clock.monotonic(),

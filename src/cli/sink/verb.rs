@@ -14,7 +14,8 @@ use crate::domain::time::DurationMs;
 /// Requests that wait to be printed; a slower terminal misses what is beyond.
 const UNPRINTED: usize = 4096;
 
-pub async fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
+/// With `json` every request is printed as `--record` keeps it, and nothing else goes to standard output.
+pub async fn run(args: &SinkArgs, json: bool) -> anyhow::Result<ExitCode> {
     let (tell, mut told) = mpsc::channel(UNPRINTED);
     let options = Options {
         listen: args.listen,
@@ -33,12 +34,17 @@ pub async fn run(args: &SinkArgs) -> anyhow::Result<ExitCode> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let sink = Sink::start(options).await.with_context(|| format!("{} cannot be listened on", args.listen))?;
-    out::line(&format!("listening on http://{}", sink.addr))?;
+    let listening = format!("listening on http://{}", sink.addr);
+    if json {
+        out::note(&listening);
+    } else {
+        out::line(&listening)?;
+    }
     loop {
         tokio::select! {
             record = told.recv(), if !args.quiet => {
                 if let Some(record) = record {
-                    out::line(&record.to_line())?;
+                    out::line(&if json { record.to_json().to_string() } else { record.to_line() })?;
                 }
             }
             _ = tokio::signal::ctrl_c() => break,

@@ -210,7 +210,7 @@ token = { credential = "../meta" }"#), @r#"
 c.toml:2: sources.a.token: the environment variable "MISSING" is not set; set it for this process (systemd: Environment= or EnvironmentFile=)
 c.toml:4: sources.b.token: the environment variable "EMPTY" is empty; put the secret there
 c.toml:6: sources.c.token: the file "none" does not exist; create it or name another file
-c.toml:8: sources.d.token: the credential "meta" cannot be read: CREDENTIALS_DIRECTORY is not set; it exists only in a systemd unit with LoadCredential=
+c.toml:8: sources.d.token: the credential "meta" cannot be read: CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=; to run postbackd by hand, set it to the directory of the credential files
 c.toml:10: sources.e.token: the credential "../meta" is not a credential's name; write the name in LoadCredential=NAME:PATH of the unit
 warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
 "#);

@@ -231,14 +231,15 @@ fn judge(
         health.failing.iter().cloned().partition(|reason| reason.starts_with(&disk));
     let mut reasons = failing;
     if !books_hold {
-        reasons.push("the books do not balance: please report this, and run postbackd verify".to_owned());
+        reasons.push("the books do not balance: please keep a copy of the store and report this".to_owned());
     }
     let is_failing = !reasons.is_empty();
     reasons.extend(disk_low);
     for (name, destination) in destinations {
         if matches!(destination.state, "held" | "open" | "orphaned") {
             let why = destination.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            reasons.push(format!("{name} is {}{why}", destination.state));
+            let next = destination.until.as_deref().map(|at| format!(" (next try at {at})")).unwrap_or_default();
+            reasons.push(format!("{name} is {}{why}{next}", destination.state));
         }
     }
     match (is_failing, reasons.is_empty()) {
