@@ -69,7 +69,7 @@ impl Journal {
                 warn!(%destination, reason, next_try, "The destination is held until it takes its credentials again.");
             }
             Some(_) => {
-                warn!(%destination, reason, next_try, "The destination is down; one delivery at a time tries it.")
+                warn!(%destination, reason, next_try, "The destination is down; one delivery at a time tries it.");
             }
             None => info!(%destination, state = view.state, "The destination is sent to again."),
         }

@@ -16,7 +16,7 @@ async fn status_check_answers_like_a_monitoring_plugin() {
     settled(&daemon, &[("sent", 1)]).await;
     let ok = daemon.cli(&["status", "--check"], "").await;
     assert_eq!((ok.code, ok.out.lines().count()), (0, 1), "{ok:?}");
-    assert_eq!(ok.out.trim_end(), "POSTBACKD OK - 1 destinations | pending=0 failed=0 failed_permanently=0 sent=1c");
+    assert_eq!(ok.out.trim_end(), "POSTBACKD OK - 1 destination | pending=0 failed=0 failed_permanently=0 sent=1c");
 
     sink.set(vec![Act::Reply(Reply::new(401, ""))]);
     deposit(&daemon, "2").await;
