@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{asked, load, said_of_destination};
+use super::{NOW, asked, load, said_of_destination, variable, written};
 use crate::config::checklist::checklist;
 use crate::config::kinds;
-use crate::destination::Kind;
+use crate::config::validate;
+use crate::destination::{Kind, registry};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::DurationMs;
 
@@ -67,4 +68,46 @@ fn the_lists_of_keys_by_kind_are_what_the_readers_ask_for() {
         });
         assert!(known[0] == known[1] && known[1] == known[2], "{key} is not a key of every kind: {known:?}");
     }
+}
+
+/// A commented line that shows a key.
+fn alternative(line: &str) -> Option<(&str, &str)> {
+    let shown = line.strip_prefix("# ")?;
+    let (key, _) = shown.split_once(" = ")?;
+    key.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_').then_some((key, shown))
+}
+
+#[test]
+fn every_alternative_in_the_example_is_accepted_in_place_of_its_key() {
+    let text = std::fs::read_to_string(example()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut tried = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Some((key, shown)) = alternative(line) else { continue };
+        // The section it stands in; a key that is set there gives way.
+        let header = |line: &&str| line.starts_with('[');
+        let begin = lines.iter().take(at).rposition(|line| header(line)).unwrap_or(0);
+        let end = lines.iter().skip(at).position(header).map_or(lines.len(), |length| at + length);
+        let set = format!("{key} = ");
+        let changed: Vec<&str> = lines
+            .iter()
+            .enumerate()
+            .filter(|(place, line)| !((begin..end).contains(place) && line.starts_with(&set)))
+            .map(|(place, line)| if place == at { shown } else { *line })
+            .collect();
+        let dir = written(&[("c.toml", changed.join("\n").as_bytes())]);
+        let loaded = validate::load_with(&dir.path().join("c.toml"), NOW, &variable, &registry::build);
+        let problems = loaded.err().map(|report| report.problems).unwrap_or_default();
+        // What cannot be had here: the reader's own environment and credentials, and companions the comment asks for.
+        let excused =
+            ["environment variable", "CREDENTIALS_DIRECTORY", "data_processing_options", "needs method = \"POST\""];
+        let wrong: Vec<String> = problems
+            .iter()
+            .map(ToString::to_string)
+            .filter(|problem| !excused.iter().any(|words| problem.contains(words)))
+            .collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{shown}");
+        tried += 1;
+    }
+    assert!(tried >= 12, "only {tried} alternatives were found");
 }
