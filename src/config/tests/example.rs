@@ -86,7 +86,7 @@ fn every_alternative_in_the_example_is_accepted_in_place_of_its_key() {
         let Some((key, shown)) = alternative(line) else { continue };
         // The section it stands in; a key that is set there gives way.
         let header = |line: &&str| line.starts_with('[');
-        let begin = lines.iter().take(at).rposition(|line| header(line)).unwrap_or(0);
+        let begin = lines.iter().take(at).rposition(header).unwrap_or(0);
         let end = lines.iter().skip(at).position(header).map_or(lines.len(), |length| at + length);
         let set = format!("{key} = ");
         let changed: Vec<&str> = lines
