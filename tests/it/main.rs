@@ -15,4 +15,5 @@
 mod egress;
 mod kill;
 mod mixed;
+mod shell;
 mod support;
