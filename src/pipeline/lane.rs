@@ -265,7 +265,8 @@ impl Lane {
     fn is_due(&self, owed: &Owed, now: UnixMs) -> bool {
         owed.due_at <= now
             || match owed.state {
-                State::Pending { .. } => owed.due_at <= owed.history.owed_since,
+                // Where it was put when it came in; nobody has made it wait since.
+                State::Pending { .. } => owed.due_at == owed.history.owed_since,
                 State::Failed { .. } => owed.due_at.since(now) > retry::longest_wait(&self.rules.retry),
                 State::Sent { .. }
                 | State::FailedPermanently { .. }

@@ -84,6 +84,11 @@ impl Scheduler {
     /// One lane for each destination; everything owed is read from the outboxes at the first [`Input::Tick`].
     pub fn new(rules: BTreeMap<DestinationId, Rules>, now: UnixMs) -> Self {
         let capacity = (SCHEDULER_ENTRIES / rules.len().max(1)).clamp(LANE_ENTRIES_MIN, LANE_ENTRIES_MAX);
+        Self::with_capacity(rules, capacity, now)
+    }
+
+    /// The same with so much room for each lane: the less there is, the more is left to the outbox.
+    pub fn with_capacity(rules: BTreeMap<DestinationId, Rules>, capacity: usize, now: UnixMs) -> Self {
         let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
         Self { lanes, wheel: Wheel::new(now), now, draining: false }
     }

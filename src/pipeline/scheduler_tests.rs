@@ -387,6 +387,10 @@ fn what_a_wrong_clock_planned_is_not_waited_for() {
     // Received by a clock a year ahead; and tried by it.
     assert_eq!(bench.step(Input::Owed(vec![in_the_future(fresh(A, 1, year))])).sent, [1]);
     assert_eq!(bench.step(Input::Owed(vec![in_the_future(retry(A, 2, year))])).sent, [2]);
+    // What was made to wait after the clock was set back waits, although it came in later by the old clock.
+    let waits = NOW + DurationMs::from_secs(30);
+    let read_again = in_the_future(fresh(A, 3, waits));
+    assert_eq!(bench.step(Input::Owed(vec![read_again])).sent, [0; 0]);
     // A replay that is spread over a year is meant so.
     assert_eq!(bench.step(Input::Owed(vec![fresh(B, 1, year)])).sent, [0; 0]);
 }

@@ -21,4 +21,5 @@ mod api_refusals;
 mod egress;
 mod kill;
 mod mixed;
+mod shell;
 mod support;

@@ -195,6 +195,8 @@ impl World {
         self.ids = store.number_destinations(&names).expect("no fault is armed while booting");
         self.lives += 1;
         let rules = self.rules();
+        // Often less than what is owed, so that lanes live from page to page.
+        let capacity = usize::try_from(self.rng.between(2, 40)).expect("small");
         self.life = Some(Life {
             number: self.lives,
             reader: store.reader(),
@@ -202,7 +204,7 @@ impl World {
             hash_key: store.hash_key(),
             committer: Committer::new(store),
             closed: false,
-            scheduler: Scheduler::new(rules, self.wall()),
+            scheduler: Scheduler::with_capacity(rules, capacity, self.wall()),
             queue: Vec::new(),
             commit_planned: false,
             tick_at: None,

@@ -1,0 +1,176 @@
+//! The async shell around scheduler and store, on a wire that does what it is told, a panic included.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use postbackd::config::snapshot::{NetworkPolicy, Snapshot};
+use postbackd::destination::registry::{Spec, build};
+use postbackd::destination::webhook::WebhookSpec;
+use postbackd::domain::dedupe::Discriminator;
+use postbackd::domain::delivery::{Delivery, State};
+use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::id::{DeliveryKey, EventSeq};
+use postbackd::domain::name::DestinationName;
+use postbackd::domain::net::AllowPrivate;
+use postbackd::domain::retry::RetryPolicy;
+use postbackd::domain::time::{DurationMs, UnixMs};
+use postbackd::env::Env;
+use postbackd::env::clock::SystemClock;
+use postbackd::env::entropy::SystemEntropy;
+use postbackd::env::transport::{Answer, Exchange, ExchangeFuture, Method, Request, Transport};
+use postbackd::pipeline::{Incoming, Receipt, Running, start};
+use postbackd::store::read::Reader;
+use postbackd::store::{Options, Store};
+
+use crate::support::daemon::PATIENCE;
+use crate::support::destinations::snapshot;
+
+/// What the wire does with one request; 200 when the script has ended.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Answer(u16),
+    Hang,
+    Panic,
+}
+
+#[derive(Debug)]
+struct Wire(Mutex<VecDeque<Act>>);
+
+impl Transport for Wire {
+    fn exchange<'a>(&'a self, _: &'a DestinationName, _: Request) -> ExchangeFuture<'a> {
+        let act = self.0.lock().unwrap().pop_front().unwrap_or(Act::Answer(200));
+        Box::pin(async move {
+            let status = match act {
+                Act::Answer(status) => status,
+                Act::Hang => std::future::pending().await,
+                Act::Panic => panic!("as the script says"),
+            };
+            Exchange { took: DurationMs(1), result: Ok(Answer { status, ..Answer::default() }) }
+        })
+    }
+}
+
+struct Bench {
+    running: Running,
+    reader: Reader,
+    dir: tempfile::TempDir,
+}
+
+fn config() -> Snapshot {
+    let network = NetworkPolicy { timeout: DurationMs::from_secs(60), allow_private: AllowPrivate::No };
+    let mut config = snapshot(vec![("there", network)]);
+    for destination in config.destinations.values_mut() {
+        let destination = Arc::get_mut(destination).unwrap();
+        destination.retry = RetryPolicy { first: DurationMs(10), ..RetryPolicy::default() };
+        destination.adapter = build(Spec::Webhook(WebhookSpec {
+            url: "https://there.example/".parse().unwrap(),
+            method: Method::Post,
+            headers: Vec::new(),
+            signing_secrets: Vec::new(),
+            include_user: Vec::new(),
+            template: None,
+            hidden: Vec::new(),
+        }))
+        .unwrap();
+    }
+    config
+}
+
+fn open(dir: &std::path::Path) -> Store {
+    Store::open(dir, Options { cache: 1 << 20 }, &SystemEntropy).unwrap()
+}
+
+impl Bench {
+    fn new(script: &[Act]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let env = Env {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            transport: Arc::new(Wire(Mutex::new(script.iter().copied().collect()))),
+        };
+        let mut config = config();
+        config.storage.reserve = Some(0);
+        let running = start(store, Arc::new(config), env, dir.path().to_owned()).unwrap();
+        let reader = running.pipeline.reader().clone();
+        Self { running, reader, dir }
+    }
+
+    /// Hands in an event; where its one delivery is.
+    async fn ingest(&self, id: &str) -> DeliveryKey {
+        let event = Event {
+            source: "app".parse().unwrap(),
+            canonical: "deposit".parse().unwrap(),
+            event_id: Some(id.to_owned()),
+            uid: None,
+            occurred_at: OccurredAt::Given(UnixMs(1_764_000_000_000)),
+            received_at: UnixMs(1_764_000_000_000),
+            value: None,
+            currency: None,
+            action_source: None,
+            user: Object::new(),
+            click: Object::new(),
+            page: Object::new(),
+            data: Object::new(),
+        };
+        let discriminator = Discriminator::EventId(id.to_owned());
+        let receipts = self.running.pipeline.ingest(vec![Incoming { event, discriminator }]).await.unwrap();
+        let [Receipt::Queued { id, .. }] = receipts[..] else { panic!("{receipts:?}") };
+        self.key(id.seq)
+    }
+
+    fn key(&self, seq: EventSeq) -> DeliveryKey {
+        let destination = *self.running.pipeline.destination_ids().values().next().unwrap();
+        DeliveryKey { seq, destination }
+    }
+
+    async fn wait_for(&self, key: DeliveryKey, wanted: impl Fn(&Delivery) -> bool) -> Delivery {
+        let started = Instant::now();
+        loop {
+            let delivery = self.reader.delivery(key).unwrap().unwrap();
+            if wanted(&delivery) {
+                return delivery;
+            }
+            assert!(started.elapsed() < PATIENCE, "it never gets there: {delivery:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn is_sent(delivery: &Delivery) -> bool {
+    matches!(delivery.state, State::Sent { .. })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_panics_counts_and_is_tried_again() {
+    let bench = Bench::new(&[Act::Panic, Act::Panic, Act::Answer(503)]);
+    let key = bench.ingest("a").await;
+    // Received long ago, so `give_up_after` has passed: the first failure is the end, and the operator replays.
+    let dead = bench.wait_for(key, |delivery| matches!(delivery.state, State::FailedPermanently { .. })).await;
+    assert_eq!((dead.history.counted, dead.history.exchanges), (1, 1));
+    let now = UnixMs(u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
+    assert_eq!(bench.running.pipeline.replay(vec![(key, now)]).await, Ok(1));
+    let sent = bench.wait_for(key, is_sent).await;
+    assert_eq!((sent.history.counted, sent.history.exchanges), (4, 4), "two panics, a 503, a 200");
+    let (_, _, attempts) = bench.reader.trace(key.seq).unwrap().remove(0);
+    let verdicts: Vec<&str> = attempts.iter().map(|attempt| attempt.verdict.as_str()).collect();
+    assert_eq!(verdicts, ["ambiguous", "ambiguous", "transient", "delivered"]);
+    bench.running.stop(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_cuts_off_what_hangs_and_keeps_it_owed() {
+    let bench = Bench::new(&[Act::Hang, Act::Answer(200)]);
+    let hangs = bench.ingest("a").await;
+    let fine = bench.ingest("b").await;
+    bench.wait_for(fine, is_sent).await;
+    let started = Instant::now();
+    bench.running.stop(Duration::from_millis(50)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let store = open(bench.dir.path());
+    let delivery = store.reader().delivery(hangs).unwrap().unwrap();
+    assert!(matches!(delivery.state, State::Pending { .. }), "{delivery:?}");
+    assert_eq!(delivery.history.exchanges, 0, "an attempt that was cut off is none");
+    assert_eq!(store.reader().verify().unwrap(), Vec::<String>::new());
+}
