@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -25,6 +25,8 @@ use crate::store::{self, Store};
 /// Where the store cannot be opened, an address cannot be listened on, a client cannot be built, or the store fails for
 /// good while running. All of them are for the operator.
 pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
+    // Before anybody can see that it runs: a stop that comes while it starts is a clean stop too.
+    let stop_signals = StopSignals::catch();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy = Arc::new(SystemEntropy);
     // Listening first: a second instance ends here, before it touches the store.
@@ -51,7 +53,7 @@ pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
         sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
     );
     let ended = tokio::select! {
-        () = terminated() => Ended::Terminated,
+        () = stop_signals.wait() => Ended::Terminated,
         fault = running.fault() => Ended::Fault(fault),
         served = &mut server => Ended::Deaf(format!("{served:?}")),
     };
@@ -118,14 +120,24 @@ fn listen(snapshot: &Snapshot) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-async fn terminated() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        warn!("Signals cannot be caught; stop the daemon with SIGKILL, nothing acknowledged is lost.");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT, from the moment they are caught; `None` where they cannot be.
+struct StopSignals(Option<(Signal, Signal)>);
+
+impl StopSignals {
+    fn catch() -> Self {
+        let caught = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+        if let Err(error) = &caught {
+            warn!(%error, "Signals cannot be caught; stop the daemon with SIGKILL, nothing acknowledged is lost.");
+        }
+        Self(caught.ok())
+    }
+
+    async fn wait(self) {
+        let Some((mut term, mut int)) = self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 

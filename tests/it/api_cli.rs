@@ -116,6 +116,10 @@ async fn long_lists_are_whole_though_the_api_gives_them_in_pages() {
     assert_eq!((page["entries"].as_array().unwrap().len(), &page["total"]), (7, &json!(280)));
     let told = daemon.cli(&["dlq", "replay", "--all", "--dry-run", "--json"], "").await.json();
     assert_eq!(told["matched"], 280);
+    sink.set(vec![Act::Reply(Reply::new(200, ""))]);
+    let told = daemon.cli(&["dlq", "replay", "--all", "--json"], "").await.json();
+    assert_eq!((&told["matched"], &told["replayed"]), (&json!(280), &json!(280)));
+    settled(&daemon, &[("sent", 280), ("failed_permanently", 0)]).await;
 }
 
 #[tokio::test]

@@ -270,6 +270,20 @@ async fn what_a_destination_is_owed_waits_for_its_return_to_the_configuration() 
 }
 
 #[tokio::test]
+async fn a_stop_while_it_starts_is_a_clean_one() {
+    let mut daemon = Daemon::start("").await;
+    deposit(&daemon, "1").await;
+    daemon.terminate();
+    for _ in 0..5 {
+        // The port is open before the store is: here a stop is as early as it can be.
+        daemon.restart_until_listening().await;
+        daemon.terminate();
+    }
+    daemon.restart().await;
+    assert_eq!(daemon.get("/v1/events/1").await.status, 200);
+}
+
+#[tokio::test]
 async fn one_event_has_one_id_at_its_destination_through_retry_crash_and_replay() {
     let sink = Sink::start(vec![Act::Reply(Reply::new(500, "")), Act::Reply(Reply::new(400, ""))]).await;
     let mut daemon = Daemon::start(&webhook("hook", &sink.url("/"), "retry = { first = \"10ms\" }")).await;

@@ -98,10 +98,22 @@ impl Daemon {
 
     /// As [`Daemon::restart`], for a daemon that will not become ready: waits until `path` is answered with 200.
     pub async fn restart_until(&mut self, path: &str) -> Duration {
+        self.spawn(async |daemon: &Self| {
+            daemon.try_request("GET", path, "", None).await.is_some_and(|answer| answer.status == 200)
+        })
+        .await
+    }
+
+    /// As [`Daemon::restart`], but waits only until its port is open.
+    pub async fn restart_until_listening(&mut self) -> Duration {
+        self.spawn(async |daemon: &Self| TcpStream::connect(("127.0.0.1", daemon.port)).await.is_ok()).await
+    }
+
+    async fn spawn(&mut self, is_up: impl AsyncFn(&Self) -> bool) -> Duration {
         assert!(self.child.is_none(), "it still runs");
         let started = Instant::now();
         self.child = Some(self.command("run").spawn().expect("the binary starts"));
-        while self.try_request("GET", path, "", None).await.is_none_or(|answer| answer.status != 200) {
+        while !is_up(self).await {
             let child = self.child.as_mut().expect("just started");
             if let Some(status) = child.try_wait().expect("a child") {
                 panic!("the daemon ended while starting: {status}");
