@@ -51,6 +51,8 @@ struct Observed {
     ledger: Ledger,
     owed: BTreeMap<DestinationId, Owed>,
     store_bytes: u64,
+    /// Rows of the store that could not be read.
+    damaged_rows: u64,
     lanes: BTreeMap<DestinationName, LaneView>,
     stats: BTreeMap<DestinationName, StatsView>,
     health: Health,
@@ -115,6 +117,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         ledger,
         owed,
         store_bytes,
+        damaged_rows: state.reader.damaged_rows(),
         lanes: state.pipeline.lanes(),
         stats: state.pipeline.stats(now),
         health: state.pipeline.health(),
@@ -150,7 +153,7 @@ fn build(observed: &Observed) -> StatusDto {
         destinations.insert(name.to_string(), destination(observed, name, id, counts));
     }
     let books_hold = observed.ledger.deliveries.values().chain([&total]).all(Books::hold);
-    let (state, reasons) = judge(&observed.health, books_hold, &destinations);
+    let (state, reasons) = judge(observed, books_hold, &destinations);
     let mut events = Events::default();
     for counts in observed.ledger.events.values() {
         events.add(counts);
@@ -222,19 +225,23 @@ fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneVie
 
 /// `ok`, `degraded` or `failing`, with every reason.
 fn judge(
-    health: &Health,
+    observed: &Observed,
     books_hold: bool,
     destinations: &BTreeMap<String, DestinationDto>,
 ) -> (&'static str, Vec<String>) {
     let disk = Unavailable::Disk.to_string();
     let (disk_low, failing): (Vec<String>, Vec<String>) =
-        health.failing.iter().cloned().partition(|reason| reason.starts_with(&disk));
+        observed.health.failing.iter().cloned().partition(|reason| reason.starts_with(&disk));
     let mut reasons = failing;
     if !books_hold {
         reasons.push("the books do not balance: please keep a copy of the store and report this".to_owned());
     }
     let is_failing = !reasons.is_empty();
     reasons.extend(disk_low);
+    if observed.damaged_rows > 0 {
+        let rows = observed.damaged_rows;
+        reasons.push(format!("{rows} rows of the store are damaged and passed over; the log names them"));
+    }
     for (name, destination) in destinations {
         if matches!(destination.state, "held" | "open" | "orphaned") {
             let why = destination.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();

@@ -58,6 +58,7 @@ fn observed() -> Observed {
             (DestinationId(3), Owed { oldest: Some(NOW - DurationMs(1000)), next_due: Some(NOW) }),
         ]),
         store_bytes: 1_572_864,
+        damaged_rows: 0,
         lanes: BTreeMap::from([
             (name("hook"), LaneView { state: "active", reason: None, until: None, in_flight: 2 }),
             (
@@ -155,6 +156,17 @@ fn books_that_do_not_balance_are_failing() {
     // Two faults that cancel out in the total are faults all the same.
     seen.ledger.deliveries.entry(DestinationId(2)).or_default().sent -= 1;
     assert!(!build(&seen).balance.balanced);
+}
+
+#[test]
+fn damaged_rows_are_told() {
+    let mut seen = observed();
+    seen.names = Names::new([(name("hook"), DestinationId(1))]);
+    assert_eq!(build(&seen).state, "ok");
+    seen.damaged_rows = 2;
+    let status = build(&seen);
+    assert_eq!(status.state, "degraded");
+    assert!(status.reasons[0].starts_with("2 rows"), "{:?}", status.reasons);
 }
 
 #[test]
