@@ -186,7 +186,7 @@ async fn requests_and_deliveries_share_one_drain_time() {
     let config = webhook("hangs", &sink.url("/")).replace("timeout = \"1s\"", "timeout = \"10m\"");
     let mut daemon = Daemon::start(&config).await;
     daemon.terminate();
-    let text = std::fs::read_to_string(daemon.config()).unwrap().replace("[server]", "[server]\ndrain = \"5s\"");
+    let text = std::fs::read_to_string(daemon.config()).unwrap().replace("[server]", "[server]\ndrain = \"8s\"");
     std::fs::write(daemon.config(), text).unwrap();
     daemon.restart().await;
     daemon.post("/v1/events", r#"{"event":"deposit","event_id":"t-1"}"#).await;
@@ -200,5 +200,5 @@ async fn requests_and_deliveries_share_one_drain_time() {
     sender.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(daemon.get("/healthz").await.status, 200, "the head has been read");
     let took = daemon.terminate();
-    assert!(took < Duration::from_millis(7200), "{took:?} instead of 5 s");
+    assert!(took < Duration::from_secs(11), "{took:?} instead of 8 s");
 }
