@@ -529,3 +529,19 @@ fn what_could_not_be_attempted_waits_and_stays_what_it_was() {
     let gave_up = Disposition::Dead { reason: DeadReason::GaveUp };
     assert_eq!(bench.not_sent(key(A, 1), TRANSIENT).settled[0].disposition, gave_up);
 }
+
+#[test]
+fn what_found_no_room_is_asked_for_when_there_is_room() {
+    let mut bench = Bench::new();
+    let mut sent = bench.step(Input::Owed((1..=20_000).map(|seq| fresh(A, seq, NOW)).collect())).sent;
+    let mut loads = Vec::new();
+    while let Some(seq) = sent.pop() {
+        let ended = bench.ended(key(A, seq), Verdict::Delivered);
+        let settled = bench.step(Input::Settled { key: key(A, seq), owed: None });
+        for done in [ended, settled] {
+            sent.extend(done.sent);
+            loads.extend(done.loads);
+        }
+    }
+    assert_eq!(loads, [A], "the outbox holds what memory could not");
+}
