@@ -156,7 +156,10 @@ fn event_text(event: &Value) -> String {
             }
         }
         lines.extend([String::new(), format!("{words}  ({})", name("/id"))]);
-        lines.extend(delivery.get("attempts").and_then(Value::as_array).into_iter().flatten().map(attempt_line));
+        let attempts = delivery.get("attempts").and_then(Value::as_array);
+        lines.extend(attempts.into_iter().flatten().map(attempt_line));
+        // Every attempt goes without the same, as long as nobody changes the configuration.
+        lines.extend(attempts.and_then(|all| all.last()).into_iter().flat_map(left_out_lines));
     }
     lines.join("\n")
 }
@@ -167,6 +170,12 @@ fn attempt_line(attempt: &Value) -> String {
     let response = response.trim().replace(['\r', '\n', '\t'], " ");
     out::plain(format!("  {n}. {at}  {status}  {verdict}  {ms} ms  {}", out::excerpt(&response, 160)).trim_end())
         .into_owned()
+}
+
+fn left_out_lines(attempt: &Value) -> Vec<String> {
+    let left_out = attempt.get("left_out").and_then(Value::as_array).into_iter().flatten();
+    let line = |left: &Value| format!("     left out: {} {}", cell(left, "/field"), cell(left, "/why"));
+    left_out.map(|left| out::plain(&line(left)).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -197,7 +206,8 @@ mod tests {
                 "payload":{"uid":"u"},"deliveries":[{"id":"dlv_1","destination":"crm","status":"failed",
                 "target":"deposit","reason":"transient","next_attempt_at":"2026-01-01T00:01:00.000Z","attempts":[
                 {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy\nwait\n"},
-                {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":""}]}]}"#,
+                {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":"",
+                "left_out":[{"field":"user.phone","why":"holds letters"}]}]}]}"#,
         );
         insta::assert_snapshot!(event_text(&event), @r#"
         evt_1  deposit  from app
@@ -208,6 +218,7 @@ mod tests {
         crm: failed, as deposit, reason transient, next 2026-01-01T00:01:00.000Z  (dlv_1)
           1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy wait
           2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms
+             left out: user.phone holds letters
         "#);
     }
 }

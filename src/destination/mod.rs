@@ -17,6 +17,7 @@ pub mod template;
 mod view;
 pub mod webhook;
 
+pub use crate::domain::delivery::LeftOut;
 use crate::domain::delivery::RequestView;
 use crate::domain::event::Event;
 use crate::domain::id::DeliveryId;
@@ -24,7 +25,7 @@ use crate::domain::name::TargetName;
 use crate::domain::outcome::{DeadReason, Verdict};
 use crate::domain::retry::StatusSet;
 use crate::domain::secret::Redactor;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::transport::{Answer, Request};
 
 /// The kinds of this release.
@@ -56,13 +57,6 @@ pub struct Outgoing<'a> {
     pub event: &'a Event,
 }
 
-/// A field that did not make it into the request, and why, for `preview` and the trace.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeftOut {
-    pub field: String,
-    pub why: String,
-}
-
 /// A delivery no request can be made for; it goes to the DLQ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsendable {
@@ -75,9 +69,10 @@ pub struct Unsendable {
 /// The outcome of preparing a slice of deliveries as one request.
 #[derive(Debug)]
 pub struct Prepared {
-    /// `None` where every delivery of the slice is unsendable.
+    /// `None` where no delivery of the slice can be sent.
     pub request: Option<PreparedRequest>,
-    /// One per delivery of the slice, in order: whether it is in the request.
+    /// In the order of the slice: whether the delivery is in the request. Deliveries behind the end of the list found no
+    /// room in the request and want another; the first always finds room.
     pub parts: Vec<Result<Vec<LeftOut>, Unsendable>>,
 }
 
@@ -93,6 +88,9 @@ pub struct PreparedRequest {
 pub struct Judgement {
     pub verdict: Verdict,
     pub detail: String,
+    /// After so many counting attempts this answer is taken for a refusal (`permanent`); `None`: the retry policy alone
+    /// bounds them.
+    pub attempts_max: Option<u32>,
 }
 
 /// What an adapter needs to judge an answer.
@@ -111,6 +109,11 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
 
     /// Deliveries one request may carry; at least 1.
     fn batch_max(&self) -> usize;
+
+    /// How long a delivery may wait for others to share its request, where one carries several.
+    fn batch_wait(&self) -> DurationMs {
+        DurationMs::ZERO
+    }
 
     /// The target name this kind gives a canonical name where the configuration says nothing.
     fn default_target(&self, canonical: &str) -> Option<String>;

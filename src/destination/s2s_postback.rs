@@ -198,7 +198,7 @@ impl Adapter for S2sPostback {
             },
         };
         let said = view::excerpt(answer, &self.redactor);
-        Judgement { verdict, detail: format!("HTTP {}, but {refusal}: {said}", answer.status) }
+        Judgement { verdict, detail: format!("HTTP {}, but {refusal}: {said}", answer.status), attempts_max: None }
     }
 
     fn redactor(&self) -> &Redactor {

@@ -162,6 +162,17 @@ pub struct Attempt {
     pub verdict: String,
     /// What the destination said or what went wrong, redacted, at most [`super::limits::RESPONSE_EXCERPT_BYTES`].
     pub response: String,
+    /// What of the event did not make it into the request, at most [`super::limits::LEFT_OUT_KEPT`].
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A field that did not make it into a request or will be missed there, and why. Names and reasons never hold the value:
+/// it may be about a person.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// As the sender knows it: `user.phone`, `data.order_id`.
+    pub field: String,
+    pub why: String,
 }
 
 /// A request as it may be shown: secrets replaced.

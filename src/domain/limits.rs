@@ -26,6 +26,12 @@ pub const RESOLVED_ADDRESSES: usize = 64;
 pub const RESPONSE_EXCERPT_BYTES: usize = 4096;
 /// What the trace keeps of an answer for each attempt, bytes: a hundred attempts stay below 64 KiB.
 pub const ATTEMPT_EXCERPT_BYTES: usize = 512;
+/// Fields the trace names for each attempt as left out.
+pub const LEFT_OUT_KEPT: usize = 16;
+/// What the trace keeps of the name of such a field, and of the reason, bytes each.
+pub const LEFT_OUT_BYTES: usize = 128;
+/// The body of a request that carries several deliveries, bytes: platforms.md 1.1 asks to stay under about 1 MB.
+pub const BATCH_BODY_BYTES: usize = 900 * 1024;
 /// What the DLQ keeps of a request body, bytes.
 pub const REQUEST_EXCERPT_BYTES: usize = 64 * 1024;
 /// The longest URL a template may make, bytes: servers stop between 8 and 64 KiB, our HTTP client at 64.

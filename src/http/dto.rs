@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::domain::delivery::LeftOut;
 use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventId, InstanceId};
 use crate::domain::time::UnixMs;
@@ -45,6 +46,19 @@ impl<'a> EventDto<'a> {
             page: &event.page,
             data: &event.data,
         }
+    }
+}
+
+/// A field that a request went without, and why.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct LeftOutDto<'a> {
+    field: &'a str,
+    why: &'a str,
+}
+
+impl<'a> From<&'a LeftOut> for LeftOutDto<'a> {
+    fn from(left: &'a LeftOut) -> Self {
+        Self { field: &left.field, why: &left.why }
     }
 }
 

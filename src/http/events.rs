@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::AppState;
-use super::dto::{EventDto, delivery_id, next_attempt, rfc3339};
+use super::dto::{EventDto, LeftOutDto, delivery_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::Names;
@@ -52,6 +52,8 @@ struct AttemptDto<'a> {
     status: Option<u16>,
     verdict: &'a str,
     response: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOutDto<'a>>,
 }
 
 /// What the store tells of one event.
@@ -128,6 +130,7 @@ fn trace<'a, 'b>(
                     status: attempt.http_status,
                     verdict: &attempt.verdict,
                     response: &attempt.response,
+                    left_out: attempt.left_out.iter().map(LeftOutDto::from).collect(),
                 })
                 .collect(),
         })
@@ -147,7 +150,7 @@ fn trace<'a, 'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::{History, State};
+    use crate::domain::delivery::{History, LeftOut, State};
     use crate::domain::event::tests::sample;
     use crate::domain::outcome::RetryReason;
     use crate::domain::time::DurationMs;
@@ -169,19 +172,21 @@ mod tests {
             http_status: Some(503),
             verdict: "transient".to_owned(),
             response: "busy".to_owned(),
+            left_out: vec![LeftOut { field: "user.phone".to_owned(), why: "holds letters".to_owned() }],
         };
         vec![(DestinationId(1), delivery, vec![attempt])]
     }
 
-    #[test]
-    fn a_trace_has_the_contracted_shape() {
+    fn shown_trace(deliveries: &Deliveries) -> String {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
         let active = LaneView { state: "active", reason: None, until: None, in_flight: 0 };
-        let (event, deliveries) = (sample(), deliveries());
-        let trace = trace(id, &event, &deliveries, &names, |_| Some(&active));
-        let trace = serde_json::to_string_pretty(&trace).unwrap();
-        insta::assert_snapshot!(trace, @r#"
+        serde_json::to_string_pretty(&trace(id, &sample(), deliveries, &names, |_| Some(&active))).unwrap()
+    }
+
+    #[test]
+    fn a_trace_has_the_contracted_shape() {
+        insta::assert_snapshot!(shown_trace(&Vec::new()), @r#"
         {
           "id": "evt_000000000000000000007",
           "event_id": "trade-1",
@@ -221,7 +226,17 @@ mod tests {
               "n": 1.10
             }
           },
-          "deliveries": [
+          "deliveries": []
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_trace_tells_every_delivery_with_every_attempt() {
+        let shown = shown_trace(&deliveries());
+        let (_, deliveries) = shown.split_once("\"deliveries\": ").unwrap();
+        insta::assert_snapshot!(deliveries, @r#"
+        [
             {
               "id": "dlv_0000000000000000000070001",
               "destination": "meta-eu",
@@ -237,7 +252,13 @@ mod tests {
                   "ms": 31,
                   "status": 503,
                   "verdict": "transient",
-                  "response": "busy"
+                  "response": "busy",
+                  "left_out": [
+                    {
+                      "field": "user.phone",
+                      "why": "holds letters"
+                    }
+                  ]
                 }
               ]
             }

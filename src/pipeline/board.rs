@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::domain::delivery::LeftOut;
 use crate::domain::name::{CanonicalName, DestinationName};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::telemetry::rolling::{DestinationStats, LastError, StatsView};
@@ -57,6 +58,13 @@ impl Board {
 
     pub(super) fn sent(&self, destination: &DestinationName, at: UnixMs, latency: DurationMs) {
         lock(&self.stats).entry(destination.clone()).or_default().sent(at, latency);
+    }
+
+    /// Fields that a delivered request went without.
+    pub(super) fn left_out(&self, destination: &DestinationName, fields: &[LeftOut]) {
+        if !fields.is_empty() {
+            lock(&self.stats).entry(destination.clone()).or_default().left_out(fields);
+        }
     }
 
     pub(super) fn error(&self, destination: &DestinationName, error: LastError) {

@@ -1,4 +1,5 @@
-//! One attempt: read the event, render the request from the current configuration, make the exchange, judge the answer.
+//! One exchange: read the events, render the request from the current configuration, make the exchange, judge the answer.
+//! It carries one delivery, or several where the kind gathers them.
 
 use std::sync::Arc;
 
@@ -6,10 +7,12 @@ use tracing::{debug, error};
 
 use crate::config::snapshot::Destination;
 use crate::destination::{JudgeContext, Judgement, Outgoing, PreparedRequest, Unsendable};
-use crate::domain::delivery::{Attempt, Autopsy, RequestView};
+use crate::domain::delivery::{Attempt, Autopsy, LeftOut, RequestView};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
-use crate::domain::limits::{ATTEMPT_EXCERPT_BYTES, REQUEST_EXCERPT_BYTES, RESPONSE_EXCERPT_BYTES};
+use crate::domain::id::{DeliveryId, DeliveryKey, EventSeq, InstanceId};
+use crate::domain::limits::{
+    ATTEMPT_EXCERPT_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES, RESPONSE_EXCERPT_BYTES,
+};
 use crate::domain::message::{cut, printable};
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
@@ -18,9 +21,9 @@ use crate::env::transport::{Answer, Exchange, Fault};
 use crate::store::read::Reader;
 use crate::store::write::Owed;
 
-use super::scheduler::Ended;
+use super::scheduler::{Ended, Part, PartEnd};
 
-/// What an attempt needs beside the delivery.
+/// What an exchange needs beside the deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatcher {
     pub env: Env,
@@ -28,82 +31,151 @@ pub(super) struct Dispatcher {
     pub instance: InstanceId,
 }
 
-/// An attempt that ended, with what statistics need of it.
+/// An exchange that ended, with what statistics need of it.
 #[derive(Debug)]
 pub(super) struct Report {
     pub ended: Ended,
-    pub event: Option<Arc<Event>>,
+    /// The events of the parts, in their order; `None` where one could not be read.
+    pub events: Vec<Option<Arc<Event>>>,
     pub took: DurationMs,
 }
 
+/// A delivery with its event, or with what kept the event from being read.
+#[derive(Debug)]
+pub struct Loaded {
+    pub owed: Owed,
+    pub event: Result<Arc<Event>, String>,
+}
+
 impl Dispatcher {
-    /// Makes one attempt for `owed`. Never fails: whatever happens is a verdict.
-    pub(super) async fn attempt(self, destination: Arc<Destination>, owed: Owed) -> Report {
-        let event = match self.event(&owed).await {
-            Ok(event) => event,
-            Err(detail) => return Report { ended: unreadable(owed.key, detail), event: None, took: DurationMs::ZERO },
-        };
+    /// Makes one exchange for `batch`. Never fails: whatever happens is a verdict.
+    pub(super) async fn attempt(self, destination: Arc<Destination>, batch: Vec<Owed>) -> Report {
+        let loaded = self.load(batch).await;
+        let events = loaded.iter().map(|loaded| loaded.event.as_ref().ok().map(Arc::clone)).collect();
         let at = self.env.clock.now();
-        let (ended, took) = match prepare(&destination, self.instance, &owed, &event, at) {
-            Ok(prepared) => {
-                let PreparedRequest { request, view } = prepared;
+        let rendered = render(&destination, self.instance, loaded, at);
+        let (ended, took) = match rendered.request {
+            Some(PreparedRequest { request, view }) => {
                 let exchange = self.env.transport.exchange(&destination.name, request).await;
-                let took = exchange.took;
-                (conclude(&destination, &owed, view, exchange, at, self.env.clock.now()), took)
+                let (took, now) = (exchange.took, self.env.clock.now());
+                let sent = Sent { parts: rendered.parts, view, at };
+                (conclude(&destination, self.instance, sent, exchange, now), took)
             }
-            Err(unsendable) => (refused(owed.key, unsendable), DurationMs::ZERO),
+            None => (none_sent(rendered.parts), DurationMs::ZERO),
         };
-        debug!(destination = %destination.name, verdict = ended.verdict.as_str(), "An attempt ended.");
-        Report { ended, event: Some(event), took }
+        let verdict = ended.answer.as_ref().map(|answer| answer.verdict.as_str());
+        debug!(destination = %destination.name, verdict, deliveries = ended.parts.len(), "An exchange ended.");
+        Report { ended, events, took }
     }
 
-    async fn event(&self, owed: &Owed) -> Result<Arc<Event>, String> {
-        if let Some(event) = &owed.event {
-            return Ok(Arc::clone(event));
+    /// Adds the events that are not at hand, all in one go.
+    async fn load(&self, batch: Vec<Owed>) -> Vec<Loaded> {
+        let missing: Vec<EventSeq> =
+            batch.iter().filter(|owed| owed.event.is_none()).map(|owed| owed.key.seq).collect();
+        let mut found = Ok(Vec::new());
+        if !missing.is_empty() {
+            let reader = self.reader.clone();
+            found = match tokio::task::spawn_blocking(move || reader.events(&missing)).await {
+                Ok(read) => read.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
         }
-        let reader = self.reader.clone();
-        let seq = owed.key.seq;
-        match tokio::task::spawn_blocking(move || reader.event(seq)).await {
-            Ok(Ok(Some(event))) => Ok(event),
-            Ok(Ok(None)) => Err("the stored event is missing or damaged".to_owned()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-}
-
-/// Renders the request of one delivery at `now`.
-pub fn prepare(
-    destination: &Destination,
-    instance: InstanceId,
-    owed: &Owed,
-    event: &Event,
-    now: UnixMs,
-) -> Result<PreparedRequest, Unsendable> {
-    let id = DeliveryId { instance, key: owed.key };
-    let prepared = destination.adapter.prepare(&[Outgoing { id, target: &owed.target, event }], now);
-    match (prepared.parts.into_iter().next(), prepared.request) {
-        (Some(Err(unsendable)), _) => Err(unsendable),
-        (Some(Ok(_)), Some(request)) => Ok(request),
-        (Some(Ok(_)) | None, _) => {
-            Err(Unsendable { reason: DeadReason::Invalid, detail: "no request could be made of this event".to_owned() })
-        }
+        let mut found = found.map(Vec::into_iter);
+        let mut read = || match &mut found {
+            Ok(events) => events.next().flatten().ok_or_else(|| "the stored event is missing or damaged".to_owned()),
+            Err(error) => Err(error.clone()),
+        };
+        let load = |mut owed: Owed| Loaded { event: owed.event.take().map_or_else(&mut read, Ok), owed };
+        batch.into_iter().map(load).collect()
     }
 }
 
-/// Turns an exchange into the end of the attempt: verdict, trace, and what the DLQ would keep.
-pub fn conclude(
-    destination: &Destination,
-    owed: &Owed,
-    view: RequestView,
-    exchange: Exchange,
-    at: UnixMs,
-    now: UnixMs,
-) -> Ended {
+/// One delivery after rendering.
+#[derive(Debug)]
+pub enum Rendered {
+    /// It is in the request, less this.
+    Sent {
+        loaded: Loaded,
+        left_out: Vec<LeftOut>,
+    },
+    Unsendable {
+        key: DeliveryKey,
+        unsendable: Unsendable,
+    },
+    Unreadable {
+        key: DeliveryKey,
+        detail: String,
+    },
+    /// There was no room for it.
+    NoRoom {
+        key: DeliveryKey,
+    },
+}
+
+/// A request with what it carries.
+#[derive(Debug)]
+pub struct Rendering {
+    /// `None` where nothing of the batch can be sent.
+    pub request: Option<PreparedRequest>,
+    /// In the order of the batch.
+    pub parts: Vec<Rendered>,
+}
+
+/// Renders one request of `batch` at `now`.
+pub fn render(destination: &Destination, instance: InstanceId, batch: Vec<Loaded>, now: UnixMs) -> Rendering {
+    let outgoing: Vec<Outgoing<'_>> = batch.iter().filter_map(|loaded| outgoing(instance, loaded)).collect();
+    let (request, rendered) = if outgoing.is_empty() {
+        (None, Vec::new())
+    } else {
+        let prepared = destination.adapter.prepare(&outgoing, now);
+        (prepared.request, prepared.parts)
+    };
+    let made = request.is_some();
+    let mut rendered = rendered.into_iter();
+    let parts = batch.into_iter().map(|loaded| {
+        let key = loaded.owed.key;
+        if let Err(detail) = loaded.event {
+            return Rendered::Unreadable { key, detail };
+        }
+        match rendered.next() {
+            Some(Ok(left_out)) if made => Rendered::Sent { loaded, left_out },
+            Some(Err(unsendable)) => Rendered::Unsendable { key, unsendable },
+            None if made => Rendered::NoRoom { key },
+            Some(Ok(_)) | None => {
+                let detail = "no request could be made of this event".to_owned();
+                Rendered::Unsendable { key, unsendable: Unsendable { reason: DeadReason::Invalid, detail } }
+            }
+        }
+    });
+    Rendering { parts: parts.collect(), request }
+}
+
+fn outgoing(instance: InstanceId, loaded: &Loaded) -> Option<Outgoing<'_>> {
+    let event = loaded.event.as_deref().ok()?;
+    Some(Outgoing { id: DeliveryId { instance, key: loaded.owed.key }, target: &loaded.owed.target, event })
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub struct Sent {
+    pub parts: Vec<Rendered>,
+    pub view: RequestView,
+    pub at: UnixMs,
+}
+
+/// The end of a batch of which nothing can be sent.
+pub fn none_sent(parts: Vec<Rendered>) -> Ended {
+    Ended { answer: None, parts: parts.into_iter().map(unsent).collect() }
+}
+
+/// Turns an exchange into its end: verdict, trace, and what the DLQ would keep.
+pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exchange: Exchange, now: UnixMs) -> Ended {
     let redactor = destination.adapter.redactor();
+    let Sent { parts, view, at } = sent;
+    let count = parts.iter().filter(|part| matches!(part, Rendered::Sent { .. })).count();
     let (judgement, http_status, said) = match exchange.result {
         Ok(answer) => {
-            let context = JudgeContext { sent: 1, transient: &destination.retry.statuses, now };
+            let context = JudgeContext { sent: count, transient: &destination.retry.statuses, now };
             let judgement = destination.adapter.judge(&answer, context);
             let Answer { status, body, .. } = answer;
             (judgement, Some(status), redactor.redact(&printable(&body, RESPONSE_EXCERPT_BYTES)))
@@ -114,23 +186,94 @@ pub fn conclude(
             (judgement, None, said)
         }
     };
-    let Judgement { verdict, detail } = judgement;
-    let attempt = Attempt {
-        n: owed.history.exchanges.saturating_add(1),
-        at,
-        took: exchange.took,
-        http_status,
-        verdict: verdict.as_str().to_owned(),
-        response: cut(&said, ATTEMPT_EXCERPT_BYTES).to_owned(),
+    let said = cut(&said, RESPONSE_EXCERPT_BYTES);
+    let exchanged = |loaded: Loaded, left_out: Vec<LeftOut>| {
+        let attempt = Attempt {
+            n: loaded.owed.history.exchanges.saturating_add(1),
+            at,
+            took: exchange.took,
+            http_status,
+            verdict: judgement.verdict.as_str().to_owned(),
+            response: cut(said, ATTEMPT_EXCERPT_BYTES).to_owned(),
+            left_out: bounded(left_out),
+        };
+        let request = match judgement.verdict {
+            // Nobody looks at the request of a delivery that was taken.
+            Verdict::Delivered => None,
+            Verdict::Transient { .. }
+            | Verdict::Throttled { .. }
+            | Verdict::Permanent { .. }
+            | Verdict::DestinationFault
+            | Verdict::BatchFault
+            | Verdict::Ambiguous { .. }
+            | Verdict::ProxyFault
+            | Verdict::Cancelled => own_view(destination, instance, &loaded, count, &view, at),
+        };
+        let response = said.to_owned();
+        let autopsy = Autopsy { detail: judgement.detail.clone(), request, http_status, response };
+        Part { key: loaded.owed.key, end: PartEnd::Exchanged { attempt, autopsy } }
     };
-    let view = RequestView { body: cut(&view.body, REQUEST_EXCERPT_BYTES).to_owned(), ..view };
-    let autopsy = Autopsy {
-        detail: detail.clone(),
-        request: Some(view),
-        http_status,
-        response: cut(&said, RESPONSE_EXCERPT_BYTES).to_owned(),
+    let part = |part| match part {
+        Rendered::Sent { loaded, left_out } => exchanged(loaded, left_out),
+        other @ (Rendered::Unsendable { .. } | Rendered::Unreadable { .. } | Rendered::NoRoom { .. }) => unsent(other),
     };
-    Ended { key: owed.key, verdict, detail, attempt: Some(attempt), autopsy }
+    let parts = parts.into_iter().map(part).collect();
+    Ended { parts, answer: Some(judgement) }
+}
+
+/// The request as the DLQ would show it for one delivery: without those it shared the request with, which may be about
+/// other people.
+fn own_view(
+    destination: &Destination,
+    instance: InstanceId,
+    loaded: &Loaded,
+    count: usize,
+    whole: &RequestView,
+    at: UnixMs,
+) -> Option<RequestView> {
+    let view = if count > 1 {
+        destination.adapter.prepare(&[outgoing(instance, loaded)?], at).request?.view
+    } else {
+        whole.clone()
+    };
+    Some(RequestView { body: cut(&view.body, REQUEST_EXCERPT_BYTES).to_owned(), ..view })
+}
+
+/// The first of them, with a word about the rest. A sender may name any field.
+fn bounded(left_out: Vec<LeftOut>) -> Vec<LeftOut> {
+    let more = left_out.len().saturating_sub(LEFT_OUT_KEPT);
+    let kept = if more > 0 { LEFT_OUT_KEPT - 1 } else { left_out.len() };
+    let short = |text: String| cut(&text, LEFT_OUT_BYTES).to_owned();
+    let first = left_out.into_iter().take(kept);
+    let mut first: Vec<LeftOut> =
+        first.map(|left| LeftOut { field: short(left.field), why: short(left.why) }).collect();
+    if more > 0 {
+        first.push(LeftOut { field: "…".to_owned(), why: format!("and {} more", more + 1) });
+    }
+    first
+}
+
+/// What was not in the exchange.
+fn unsent(part: Rendered) -> Part {
+    match part {
+        Rendered::Unsendable { key, unsendable: Unsendable { reason, detail } } => {
+            let autopsy = Autopsy { detail, request: None, http_status: None, response: String::new() };
+            Part { key, end: PartEnd::Unsent { verdict: Verdict::Permanent { reason }, autopsy } }
+        }
+        Rendered::Unreadable { key, detail } => unreadable(key, detail),
+        Rendered::NoRoom { key } | Rendered::Sent { loaded: Loaded { owed: Owed { key, .. }, .. }, .. } => {
+            Part { key, end: PartEnd::NoRoom }
+        }
+    }
+}
+
+/// The event cannot be read now. That is our fault, not the event's: it stays owed, and waits before it is looked at
+/// again.
+fn unreadable(key: DeliveryKey, detail: String) -> Part {
+    error!(?key, %detail, "An owed event cannot be read.");
+    let autopsy = Autopsy { detail, request: None, http_status: None, response: String::new() };
+    let verdict = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+    Part { key, end: PartEnd::Unsent { verdict, autopsy } }
 }
 
 fn judge_fault(fault: Fault) -> Judgement {
@@ -148,25 +291,5 @@ fn judge_fault(fault: Fault) -> Judgement {
         Fault::Refused(text) => (Verdict::DestinationFault, text),
         Fault::Proxy(text) => (Verdict::ProxyFault, text),
     };
-    Judgement { verdict, detail }
-}
-
-fn refused(key: DeliveryKey, unsendable: Unsendable) -> Ended {
-    let Unsendable { reason, detail } = unsendable;
-    let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
-    Ended { key, verdict: Verdict::Permanent { reason }, detail, attempt: None, autopsy }
-}
-
-/// The event cannot be read now. That is our fault, not the event's: it stays owed, and its lane waits before it looks
-/// again.
-pub fn unreadable(key: DeliveryKey, detail: String) -> Ended {
-    error!(?key, %detail, "An owed event cannot be read.");
-    let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
-    Ended {
-        key,
-        verdict: Verdict::Transient { reason: RetryReason::Transient, not_before: None },
-        detail,
-        attempt: None,
-        autopsy,
-    }
+    Judgement { verdict, detail, attempts_max: None }
 }

@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
+use crate::destination::Judgement;
 use crate::domain::delivery::{Attempt, Autopsy};
-use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId};
+use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::store::read::{OutboxCursor, Reader};
-use crate::store::write::{Settle, WriteOp};
-use crate::telemetry::rolling::LastError;
+use crate::store::write::{Owed, Settle, WriteOp};
 
 use super::LaneView;
 use super::board::Board;
@@ -28,8 +28,9 @@ use super::dispatch::{Dispatcher, Report};
 use super::gate::LaneState;
 use super::journal::Journal;
 use super::maintenance::Maintenance;
+use super::record::Recorder;
 use super::routing::Routing;
-use super::scheduler::{Effect, Ended, Input, Scheduler};
+use super::scheduler::{Effect, Ended, Input, Part, PartEnd, Scheduler};
 use super::writer::Command;
 
 /// The driver looks at everything at least this often, which is also all it does when nothing happens.
@@ -66,8 +67,8 @@ pub(super) struct DrainRequest {
 #[derive(Default)]
 struct Work {
     attempts: JoinSet<Report>,
-    /// Which delivery an attempt is for, in case it panics.
-    running: HashMap<Id, DeliveryKey>,
+    /// Which deliveries an attempt is for, in case it panics.
+    running: HashMap<Id, Vec<DeliveryKey>>,
     pages: JoinSet<Input>,
     outcomes: VecDeque<Settle>,
     effects: Vec<Effect>,
@@ -158,20 +159,21 @@ impl Driver {
         self.scheduler.step(input, now, &*self.env.entropy, &mut work.effects);
         for effect in std::mem::take(&mut work.effects) {
             match effect {
-                Effect::Send(owed) => self.send(owed, work),
-                Effect::Settle(settle) => work.outcomes.push_back(settle),
+                Effect::Send(batch) => self.send(batch, work),
+                Effect::Settle(settle) => work.outcomes.push_back(*settle),
                 Effect::Load { destination, after, limit } => self.load(destination, after, limit, work),
             }
         }
         self.show(now, work);
     }
 
-    fn send(&self, owed: crate::store::write::Owed, work: &mut Work) {
-        let Some(destination) = self.routing.destination(owed.key.destination) else { return };
-        let key = owed.key;
-        let attempt = self.dispatcher.clone().attempt(Arc::clone(destination), owed);
+    fn send(&self, batch: Vec<Owed>, work: &mut Work) {
+        let keys: Vec<DeliveryKey> = batch.iter().map(|owed| owed.key).collect();
+        let destination = keys.first().and_then(|key| self.routing.destination(key.destination));
+        let Some(destination) = destination else { return };
+        let attempt = self.dispatcher.clone().attempt(Arc::clone(destination), batch);
         let id = work.attempts.spawn(attempt).id();
-        work.running.insert(id, key);
+        work.running.insert(id, keys);
     }
 
     fn load(&self, destination: DestinationId, after: Option<OutboxCursor>, limit: usize, work: &mut Work) {
@@ -197,44 +199,26 @@ impl Driver {
                 report.ended
             }
             Err(error) => {
-                let Some(key) = work.running.remove(&error.id()) else { return };
-                error!(?key, %error, "An attempt panicked; it counts as failed.");
-                panicked(key, self.scheduler.next_attempt(key), self.env.clock.now())
+                let Some(keys) = work.running.remove(&error.id()) else { return };
+                error!(?keys, %error, "An attempt panicked; it counts as failed.");
+                let numbered = keys.into_iter().map(|key| (key, self.scheduler.next_attempt(key))).collect();
+                panicked(numbered, self.env.clock.now())
             }
         };
         self.step(Input::Ended(ended), work);
     }
 
-    /// Statistics and the log line of an attempt.
     fn record(&self, report: &Report, journal: &mut Journal) {
-        let key = report.ended.key;
+        let Some(key) = report.ended.parts.first().map(|part| part.key) else { return };
         let Some(destination) = self.routing.destination(key.destination) else { return };
-        let name = &destination.name;
-        let now = self.env.clock.now();
-        let Ended { verdict, detail, attempt, .. } = &report.ended;
-        let delivered = *verdict == Verdict::Delivered;
-        let counts = match verdict {
-            Verdict::Delivered
-            | Verdict::Transient { .. }
-            | Verdict::Throttled { .. }
-            | Verdict::Permanent { .. }
-            | Verdict::BatchFault
-            | Verdict::Ambiguous { .. } => attempt.is_some(),
-            Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => false,
+        let recorder = Recorder {
+            board: &self.board,
+            destination: &destination.name,
+            instance: self.dispatcher.instance,
+            now: self.env.clock.now(),
+            monotonic: self.env.clock.monotonic(),
         };
-        if let (true, Some(event)) = (counts, &report.event) {
-            self.board.attempt(name, now, &event.canonical, delivered, report.took);
-        }
-        if let (true, Some(event)) = (delivered, &report.event) {
-            self.board.sent(name, now, now.since(event.received_at));
-            return;
-        }
-        let http_status = attempt.as_ref().and_then(|attempt| attempt.http_status);
-        let reason = reason_word(*verdict);
-        let delivery = DeliveryId { instance: self.dispatcher.instance, key };
-        journal.failed(name, delivery, &report.ended, reason, self.env.clock.monotonic());
-        let message = detail.clone();
-        self.board.error(name, LastError { at: now, http_status, reason: reason.to_owned(), message });
+        recorder.record(report, journal);
     }
 
     fn maintain(&mut self, work: &mut Work) {
@@ -275,33 +259,27 @@ fn outcomes(work: &mut Work) -> Command {
     Command::Write(Request { ops, reply: None })
 }
 
-/// It counts: an event that breaks us must not be tried for ever, and the request may have left.
-fn panicked(key: DeliveryKey, n: u32, at: UnixMs) -> Ended {
+/// It counts: an event that breaks us must not be tried for ever, and the request may have left. Of several events one is
+/// to blame, and it is looked for as if the destination had refused them all.
+fn panicked(deliveries: Vec<(DeliveryKey, u32)>, at: UnixMs) -> Ended {
     let detail = "the attempt panicked inside postbackd; this is a bug worth reporting".to_owned();
-    let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
-    let verdict = Verdict::Ambiguous { reason: RetryReason::Ambiguous };
-    let attempt = Attempt {
-        n,
-        at,
-        took: DurationMs::ZERO,
-        http_status: None,
-        verdict: verdict.as_str().to_owned(),
-        response: detail.clone(),
+    let alone = Verdict::Ambiguous { reason: RetryReason::Ambiguous };
+    let verdict = if deliveries.len() > 1 { Verdict::BatchFault } else { alone };
+    let part = |(key, n)| {
+        let autopsy = Autopsy { detail: detail.clone(), request: None, http_status: None, response: String::new() };
+        let attempt = Attempt {
+            n,
+            at,
+            took: DurationMs::ZERO,
+            http_status: None,
+            verdict: verdict.as_str().to_owned(),
+            response: detail.clone(),
+            left_out: Vec::new(),
+        };
+        Part { key, end: PartEnd::Exchanged { attempt, autopsy } }
     };
-    Ended { key, verdict, detail, attempt: Some(attempt), autopsy }
-}
-
-fn reason_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
-        Verdict::Throttled { .. } => RetryReason::Throttled.as_str(),
-        Verdict::Permanent { reason } => reason.as_str(),
-        Verdict::Delivered
-        | Verdict::DestinationFault
-        | Verdict::BatchFault
-        | Verdict::ProxyFault
-        | Verdict::Cancelled => verdict.as_str(),
-    }
+    let parts = deliveries.into_iter().map(part).collect();
+    Ended { parts, answer: Some(Judgement { verdict, detail, attempts_max: None }) }
 }
 
 fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {

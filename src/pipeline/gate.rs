@@ -141,6 +141,15 @@ impl Gate {
         gate.max(self.pace.as_ref().map(Pace::next))
     }
 
+    /// Whether only something other than time lets the next delivery through.
+    pub(super) fn is_shut(&self) -> bool {
+        match &self.state {
+            LaneState::Active | LaneState::Throttled { .. } => false,
+            LaneState::Open { probing, .. } | LaneState::Held { probing, .. } => probing.is_some(),
+            LaneState::Disabled => true,
+        }
+    }
+
     /// How long since `owed_since` the lane waited for an operator.
     pub(super) fn stood_still(&self, owed_since: UnixMs, now: UnixMs) -> DurationMs {
         let held = match &self.state {

@@ -11,10 +11,10 @@ use tracing::{info, warn};
 
 use crate::domain::id::{DeliveryId, DestinationId};
 use crate::domain::name::DestinationName;
+use crate::domain::outcome::Verdict;
 use crate::domain::time::UnixMs;
 
 use super::LaneView;
-use super::scheduler::Ended;
 
 /// Lines about failed attempts of one destination within [`WINDOW`].
 const LINES: u32 = 10;
@@ -27,6 +27,20 @@ pub(super) struct Journal {
     stopped: HashMap<DestinationId, Option<&'static str>>,
 }
 
+/// An exchange that did not deliver, or a delivery none could be made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure<'a> {
+    /// The first of those that were sent together.
+    pub delivery: DeliveryId,
+    pub together: usize,
+    /// Number and HTTP status of its attempt.
+    pub attempt: Option<u32>,
+    pub http_status: Option<u16>,
+    pub verdict: Verdict,
+    /// In words.
+    pub detail: &'a str,
+}
+
 /// How much was said of one destination lately.
 #[derive(Debug, Default)]
 struct Quota {
@@ -36,23 +50,19 @@ struct Quota {
 }
 
 impl Journal {
-    /// An attempt that did not deliver. `now` is monotonic.
+    /// An exchange that did not deliver, or a delivery none could be made for. `now` is monotonic.
     pub(super) fn failed(
         &mut self,
         destination: &DestinationName,
-        delivery: DeliveryId,
-        ended: &Ended,
+        failure: &Failure<'_>,
         reason: &'static str,
         now: Duration,
     ) {
+        let Failure { delivery, together, attempt, http_status, detail, .. } = *failure;
         let Some(left_out) = self.quotas.entry(delivery.key.destination).or_default().take(now) else { return };
-        let http_status = ended.attempt.as_ref().and_then(|attempt| attempt.http_status);
-        let attempt = ended.attempt.as_ref().map(|attempt| attempt.n);
         let left_out = (left_out > 0).then_some(left_out);
-        warn!(
-            %destination, %delivery, attempt, http_status, reason, detail = ended.detail, left_out,
-            "An attempt failed."
-        );
+        let together = (together > 1).then_some(together);
+        warn!(%destination, %delivery, together, attempt, http_status, reason, detail, left_out, "An attempt failed.");
     }
 
     /// The state of a destination, told whenever it may have changed.

@@ -18,6 +18,7 @@ use crate::store::read::OutboxCursor;
 use crate::store::write::Owed;
 
 use super::gate::{Gate, LaneState, Pass, Said};
+use super::halves::Halves;
 use super::paging::{PageStart, Paging};
 
 /// What the configuration says about a lane.
@@ -26,6 +27,10 @@ pub struct Rules {
     pub enabled: bool,
     /// Exchanges in flight at most.
     pub concurrency: usize,
+    /// Deliveries one exchange may carry; at least 1.
+    pub batch: usize,
+    /// How long a delivery may wait for others to share its exchange.
+    pub batch_wait: DurationMs,
     pub hold_probe: DurationMs,
     pub rate_limit: Option<RateLimit>,
     pub breaker: Option<BreakerPolicy>,
@@ -35,12 +40,20 @@ pub struct Rules {
 /// Where a known delivery is.
 #[derive(Debug)]
 enum Place {
-    /// In `fresh` or `retries`.
+    /// In `fresh`, `retries` or `halves`.
     Ready,
     /// On the wheel until this time.
     Waiting(UnixMs),
     /// Being sent, or sent and not settled yet.
     Leased(Box<Owed>),
+}
+
+/// A delivery that is due.
+#[derive(Debug)]
+struct Ready {
+    owed: Owed,
+    /// Since when it could be sent: `batch_wait` counts from here.
+    since: UnixMs,
 }
 
 /// Which queue has its turn, so that neither starves the other.
@@ -57,8 +70,9 @@ pub struct Lane {
     gate: Gate,
     pub(super) paging: Paging,
     known: BTreeMap<EventSeq, Place>,
-    fresh: VecDeque<Owed>,
-    retries: VecDeque<Owed>,
+    fresh: VecDeque<Ready>,
+    retries: VecDeque<Ready>,
+    halves: Halves,
     turn: Turn,
     waiting: usize,
     /// Exchanges in flight: the network permits.
@@ -88,6 +102,7 @@ impl Lane {
             known: BTreeMap::new(),
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
+            halves: Halves::default(),
             turn: Turn::Fresh,
             waiting: 0,
             in_flight: 0,
@@ -115,6 +130,11 @@ impl Lane {
         if self.known.contains_key(&owed.key.seq) {
             return Offered::Kept;
         }
+        let seq = owed.key.seq;
+        let Some(owed) = self.halves.take(owed) else {
+            self.known.insert(seq, Place::Ready);
+            return Offered::Kept;
+        };
         let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
         // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
         // a backlog must not delay what has just come in.
@@ -163,35 +183,60 @@ impl Lane {
     }
 
     /// The wheel fired for a delivery: it is ready now, unless the entry means nothing any more.
-    pub(super) fn fired(&mut self, owed: Owed) {
+    pub(super) fn fired(&mut self, owed: Owed, now: UnixMs) {
         match self.known.get(&owed.key.seq) {
             Some(Place::Waiting(at)) if *at == owed.due_at => {
                 self.waiting = self.waiting.saturating_sub(1);
-                self.ready(owed);
+                self.ready(owed, now);
             }
             Some(Place::Waiting(_) | Place::Ready | Place::Leased(_)) | None => {}
         }
     }
 
-    /// The next delivery to send, if the lane may send one now. It is leased from here on.
-    pub(super) fn lease(&mut self, now: UnixMs) -> Option<Owed> {
-        if !self.has_permit() || (self.fresh.is_empty() && self.retries.is_empty()) {
+    /// What to send next in one exchange, if the lane may send now; never empty. It is leased from here on.
+    pub(super) fn lease(&mut self, now: UnixMs) -> Option<Vec<Owed>> {
+        let gathered = self.halves.is_ready() || self.gathered_at().is_some_and(|at| at <= now);
+        if !gathered || !self.has_permit() {
             return None;
         }
         let pass = self.gate.open(now)?;
-        let owed = match self.turn {
-            Turn::Fresh => self.fresh.pop_front().or_else(|| self.retries.pop_front()),
-            Turn::Retry => self.retries.pop_front().or_else(|| self.fresh.pop_front()),
-        }?;
-        self.turn = if self.turn == Turn::Fresh { Turn::Retry } else { Turn::Fresh };
+        let batch = match self.halves.pop() {
+            Some(half) => half,
+            None => self.gather(if pass == Pass::Probe { 1 } else { self.rules.batch.max(1) }),
+        };
+        let first = batch.first()?;
         if pass == Pass::Probe {
-            self.gate.probing(owed.key);
+            self.gate.probing(first.key);
         }
         self.in_flight += 1;
-        let mut kept = owed.clone();
-        kept.event = None;
-        self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
-        Some(owed)
+        for owed in &batch {
+            let kept = Owed { event: None, ..owed.clone() };
+            self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
+        }
+        Some(batch)
+    }
+
+    /// Up to `most` deliveries, from both queues in turn.
+    fn gather(&mut self, most: usize) -> Vec<Owed> {
+        let mut batch = Vec::new();
+        while batch.len() < most {
+            let next = match self.turn {
+                Turn::Fresh => self.fresh.pop_front().or_else(|| self.retries.pop_front()),
+                Turn::Retry => self.retries.pop_front().or_else(|| self.fresh.pop_front()),
+            };
+            let Some(Ready { owed, .. }) = next else { break };
+            self.turn = if self.turn == Turn::Fresh { Turn::Retry } else { Turn::Fresh };
+            batch.push(owed);
+        }
+        batch
+    }
+
+    /// When what is ready may be sent: at once where it fills an exchange, else when the first of it has waited for others
+    /// long enough. `None` where nothing is ready.
+    fn gathered_at(&self) -> Option<UnixMs> {
+        let first = self.fresh.front().into_iter().chain(self.retries.front()).map(|ready| ready.since).min()?;
+        let full = self.fresh.len() + self.retries.len() >= self.rules.batch;
+        Some(if full { first } else { first + self.rules.batch_wait })
     }
 
     /// The delivery as it was leased; `None` where it is not.
@@ -202,19 +247,34 @@ impl Lane {
         }
     }
 
-    /// The attempt has ended: its permit is free, and the verdict may change what the lane may do.
-    pub(super) fn ended(&mut self, key: DeliveryKey, said: &Said<'_>, now: UnixMs) {
+    /// The exchange that `first` led has ended: its permit is free, the outcomes of `unsettled` deliveries are to be
+    /// committed, and what was said may change what the lane may do. Where no exchange was made, nothing is known of the
+    /// destination that was not known before; if it was to be the probe, the next one is.
+    pub(super) fn ended(&mut self, first: DeliveryKey, unsettled: usize, said: Option<&Said<'_>>, now: UnixMs) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.unsettled += 1;
-        self.gate.ended(key, said, now);
+        self.unsettled += unsettled;
+        match said {
+            Some(said) => self.gate.ended(first, said, now),
+            None => self.gate.forget_probe(first),
+        }
     }
 
-    /// No exchange was made: the permit is free, and nothing is known of the destination that was not known before. If it
-    /// was to be the probe, the next delivery is.
-    pub(super) fn not_sent(&mut self, key: DeliveryKey) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.unsettled += 1;
-        self.gate.forget_probe(key);
+    /// The exchange had no room for this delivery: it is the next to be sent, and has waited for others already.
+    pub(super) fn put_back(&mut self, key: DeliveryKey) {
+        let Some(Place::Leased(owed)) = self.known.remove(&key.seq) else { return };
+        self.known.insert(key.seq, Place::Ready);
+        let queue = if owed.history.exchanges == 0 { &mut self.fresh } else { &mut self.retries };
+        queue.push_front(Ready { owed: *owed, since: UnixMs(0) });
+    }
+
+    /// The exchange that carried `members` was refused as a whole.
+    pub(super) fn split(&mut self, members: &[EventSeq]) {
+        self.halves.split(members);
+    }
+
+    /// The delivery is over, or has moved on.
+    pub(super) fn is_over(&mut self, seq: EventSeq) {
+        self.halves.forget(seq);
     }
 
     /// The outcome is committed (or void): the lease is over.
@@ -235,6 +295,9 @@ impl Lane {
     pub(super) fn clock_set_back(&mut self, by: DurationMs) {
         self.known.retain(|_, place| !matches!(place, Place::Waiting(_)));
         self.waiting = 0;
+        for ready in self.fresh.iter_mut().chain(&mut self.retries) {
+            ready.since = ready.since - by;
+        }
         self.rescan();
         self.gate.clock_set_back(by);
     }
@@ -242,8 +305,15 @@ impl Lane {
     /// When the lane itself has to be looked at, whatever the wheel says.
     pub(super) fn next_wake(&self) -> Option<UnixMs> {
         // Without a free permit the end of an exchange is what wakes the lane.
-        let ready = !self.fresh.is_empty() || !self.retries.is_empty();
-        if ready && self.has_permit() { self.gate.next_wake() } else { None }
+        if !self.has_permit() || self.gate.is_shut() {
+            return None;
+        }
+        let gate = self.gate.next_wake();
+        if self.halves.is_ready() {
+            return gate;
+        }
+        let gathered = self.gathered_at()?;
+        if self.rules.batch_wait == DurationMs::ZERO { gate } else { gate.max(Some(gathered)) }
     }
 
     /// Whether one more exchange may be in flight: also outcomes that cannot be committed take the place of new ones.
@@ -291,19 +361,19 @@ impl Lane {
         if queue.len() >= self.capacity {
             return Err(NoRoom);
         }
-        self.ready(owed);
+        self.ready(owed, now);
         Ok(Offered::Kept)
     }
 
-    fn ready(&mut self, mut owed: Owed) {
+    fn ready(&mut self, mut owed: Owed, now: UnixMs) {
         self.known.insert(owed.key.seq, Place::Ready);
         if owed.history.exchanges > 0 {
-            return self.retries.push_back(owed);
+            return self.retries.push_back(Ready { owed, since: now });
         }
         if self.fresh.len() >= LANE_BODIES {
             owed.event = None;
         }
-        self.fresh.push_back(owed);
+        self.fresh.push_back(Ready { owed, since: now });
     }
 }
 

@@ -1,6 +1,7 @@
 //! From accepted event to settled outcome.
 //!
-//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging` and [`wheel`] (who is sent what, when).
+//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `halves` and [`wheel`] (who is sent what,
+//! when, together with whom), `settle` (what becomes of it).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has).
@@ -16,13 +17,16 @@ pub mod dispatch;
 mod driver;
 pub mod fanout;
 pub mod gate;
+mod halves;
 mod journal;
 pub mod lane;
 mod maintenance;
 mod pace;
 mod paging;
+mod record;
 mod routing;
 pub mod scheduler;
+mod settle;
 mod start;
 pub mod wheel;
 mod writer;

@@ -41,6 +41,8 @@ fn rules(destination: &Destination) -> Rules {
     Rules {
         enabled: destination.enabled,
         concurrency: destination.lane.concurrency,
+        batch: destination.adapter.batch_max(),
+        batch_wait: destination.adapter.batch_wait(),
         hold_probe: destination.lane.hold_probe,
         rate_limit: destination.lane.rate_limit,
         breaker: destination.lane.breaker,

@@ -6,21 +6,21 @@
 //! is owed and however long nothing can be committed; everything in memory can be rebuilt from the outbox
 //! ([`Input::Rescan`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::destination::Judgement;
 use crate::domain::delivery::{Attempt, Autopsy};
 use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
-use crate::domain::outcome::{Disposition, Verdict};
-use crate::domain::retry;
+use crate::domain::outcome::Verdict;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::entropy::Entropy;
 use crate::store::read::OutboxCursor;
 use crate::store::write::{Owed, Settle};
 
-use super::gate::Said;
 use super::lane::{Lane, Offered, Rules};
 use super::paging::PageStart;
+use super::settle;
 use super::wheel::Wheel;
 
 /// A fact.
@@ -46,26 +46,40 @@ pub enum Input {
     Drain,
 }
 
-/// How an exchange ended.
+/// How an exchange ended, or why there was none.
 #[derive(Debug)]
 pub struct Ended {
+    /// What was said in the exchange, about all deliveries that were in it; `None` where none was made.
+    pub answer: Option<Judgement>,
+    /// One for each delivery of the [`Effect::Send`], in its order; never empty.
+    pub parts: Vec<Part>,
+}
+
+/// How it ended for one delivery.
+#[derive(Debug)]
+pub struct Part {
     pub key: DeliveryKey,
-    pub verdict: Verdict,
-    /// What was said, in words.
-    pub detail: String,
-    /// `None` where no exchange was made.
-    pub attempt: Option<Attempt>,
-    /// What the DLQ keeps if this was the end.
-    pub autopsy: Autopsy,
+    pub end: PartEnd,
+}
+
+/// See [`Part`].
+#[derive(Debug)]
+pub enum PartEnd {
+    /// It was in the exchange. `autopsy` is what the DLQ keeps if this was the end.
+    Exchanged { attempt: Attempt, autopsy: Autopsy },
+    /// It could not be sent at all.
+    Unsent { verdict: Verdict, autopsy: Autopsy },
+    /// The exchange was made without it, for want of room.
+    NoRoom,
 }
 
 /// A wish.
 #[derive(Debug)]
 pub enum Effect {
-    /// Make the exchange for this delivery; [`Input::Ended`] must follow.
-    Send(Owed),
+    /// Make one exchange for these deliveries of one destination, never none; [`Input::Ended`] must follow.
+    Send(Vec<Owed>),
     /// Commit this outcome; [`Input::Settled`] or [`Input::Stale`] must follow.
-    Settle(Settle),
+    Settle(Box<Settle>),
     /// Read the destination's outbox strictly after `after`; [`Input::Page`] or [`Input::PageFailed`] must follow.
     Load { destination: DestinationId, after: Option<OutboxCursor>, limit: usize },
 }
@@ -117,18 +131,24 @@ impl Scheduler {
         self.watch_clock(now, effects);
         match input {
             Input::Owed(owed) => {
+                let destinations: BTreeSet<DestinationId> = owed.iter().map(|owed| owed.key.destination).collect();
                 for owed in owed {
-                    self.offer(owed, now, effects);
+                    self.offer(owed, now);
+                }
+                // Once all are there: what came in together may go out together.
+                for destination in destinations {
+                    self.pump(destination, now, effects);
                 }
             }
             Input::Settled { key, owed } => {
-                self.release(key, now, effects);
+                self.release(key, owed.is_none());
                 if let Some(owed) = owed {
-                    self.offer(owed, now, effects);
+                    self.offer(owed, now);
                 }
+                self.pump(key.destination, now, effects);
             }
             Input::Stale { key } => {
-                self.release(key, now, effects);
+                self.release(key, true);
                 if let Some(lane) = self.lanes.get_mut(&key.destination) {
                     lane.rescan();
                 }
@@ -162,6 +182,9 @@ impl Scheduler {
 
     /// When to send the next [`Input::Tick`]; possibly earlier than anything happens, never later.
     pub fn next_wake(&self) -> Option<UnixMs> {
+        if self.draining {
+            return None;
+        }
         let lanes = self.lanes.values().filter_map(Lane::next_wake).min();
         self.wheel.next_wake().into_iter().chain(lanes).min()
     }
@@ -181,52 +204,27 @@ impl Scheduler {
         self.pump_all(now, effects);
     }
 
-    fn offer(&mut self, owed: Owed, now: UnixMs, effects: &mut Vec<Effect>) {
-        let destination = owed.key.destination;
-        let Some(lane) = self.lanes.get_mut(&destination) else { return };
+    fn offer(&mut self, owed: Owed, now: UnixMs) {
+        let Some(lane) = self.lanes.get_mut(&owed.key.destination) else { return };
         match lane.offer(owed, now) {
-            Offered::Kept => self.pump(destination, now, effects),
+            Offered::Kept => {}
             Offered::Arm(owed) => self.wheel.insert(owed.due_at, owed),
         }
     }
 
-    fn release(&mut self, key: DeliveryKey, now: UnixMs, effects: &mut Vec<Effect>) {
-        if let Some(lane) = self.lanes.get_mut(&key.destination) {
-            lane.released(key);
+    fn release(&mut self, key: DeliveryKey, is_over: bool) {
+        let Some(lane) = self.lanes.get_mut(&key.destination) else { return };
+        lane.released(key);
+        if is_over {
+            lane.is_over(key.seq);
         }
-        self.pump(key.destination, now, effects);
     }
 
     fn ended(&mut self, ended: Ended, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
-        let Ended { key, verdict, detail, attempt, autopsy } = ended;
-        let Some(lane) = self.lanes.get_mut(&key.destination) else { return };
-        let Some(owed) = lane.leased(key) else { return };
-        let due_at = owed.due_at;
-        let policy = lane.policy_for(owed.history.owed_since, now);
-        let roll = dice.next_u64();
-        let disposition = match retry::decide(&policy, &owed.history, verdict, now, roll) {
-            // It keeps its place in the outbox too.
-            Disposition::Keep { .. } => Disposition::Keep { at: due_at },
-            // No exchange was made, so none has failed: it waits and stays what it was.
-            Disposition::Retry { at, .. } if attempt.is_none() => Disposition::Keep { at },
-            decided @ (Disposition::Sent | Disposition::Retry { .. } | Disposition::Dead { .. }) => decided,
-        };
-        let patience = match (disposition, verdict) {
-            // Possibly earlier than asked for: one last attempt at the deadline (SPEC 8.2).
-            (Disposition::Retry { at, .. }, _) => at,
-            (_, Verdict::Throttled { not_before }) => retry::patience(&policy, &owed.history, not_before, now, roll),
-            (_, _) => now,
-        };
-        if attempt.is_some() {
-            lane.ended(key, &Said { verdict, patience, detail: &detail }, now);
-        } else {
-            lane.not_sent(key);
-        }
-        if verdict != Verdict::Cancelled {
-            let autopsy = matches!(disposition, Disposition::Dead { .. }).then_some(autopsy);
-            effects.push(Effect::Settle(Settle { key, due_at, at: now, attempt, disposition, autopsy }));
-        }
-        self.pump(key.destination, now, effects);
+        let Some(first) = ended.parts.first().map(|part| part.key) else { return };
+        let Some(lane) = self.lanes.get_mut(&first.destination) else { return };
+        settle::ended(lane, ended, now, dice.next_u64(), effects);
+        self.pump(first.destination, now, effects);
     }
 
     fn tick(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
@@ -234,7 +232,7 @@ impl Scheduler {
         self.wheel.advance(now, &mut fired);
         for (_, owed) in fired {
             if let Some(lane) = self.lanes.get_mut(&owed.key.destination) {
-                lane.fired(*owed);
+                lane.fired(*owed, now);
             }
         }
         self.pump_all(now, effects);
@@ -253,8 +251,8 @@ impl Scheduler {
             return;
         }
         let Some(lane) = self.lanes.get_mut(&destination) else { return };
-        while let Some(owed) = lane.lease(now) {
-            effects.push(Effect::Send(owed));
+        while let Some(batch) = lane.lease(now) {
+            effects.push(Effect::Send(batch));
         }
         if let Some(start) = lane.wants_page(now) {
             let after = match start {

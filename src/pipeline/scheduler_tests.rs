@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::delivery::{History, State};
 use crate::domain::id::EventSeq;
 use crate::domain::limits::LANE_UNSETTLED;
-use crate::domain::outcome::{DeadReason, RetryReason};
+use crate::domain::outcome::{DeadReason, Disposition, RetryReason};
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::DurationMs;
@@ -39,6 +39,8 @@ impl Bench {
         let mut rules = Rules {
             enabled: true,
             concurrency: 2,
+            batch: 1,
+            batch_wait: DurationMs::ZERO,
             hold_probe: DurationMs::from_secs(900),
             rate_limit: None,
             breaker: None,
@@ -63,8 +65,12 @@ impl Bench {
         let mut done = Done::default();
         for effect in effects {
             match effect {
-                Effect::Send(owed) => done.sent.push(owed.key.seq.0),
-                Effect::Settle(settle) => done.settled.push(settle),
+                Effect::Send(batch) => {
+                    let seqs: Vec<u64> = batch.iter().map(|owed| owed.key.seq.0).collect();
+                    done.sent.extend(&seqs);
+                    done.batches.push(seqs);
+                }
+                Effect::Settle(settle) => done.settled.push(*settle),
                 Effect::Load { destination, after, .. } => {
                     self.after.insert(destination, after);
                     done.loads.push(destination);
@@ -76,20 +82,30 @@ impl Bench {
 
     /// An exchange ended.
     fn ended(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
-        let (at, verdict_word) = (self.now, verdict.as_str().to_owned());
-        let took = DurationMs(1);
-        let attempt = Attempt { n: 1, at, took, http_status: None, verdict: verdict_word, response: String::new() };
-        self.over(key, verdict, Some(attempt))
+        self.all_ended(&[key], verdict, None)
+    }
+
+    /// An exchange of several ended with one answer, which is worth `attempts_max` attempts.
+    fn all_ended(&mut self, keys: &[DeliveryKey], verdict: Verdict, attempts_max: Option<u32>) -> Done {
+        let attempt = Attempt {
+            n: 1,
+            at: self.now,
+            took: DurationMs(1),
+            http_status: None,
+            verdict: verdict.as_str().to_owned(),
+            response: String::new(),
+            left_out: Vec::new(),
+        };
+        let end = || PartEnd::Exchanged { attempt: attempt.clone(), autopsy: autopsy() };
+        let parts = keys.iter().map(|key| Part { key: *key, end: end() }).collect();
+        let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max });
+        self.step(Input::Ended(Ended { answer, parts }))
     }
 
     /// No exchange was made.
     fn not_sent(&mut self, key: DeliveryKey, verdict: Verdict) -> Done {
-        self.over(key, verdict, None)
-    }
-
-    fn over(&mut self, key: DeliveryKey, verdict: Verdict, attempt: Option<Attempt>) -> Done {
-        let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
-        self.step(Input::Ended(Ended { key, verdict, detail: "why".to_owned(), attempt, autopsy }))
+        let part = Part { key, end: PartEnd::Unsent { verdict, autopsy: autopsy() } };
+        self.step(Input::Ended(Ended { answer: None, parts: vec![part] }))
     }
 
     fn state(&self, destination: DestinationId) -> &LaneState {
@@ -97,9 +113,15 @@ impl Bench {
     }
 }
 
+fn autopsy() -> Autopsy {
+    Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() }
+}
+
 #[derive(Default, Debug)]
 struct Done {
     sent: Vec<u64>,
+    /// The same, by exchange.
+    batches: Vec<Vec<u64>>,
     settled: Vec<Settle>,
     loads: Vec<DestinationId>,
 }
@@ -264,6 +286,8 @@ fn a_disabled_lane_parks_what_it_is_owed() {
     let rules = Rules {
         enabled: false,
         concurrency: 2,
+        batch: 1,
+        batch_wait: DurationMs::ZERO,
         hold_probe: DurationMs(1),
         rate_limit: None,
         breaker: None,
@@ -409,6 +433,8 @@ fn a_lane_is_patient_even_if_the_delivery_that_was_told_is_dead() {
     let rules = Rules {
         enabled: true,
         concurrency: 1,
+        batch: 1,
+        batch_wait: DurationMs::ZERO,
         hold_probe: DurationMs(1),
         rate_limit: None,
         breaker: None,
@@ -545,3 +571,6 @@ fn what_found_no_room_is_asked_for_when_there_is_room() {
     }
     assert_eq!(loads, [A], "the outbox holds what memory could not");
 }
+
+#[path = "batch_tests.rs"]
+mod batches;

@@ -8,7 +8,7 @@ use super::row::{
     AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, RequestRow, RowError,
     StateRow,
 };
-use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, RequestView, State};
+use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, RequestView, State};
 use crate::domain::event::{Event, Object, OccurredAt};
 use crate::domain::limits::RESPONSE_EXCERPT_BYTES;
 use crate::domain::outcome::{DeadReason, RetryReason, SkipReason};
@@ -179,6 +179,7 @@ impl From<&Attempt> for AttemptRow {
             http_status: attempt.http_status,
             verdict: attempt.verdict.clone(),
             response: clip(&attempt.response).to_owned(),
+            left_out: attempt.left_out.iter().map(|left| (left.field.clone(), left.why.clone())).collect(),
         }
     }
 }
@@ -193,6 +194,7 @@ impl AttemptRow {
             http_status: self.http_status,
             verdict: self.verdict,
             response: self.response,
+            left_out: self.left_out.into_iter().map(|(field, why)| LeftOut { field, why }).collect(),
         }
     }
 }
@@ -326,7 +328,7 @@ mod tests {
             let autopsy = Autopsy { detail: detail.clone(), request: Some(request), http_status: status, response: detail.clone() };
             let bytes = encode(&AutopsyRow::from(&autopsy)).unwrap();
             prop_assert_eq!(Autopsy::from(decode::<AutopsyRow>(&bytes).unwrap()), autopsy);
-            let attempt = Attempt { n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail };
+            let attempt = Attempt { n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail.clone(), left_out: vec![LeftOut { field: detail.clone(), why: detail }] };
             let bytes = encode(&AttemptRow::from(&attempt)).unwrap();
             prop_assert_eq!(decode::<AttemptRow>(&bytes).unwrap().into_attempt(7), attempt);
         }
@@ -361,6 +363,7 @@ mod tests {
             http_status: None,
             verdict: String::new(),
             response: "é".repeat(RESPONSE_EXCERPT_BYTES),
+            left_out: Vec::new(),
         };
         assert_eq!(AttemptRow::from(&attempt).response.len(), RESPONSE_EXCERPT_BYTES);
     }

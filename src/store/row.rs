@@ -9,7 +9,6 @@ use bincode::{Decode, Encode};
 
 use crate::domain::limits::ROW_BYTES;
 
-const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
 
 /// Why bytes are no row, or a value makes none.
@@ -29,12 +28,20 @@ pub(super) enum RowError {
     Value(&'static str),
 }
 
-/// A type the file holds.
-pub(super) trait Row: Encode + Decode<()> {}
+/// A type the file holds. A type that gained fields has a higher version, and reads what was written before.
+pub(super) trait Row: Encode + Decode<()> {
+    /// What is written.
+    const VERSION: u8 = 1;
+
+    /// The row in a body of an older version, with the bytes it took; `None` where there is no such version.
+    fn read_older(_version: u8, _body: &[u8]) -> Option<Result<(Self, usize), RowError>> {
+        None
+    }
+}
 
 /// The bytes of `row`.
 pub(super) fn encode<R: Row>(row: &R) -> Result<Vec<u8>, RowError> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = vec![R::VERSION];
     bincode::encode_into_std_write(row, &mut bytes, bincode::config::standard())
         .map_err(|error| RowError::Form(error.to_string()))?;
     if bytes.len() > ROW_BYTES {
@@ -47,23 +54,31 @@ pub(super) fn encode<R: Row>(row: &R) -> Result<Vec<u8>, RowError> {
 
 /// The row in `bytes`, all of them.
 pub(super) fn decode<R: Row>(bytes: &[u8]) -> Result<R, RowError> {
-    let body = checked(bytes)?;
-    let (row, read) = decode_front(body)?;
+    let (version, body) = checked(bytes)?;
+    let (row, read) = decode_front(version, body)?;
     if read == body.len() { Ok(row) } else { Err(RowError::Form(format!("{} bytes left over", body.len() - read))) }
 }
 
 /// The first fields of a row that go by `R`; what follows is not looked at.
 pub(super) fn decode_head<R: Row>(bytes: &[u8]) -> Result<R, RowError> {
-    decode_front(checked(bytes)?).map(|(row, _)| row)
+    let (version, body) = checked(bytes)?;
+    decode_front(version, body).map(|(row, _)| row)
 }
 
-fn decode_front<R: Row>(body: &[u8]) -> Result<(R, usize), RowError> {
+fn decode_front<R: Row>(version: u8, body: &[u8]) -> Result<(R, usize), RowError> {
+    if version == R::VERSION {
+        return decode_plain(body);
+    }
+    R::read_older(version, body).unwrap_or(Err(RowError::Version(version)))
+}
+
+fn decode_plain<R: Decode<()>>(body: &[u8]) -> Result<(R, usize), RowError> {
     let config = bincode::config::standard().with_limit::<ROW_BYTES>();
     bincode::decode_from_slice(body, config).map_err(|error| RowError::Form(error.to_string()))
 }
 
-/// The body between version and checksum.
-fn checked(bytes: &[u8]) -> Result<&[u8], RowError> {
+/// The version, and the body between it and the checksum.
+fn checked(bytes: &[u8]) -> Result<(u8, &[u8]), RowError> {
     if bytes.len() > ROW_BYTES + CRC_BYTES {
         return Err(RowError::Long(bytes.len()));
     }
@@ -72,7 +87,7 @@ fn checked(bytes: &[u8]) -> Result<&[u8], RowError> {
     if crc32fast::hash(front) != u32::from_le_bytes(*checksum) {
         return Err(RowError::Checksum);
     }
-    if *version == VERSION { Ok(body) } else { Err(RowError::Version(*version)) }
+    Ok((*version, body))
 }
 
 /// Inbox: an event. Objects are JSON text, empty ones the empty text.
@@ -140,6 +155,18 @@ pub(super) struct AttemptRow {
     pub http_status: Option<u16>,
     pub verdict: String,
     pub response: String,
+    /// Fields and why they were left out. Since version 2.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// [`AttemptRow`] as version 1 wrote it.
+#[derive(Encode, Decode)]
+struct AttemptRowV1 {
+    at: u64,
+    took: u64,
+    http_status: Option<u16>,
+    verdict: String,
+    response: String,
 }
 
 /// DLQ: what was kept of a delivery's end.
@@ -200,7 +227,17 @@ pub(super) struct NumberRow(pub u64);
 impl Row for EventRow {}
 impl Row for EventHead {}
 impl Row for DeliveryRow {}
-impl Row for AttemptRow {}
+impl Row for AttemptRow {
+    const VERSION: u8 = 2;
+
+    fn read_older(version: u8, body: &[u8]) -> Option<Result<(Self, usize), RowError>> {
+        let from = |(row, read): (AttemptRowV1, usize)| {
+            let AttemptRowV1 { at, took, http_status, verdict, response } = row;
+            (Self { at, took, http_status, verdict, response, left_out: Vec::new() }, read)
+        };
+        (version == 1).then(|| decode_plain(body).map(from))
+    }
+}
 impl Row for AutopsyRow {}
 impl Row for DedupeRow {}
 impl Row for CountsRow {}
@@ -250,7 +287,9 @@ mod tests {
         /// Noise behind a right version and checksum, as a bug of ours could write it.
         #[test]
         fn sealed_noise_is_read_without_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            decode_as_everything(&sealed(VERSION, &body));
+            for version in 0..4 {
+                decode_as_everything(&sealed(version, &body));
+            }
         }
 
         #[test]
@@ -268,10 +307,10 @@ mod tests {
         assert_eq!(decode::<NumberRow>(b"abcd"), Err(RowError::Short(4)));
         assert_eq!(decode::<NumberRow>(b"abcdefgh"), Err(RowError::Checksum));
         assert_eq!(decode::<NumberRow>(&sealed(9, &[1])), Err(RowError::Version(9)));
-        assert_eq!(decode::<NumberRow>(&sealed(VERSION, &[1])), Ok(NumberRow(1)));
-        assert!(matches!(decode::<NumberRow>(&sealed(VERSION, &[1, 2])), Err(RowError::Form(_))), "left over");
-        assert!(matches!(decode::<NumberRow>(&sealed(VERSION, &[])), Err(RowError::Form(_))), "cut short");
-        let unknown_state = sealed(VERSION, &[0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode::<NumberRow>(&sealed(1, &[1])), Ok(NumberRow(1)));
+        assert!(matches!(decode::<NumberRow>(&sealed(1, &[1, 2])), Err(RowError::Form(_))), "left over");
+        assert!(matches!(decode::<NumberRow>(&sealed(1, &[])), Err(RowError::Form(_))), "cut short");
+        let unknown_state = sealed(1, &[0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
         assert!(matches!(decode::<DeliveryRow>(&unknown_state), Err(RowError::Form(_))), "unknown state");
     }
 
@@ -280,10 +319,23 @@ mod tests {
         // A text that claims 2^62 bytes: 253 announces a 64-bit length.
         let mut body = vec![253];
         body.extend_from_slice(&(1_u64 << 62).to_le_bytes());
-        assert!(matches!(decode::<AutopsyRow>(&sealed(VERSION, &body)), Err(RowError::Form(_))));
+        assert!(matches!(decode::<AutopsyRow>(&sealed(1, &body)), Err(RowError::Form(_))));
         let huge =
             AutopsyRow { detail: "x".repeat(ROW_BYTES), request: None, http_status: None, response: String::new() };
         assert!(matches!(encode(&huge), Err(RowError::Long(_))));
+    }
+
+    #[test]
+    fn attempts_of_the_first_version_are_read() {
+        let body = [5, 7, 1, 251, 247, 1, 1, b'x', 2, b'n', b'o'];
+        let row = decode::<AttemptRow>(&sealed(1, &body)).unwrap();
+        assert_eq!((row.at, row.took, row.http_status, row.response.as_str()), (5, 7, Some(503), "no"));
+        assert!(row.left_out.is_empty());
+        let bytes = encode(&AttemptRow { left_out: vec![("a".to_owned(), "b".to_owned())], ..row.clone() }).unwrap();
+        assert_eq!(bytes[0], 2);
+        assert_eq!(decode::<AttemptRow>(&bytes).unwrap().left_out.len(), 1);
+        assert_eq!(decode::<AttemptRow>(&sealed(3, &body)), Err(RowError::Version(3)));
+        assert!(matches!(decode::<AttemptRow>(&sealed(2, &body)), Err(RowError::Form(_))), "cut short");
     }
 
     /// The bytes of version 1, written down: a change here orphans every store there is.

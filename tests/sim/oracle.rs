@@ -112,7 +112,7 @@ impl Oracle {
             known.taken = false;
         }
         known.pending = Some(Outcome {
-            counts: !matches!(retried, Retried::NotCounted | Retried::Unread),
+            counts: !matches!(retried, Retried::NotCounted | Retried::Unread | Retried::Split),
             not_before,
             over: dead || retried == Retried::Never,
         });

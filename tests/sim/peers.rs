@@ -42,16 +42,18 @@ const TEMPERS: [Temper; 8] = [
 #[derive(Debug)]
 pub struct Peer {
     pub temper: Temper,
-    /// By `webhook-id`: bodies as they came, and how often it was taken.
+    /// By id: what was said about each event, and how often it was taken.
     pub received: BTreeMap<String, Received>,
-    /// Requests that were taken, repeats included.
+    /// Events that were taken, repeats included.
     pub taken: u64,
+    /// Requests with several events that were refused for the sake of some.
+    pub refused_batches: u64,
 }
 
 /// What a peer has seen of one delivery.
 #[derive(Debug, Default, Clone)]
 pub struct Received {
-    pub body: Vec<u8>,
+    pub body: String,
     pub times: u64,
     pub accepted: u64,
 }
@@ -61,66 +63,107 @@ pub const POISON: &str = "\"poison\":true";
 
 impl Peer {
     pub fn new() -> Self {
-        Self { temper: Temper::Healthy, received: BTreeMap::new(), taken: 0 }
+        Self { temper: Temper::Healthy, received: BTreeMap::new(), taken: 0, refused_batches: 0 }
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
         self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(8) as usize] };
     }
 
-    /// One exchange: what happens, and how long it takes. Every request that reaches the peer is remembered.
-    pub fn exchange(&mut self, request: &Request, rng: &Rng) -> (Exchange, Retried) {
+    /// One exchange: what happens, and how long it takes. Every event that reaches the peer is remembered.
+    pub fn exchange(&mut self, request: &Request, rng: &Rng) -> Said {
         let temper = match self.temper {
             Temper::Moody => TEMPERS[rng.below(6) as usize],
             steady => steady,
         };
         if temper == Temper::Refusing {
-            return (exchange(1, Err(Fault::Network("connection refused".to_owned()))), Retried::Backoff);
+            let exchange = exchange(1, Err(Fault::Network("connection refused".to_owned())));
+            return Said { exchange, retried: Retried::Backoff, taken: false };
         }
-        let id = request.headers.iter().find(|(name, _)| name == "webhook-id").map(|(_, id)| id.clone());
-        let received = self.received.entry(id.expect("every request has an id")).or_default();
-        assert!(
-            received.times == 0 || received.body == request.body,
-            "the same delivery was sent with another body: {} then {}",
-            String::from_utf8_lossy(&received.body),
-            String::from_utf8_lossy(&request.body),
-        );
-        received.body.clone_from(&request.body);
-        received.times += 1;
+        let events = events(request);
+        for (id, body) in &events {
+            let received = self.received.entry(id.clone()).or_default();
+            assert!(
+                received.times == 0 || received.body == *body,
+                "the same delivery was sent with another body: {} then {body}",
+                received.body,
+            );
+            received.body.clone_from(body);
+            received.times += 1;
+        }
         let took = rng.between(1, 400);
-        let poisoned = String::from_utf8_lossy(&request.body).contains(POISON);
+        let poisoned = events.iter().any(|(_, body)| body.contains(POISON));
+        let said = |exchange, retried| Said { exchange, retried, taken: false };
         match temper {
             Temper::Silent | Temper::Cutting => {
                 // Nobody can tell whether it was taken.
-                if !poisoned && rng.percent(50) {
-                    received.accepted += 1;
-                    self.taken += 1;
+                let taken = !poisoned && rng.percent(50);
+                if taken {
+                    self.take(&events);
                 }
-                let unanswered = if temper == Temper::Silent {
+                let exchange = if temper == Temper::Silent {
                     exchange(15_000, Err(Fault::Timeout { sent: true }))
                 } else {
                     exchange(took, Err(Fault::Ambiguous("connection reset".to_owned())))
                 };
-                (unanswered, Retried::Ambiguously)
+                Said { exchange, retried: Retried::Ambiguously, taken }
             }
-            Temper::Down => (answer(took, 503, &[]), Retried::Backoff),
-            Temper::Locked => (answer(took, 401, &[]), Retried::NotCounted),
+            Temper::Down => said(answer(took, 503, &[]), Retried::Backoff),
+            Temper::Locked => said(answer(took, 401, &[]), Retried::NotCounted),
             Temper::Throttling if rng.percent(50) => {
                 let seconds = rng.between(1, 200);
-                (
-                    answer(took, 429, &[("retry-after", &seconds.to_string())]),
-                    Retried::After(DurationMs::from_secs(seconds)),
-                )
+                let exchange = answer(took, 429, &[("retry-after", &seconds.to_string())]);
+                said(exchange, Retried::After(DurationMs::from_secs(seconds)))
             }
-            Temper::Throttling => (answer(took, 429, &[]), Retried::Backoff),
-            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned => (answer(took, 422, &[]), Retried::Never),
+            Temper::Throttling => said(answer(took, 429, &[]), Retried::Backoff),
+            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned && events.len() > 1 => {
+                self.refused_batches += 1;
+                said(answer(took, 422, &[]), Retried::Split)
+            }
+            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned => {
+                said(answer(took, 422, &[]), Retried::Never)
+            }
             Temper::Healthy | Temper::Moody | Temper::Refusing => {
-                received.accepted += 1;
-                self.taken += 1;
-                (answer(took, 200, &[]), Retried::Never)
+                self.take(&events);
+                Said { exchange: answer(took, 200, &[]), retried: Retried::Never, taken: true }
             }
         }
     }
+
+    fn take(&mut self, events: &[(String, String)]) {
+        for (id, _) in events {
+            let received = self.received.get_mut(id).expect("it was received");
+            received.accepted += 1;
+            self.taken += 1;
+        }
+    }
+}
+
+/// The events of a request with their ids: one of a webhook, any number of a batch.
+fn events(request: &Request) -> Vec<(String, String)> {
+    let body = String::from_utf8_lossy(&request.body).into_owned();
+    if let Some((_, id)) = request.headers.iter().find(|(name, _)| name == "webhook-id") {
+        return vec![(id.clone(), body)];
+    }
+    let body: serde_json::Value = serde_json::from_str(&body).expect("a batch is JSON");
+    let list = body["data"].as_array().expect("a batch has a list");
+    let event = |event: &serde_json::Value| {
+        let mut event = event.clone();
+        let id = format!("{}/{}", event["event_name"], event["event_id"]);
+        // A clock that was set back brings the event's time down with it.
+        event.as_object_mut().expect("an event is an object").remove("event_time");
+        (id, event.to_string())
+    };
+    list.iter().map(event).collect()
+}
+
+/// An exchange as the peer knows it.
+#[derive(Debug)]
+pub struct Said {
+    pub exchange: Exchange,
+    pub retried: Retried,
+    /// Whether it took all that was in the request; else it took nothing.
+    pub taken: bool,
 }
 
 /// What the peer's answer asks of the sender, worked out here and not by the daemon.
@@ -138,6 +181,8 @@ pub enum Retried {
     After(DurationMs),
     /// Whenever the hold is probed; the attempt does not count.
     NotCounted,
+    /// At once, in smaller company; the attempt does not count.
+    Split,
 }
 
 fn exchange(took: u64, result: Result<Answer, Fault>) -> Exchange {
@@ -161,7 +206,7 @@ pub fn not_before(now: UnixMs, made: u32, retried: Retried, deadline: UnixMs) ->
         Retried::Never => UnixMs(u64::MAX),
         Retried::Backoff | Retried::Ambiguously | Retried::Unread => now + least_backoff(made),
         Retried::After(span) => now + span.max(least_backoff(made)),
-        Retried::NotCounted => now,
+        Retried::NotCounted | Retried::Split => now,
     };
     // One last attempt at the deadline is allowed whatever was asked.
     if retried == Retried::Never { earliest } else { earliest.min(deadline) }

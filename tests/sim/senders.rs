@@ -75,7 +75,7 @@ impl World {
         match done {
             Applied::Queued(queued) => {
                 self.tally.acknowledged += 1;
-                let wanted = if plan.identity.is_multiple_of(5) { 2 } else { 3 };
+                let wanted = if plan.identity.is_multiple_of(5) { 3 } else { 4 };
                 assert_eq!(queued.owed.len(), wanted, "fan-out of {plan:?}");
                 self.oracle.acknowledged(plan.identity, queued.seq);
             }

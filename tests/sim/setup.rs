@@ -1,4 +1,4 @@
-//! The small world every seed starts from: three destinations of one kind, different tempers, different limits.
+//! The small world every seed starts from: four destinations, one of which takes batches; different tempers and limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use postbackd::config::snapshot::{
 };
 use postbackd::destination::Kind;
 use postbackd::destination::event_map::EventMap;
+use postbackd::destination::fb_capi::FbCapiSpec;
 use postbackd::destination::registry::{Spec, build};
 use postbackd::destination::webhook::WebhookSpec;
 use postbackd::domain::event::{Event, Object, OccurredAt};
@@ -15,6 +16,7 @@ use postbackd::domain::name::{CanonicalName, DestinationName};
 use postbackd::domain::net::AllowPrivate;
 use postbackd::domain::pacing::{BreakerPolicy, RateLimit};
 use postbackd::domain::retry::RetryPolicy;
+use postbackd::domain::secret::Secret;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::transport::Method;
 
@@ -26,27 +28,19 @@ pub const START: UnixMs = UnixMs(1_764_000_000_000);
 /// The configuration of a seed.
 pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
     let mut destinations = BTreeMap::new();
-    for (at, name) in ["alpha", "beta", "gamma"].into_iter().enumerate() {
+    for (at, name) in ["alpha", "beta", "gamma", "delta"].into_iter().enumerate() {
         let name: DestinationName = name.parse().expect("a name");
         let retry = RetryPolicy { max_attempts: if rng.percent(30) { 6 } else { 100 }, ..RetryPolicy::default() };
-        // The last one does not want everything.
+        // The third does not want everything.
         let mut map: BTreeMap<CanonicalName, Option<_>> = BTreeMap::new();
         if at == 2 {
             map.insert("contact".parse().expect("a name"), None);
         }
-        let adapter = build(Spec::Webhook(WebhookSpec {
-            url: format!("https://{name}.example/hook").parse().expect("a URL"),
-            method: Method::Post,
-            headers: Vec::new(),
-            signing_secrets: Vec::new(),
-            include_user: Vec::new(),
-            template: None,
-            hidden: Vec::new(),
-        }))
-        .expect("a valid destination");
+        let kind = if at == 3 { Kind::FbCapi } else { Kind::Webhook };
+        let adapter = build(spec(kind, &name, rng)).expect("a valid destination");
         let destination = Destination {
             name: name.clone(),
-            kind: Kind::Webhook,
+            kind,
             enabled: true,
             events: EventMap::new(map),
             sources: None,
@@ -79,6 +73,36 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
         default_currency: "USD".parse().expect("a currency"),
         sources: BTreeMap::from([("app".parse().expect("a name"), Arc::new(source()))]),
         destinations,
+    })
+}
+
+/// One destination takes its events in batches, the others one by one.
+fn spec(kind: Kind, name: &DestinationName, rng: &Rng) -> Spec {
+    if kind == Kind::FbCapi {
+        return Spec::FbCapi(FbCapiSpec {
+            pixel_id: "1234567890".to_owned(),
+            access_token: Secret::new("token".to_owned()),
+            api_version: "v26.0".to_owned(),
+            base_url: format!("https://{name}.example").parse().expect("a URL"),
+            test_event_code: None,
+            action_source: None,
+            external_id_from_uid: true,
+            batch: usize::try_from(rng.between(2, 9)).expect("small"),
+            batch_wait: DurationMs(rng.between(0, 600_000)),
+            data_processing_options: None,
+            data_processing_options_country: None,
+            data_processing_options_state: None,
+            hidden: Vec::new(),
+        });
+    }
+    Spec::Webhook(WebhookSpec {
+        url: format!("https://{name}.example/hook").parse().expect("a URL"),
+        method: Method::Post,
+        headers: Vec::new(),
+        signing_secrets: Vec::new(),
+        include_user: Vec::new(),
+        template: None,
+        hidden: Vec::new(),
     })
 }
 

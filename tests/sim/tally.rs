@@ -16,6 +16,9 @@ pub struct Tally {
     pub commit_failures: u64,
     pub sync_losses: u64,
     pub holds: u64,
+    /// Exchanges that carried several deliveries, and deliveries that were split off a refused one.
+    pub together: u64,
+    pub splits: u64,
     pub replays: u64,
     pub discards: u64,
     pub dead: u64,
@@ -40,6 +43,8 @@ impl Tally {
         self.commit_failures += other.commit_failures;
         self.sync_losses += other.sync_losses;
         self.holds += other.holds;
+        self.together += other.together;
+        self.splits += other.splits;
         self.replays += other.replays;
         self.discards += other.discards;
         self.dead += other.dead;
@@ -50,7 +55,7 @@ impl Tally {
     }
 
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 16] {
+    pub fn rare(&self) -> [(&'static str, u64); 18] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
@@ -59,6 +64,8 @@ impl Tally {
             ("failed commit", self.commit_failures),
             ("lost sync", self.sync_losses),
             ("held destination", self.holds),
+            ("exchange of several deliveries", self.together),
+            ("split of a refused exchange", self.splits),
             ("replay", self.replays),
             ("dead delivery", self.dead),
             ("batch", self.batches),

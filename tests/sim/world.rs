@@ -13,7 +13,7 @@ use postbackd::domain::name::DestinationName;
 use postbackd::domain::outcome::Disposition;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::{Committer, Request};
-use postbackd::pipeline::dispatch::{conclude, prepare, unreadable};
+use postbackd::pipeline::dispatch::{Loaded, Rendered, Sent, conclude, none_sent, render};
 use postbackd::pipeline::lane::Rules;
 use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
 use postbackd::store::read::Reader;
@@ -39,6 +39,25 @@ pub(super) enum Waiting {
     Operator(Verb, Vec<DeliveryKey>),
 }
 
+/// A delivery of an exchange, and what its end asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    key: DeliveryKey,
+    retried: Retried,
+    owed_since: UnixMs,
+}
+
+/// What becomes of a delivery that is not in the request; `Backoff` stands for one that is.
+fn unsent(part: &Rendered) -> Retried {
+    match part {
+        Rendered::Sent { .. } => Retried::Backoff,
+        // An event of the future, by a clock that was set back: dead, and replayed one day.
+        Rendered::Unsendable { .. } => Retried::Never,
+        Rendered::Unreadable { .. } => Retried::Unread,
+        Rendered::NoRoom { .. } => panic!("the simulated events are small: {part:?}"),
+    }
+}
+
 /// What an operator does with the DLQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -50,7 +69,7 @@ pub(super) enum Verb {
 pub(super) enum Happening {
     Submit(Vec<Plan>),
     Commit { life: u64 },
-    Ended { life: u64, ended: Box<Ended>, retried: Retried, owed_since: UnixMs },
+    Ended { life: u64, ended: Box<Ended>, members: Vec<Member> },
     Page { life: u64, page: Box<Input> },
     Tick { life: u64 },
     Crash,
@@ -158,9 +177,7 @@ impl World {
         match happening {
             Happening::Submit(plans) => self.submit(plans),
             Happening::Commit { life } if self.is_alive(life) => self.commit(),
-            Happening::Ended { life, ended, retried, owed_since } if self.is_alive(life) => {
-                self.ended(*ended, retried, owed_since);
-            }
+            Happening::Ended { life, ended, members } if self.is_alive(life) => self.ended(*ended, &members),
             Happening::Page { life, page } if self.is_alive(life) => self.step(*page),
             Happening::Tick { life } if self.is_alive(life) => {
                 if let Some(life) = &mut self.life {
@@ -219,6 +236,8 @@ impl World {
             Rules {
                 enabled: true,
                 concurrency: destination.lane.concurrency,
+                batch: destination.adapter.batch_max(),
+                batch_wait: destination.adapter.batch_wait(),
                 hold_probe: destination.lane.hold_probe,
                 rate_limit: destination.lane.rate_limit,
                 breaker: destination.lane.breaker,
@@ -273,28 +292,28 @@ impl World {
         }
     }
 
-    fn ended(&mut self, ended: Ended, retried: Retried, owed_since: UnixMs) {
+    fn ended(&mut self, ended: Ended, members: &[Member]) {
         let now = self.wall();
-        let key = ended.key;
         let Some(life) = &mut self.life else { return };
         let mut effects = Vec::new();
-        let dead_or_sent = |effects: &[Effect]| {
-            effects.iter().find_map(|effect| match effect {
+        life.scheduler.step(Input::Ended(ended), now, &*self.rng, &mut effects);
+        for Member { key, retried, owed_since } in members.iter().copied() {
+            let disposition = effects.iter().find_map(|effect| match effect {
                 Effect::Settle(settle) if settle.key == key => Some(settle.disposition),
                 Effect::Settle(_) | Effect::Send(_) | Effect::Load { .. } => None,
-            })
-        };
-        life.scheduler.step(Input::Ended(ended), now, &*self.rng, &mut effects);
-        let disposition = dead_or_sent(&effects).expect("every ended attempt is settled");
-        let destination = self.destination(key.destination);
-        let deadline = owed_since + destination.retry.give_up_after;
-        let made = self.oracle.made(key) + 1;
-        let earliest = not_before(now, made, retried, deadline.max(now));
-        let dead = matches!(disposition, Disposition::Dead { .. });
-        self.tally.dead += u64::from(dead);
-        self.tally.holds += u64::from(retried == Retried::NotCounted);
-        self.tally.delivered += u64::from(disposition == Disposition::Sent);
-        self.oracle.ended(key, retried, earliest, dead);
+            });
+            let disposition = disposition.expect("every ended attempt is settled");
+            let destination = self.destination(key.destination);
+            let deadline = owed_since + destination.retry.give_up_after;
+            let made = self.oracle.made(key) + 1;
+            let earliest = not_before(now, made, retried, deadline.max(now));
+            let dead = matches!(disposition, Disposition::Dead { .. });
+            self.tally.dead += u64::from(dead);
+            self.tally.holds += u64::from(retried == Retried::NotCounted);
+            self.tally.splits += u64::from(retried == Retried::Split);
+            self.tally.delivered += u64::from(disposition == Disposition::Sent);
+            self.oracle.ended(key, retried, earliest, dead);
+        }
         self.carry_out(effects);
     }
 
@@ -309,10 +328,10 @@ impl World {
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Send(owed) => self.send(&owed),
+                Effect::Send(batch) => self.send(batch),
                 Effect::Settle(settle) => {
                     let Some(life) = &mut self.life else { return };
-                    life.queue.push(Request { ops: vec![WriteOp::Settle(settle)], reply: None });
+                    life.queue.push(Request { ops: vec![WriteOp::Settle(*settle)], reply: None });
                     self.plan_commit();
                 }
                 Effect::Load { destination, after, limit } => {
@@ -347,37 +366,63 @@ impl World {
         }
     }
 
-    fn send(&mut self, owed: &Owed) {
+    fn send(&mut self, batch: Vec<Owed>) {
         let at = self.wall();
-        self.oracle.sending(owed, at);
-        self.tally.attempts += 1;
+        for owed in &batch {
+            self.oracle.sending(owed, at);
+        }
+        self.tally.attempts += batch.len() as u64;
+        self.tally.together += u64::from(batch.len() > 1);
+        // What is not at hand is read in one go.
+        let unread = batch.iter().any(|owed| owed.event.is_none()) && self.read_fails();
+        self.tally.failed_reads += u64::from(unread);
         let Some(life) = &self.life else { return };
-        let number = life.number;
-        let owed_since = owed.history.owed_since;
-        if owed.event.is_none() && self.read_fails() {
-            self.tally.failed_reads += 1;
-            let ended = Box::new(unreadable(owed.key, "simulated".to_owned()));
-            let happening = Happening::Ended { life: number, ended, retried: Retried::Unread, owed_since };
-            return self.plan_in(0, happening);
-        }
-        let destination = self.destination(owed.key.destination);
-        let lane = life.scheduler.lane(owed.key.destination).expect("a lane");
+        let (number, instance) = (life.number, life.instance);
+        let id = batch[0].key.destination;
+        let destination = self.destination(id);
+        let lane = life.scheduler.lane(id).expect("a lane");
         assert!(lane.in_flight() <= destination.lane.concurrency, "more in flight than allowed");
-        let event = match &owed.event {
-            Some(event) => Arc::clone(event),
-            None => life.reader.event(owed.key.seq).expect("readable").expect("an owed event is stored"),
+        assert!(batch.len() <= destination.adapter.batch_max(), "more together than allowed");
+        let members: Vec<_> = batch.iter().map(|owed| (owed.key, owed.history.owed_since)).collect();
+        let load = |owed: Owed| {
+            let stored = || life.reader.event(owed.key.seq).expect("readable").expect("an owed event is stored");
+            let event = match &owed.event {
+                Some(event) => Ok(Arc::clone(event)),
+                None if unread => Err("simulated".to_owned()),
+                None => Ok(stored()),
+            };
+            Loaded { owed, event }
         };
-        let prepared = prepare(&destination, life.instance, owed, &event, at).expect("every event can be sent");
-        let peer = self.peers.get_mut(&owed.key.destination).expect("a peer");
-        let taken_before = peer.taken;
-        let (exchange, retried) = peer.exchange(&prepared.request, &self.rng);
-        if peer.taken > taken_before {
-            self.oracle.taken(owed.key);
+        let rendering = render(&destination, instance, batch.into_iter().map(load).collect(), at);
+        let how: Vec<Retried> = rendering.parts.iter().map(unsent).collect();
+        let (ended, said) = match rendering.request {
+            Some(made) => {
+                let said = self.peers.get_mut(&id).expect("a peer").exchange(&made.request, &self.rng);
+                let sent = Sent { parts: rendering.parts, view: made.view, at };
+                let took = said.exchange.took;
+                (
+                    conclude(&destination, instance, sent, said.exchange, at + took),
+                    Some((said.retried, said.taken, took)),
+                )
+            }
+            None => (none_sent(rendering.parts), None),
+        };
+        let mut planned = Vec::new();
+        for ((key, owed_since), how) in members.into_iter().zip(how) {
+            let retried = match said {
+                Some((retried, taken, _)) if how == Retried::Backoff => {
+                    if taken {
+                        self.oracle.taken(key);
+                    }
+                    retried
+                }
+                _ => how,
+            };
+            self.mix(key.seq.0);
+            planned.push(Member { key, retried, owed_since });
         }
-        let took = exchange.took;
-        let ended = Box::new(conclude(&destination, owed, prepared.view, exchange, at, at + took));
-        self.mix(owed.key.seq.0);
-        self.plan_in(took.0, Happening::Ended { life: number, ended, retried, owed_since });
+        let took = said.map_or(0, |(_, _, took)| took.0);
+        self.plan_in(took, Happening::Ended { life: number, ended: Box::new(ended), members: planned });
     }
 
     pub(super) fn destination(&self, id: DestinationId) -> Arc<postbackd::config::snapshot::Destination> {

@@ -9,8 +9,8 @@
 //!
 //! `event` makes one event, `user_data` and `custom_data` its halves, `codes` is the table of error codes, `verdict` judges.
 //!
-//! Absent for now: gathering several deliveries into one request and splitting a refused one; `prepare` takes any number,
-//! `judge` says [`crate::domain::outcome::Verdict::BatchFault`], and `batch_max` is 1 until the scheduler does its part.
+//! Absent on purpose: gathering deliveries and splitting a refused request, which is the scheduler's part; `prepare` takes
+//! any number, and `judge` says [`crate::domain::outcome::Verdict::BatchFault`].
 
 mod codes;
 mod custom_data;
@@ -25,6 +25,7 @@ use super::registry::SpecError;
 use super::view::{self, Draft, Header};
 use super::webhook::check_url;
 use super::{Adapter, JudgeContext, Judgement, Kind, Outgoing, Prepared};
+use crate::domain::limits::BATCH_BODY_BYTES;
 use crate::domain::secret::{REDACTED, Redactor, Secret};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::transport::{Answer, Method};
@@ -88,6 +89,8 @@ pub struct FbCapi {
     access_token: Secret,
     test_event_code: Option<String>,
     settings: event::Settings,
+    batch: usize,
+    batch_wait: DurationMs,
     redactor: Redactor,
 }
 
@@ -109,6 +112,8 @@ impl FbCapi {
             redactor: view::redactor(spec.hidden.iter().chain([&spec.access_token])),
             access_token: spec.access_token,
             test_event_code: spec.test_event_code,
+            batch: spec.batch,
+            batch_wait: spec.batch_wait,
             settings: event::Settings {
                 action_source: spec.action_source,
                 external_id_from_uid: spec.external_id_from_uid,
@@ -135,7 +140,11 @@ impl Adapter for FbCapi {
     }
 
     fn batch_max(&self) -> usize {
-        1
+        self.batch
+    }
+
+    fn batch_wait(&self) -> DurationMs {
+        self.batch_wait
     }
 
     fn default_target(&self, canonical: &str) -> Option<String> {
@@ -143,18 +152,26 @@ impl Adapter for FbCapi {
     }
 
     fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared {
-        let mut events = Vec::new();
+        let mut events = String::new();
         let mut parts = Vec::new();
         for delivery in deliveries {
-            parts.push(event::build(delivery, &self.settings, now).map(|(event, left_out)| {
-                events.push(Value::from(event));
-                left_out
-            }));
+            match event::build(delivery, &self.settings, now) {
+                Ok((event, left_out)) => {
+                    let event = Value::from(event).to_string();
+                    if !events.is_empty() && events.len() + event.len() > BATCH_BODY_BYTES {
+                        break;
+                    }
+                    events.push(if events.is_empty() { '[' } else { ',' });
+                    events.push_str(&event);
+                    parts.push(Ok(left_out));
+                }
+                Err(unsendable) => parts.push(Err(unsendable)),
+            }
         }
         if events.is_empty() {
             return Prepared { request: None, parts };
         }
-        let events = Value::from(events).to_string();
+        events.push(']');
         let draft = Draft {
             method: Method::Post,
             url: self.endpoint.clone(),

@@ -81,7 +81,8 @@ fn judge_error(
         (Some(code), None) => format!("Meta error {code}"),
         (None, _) => "Meta error without a code".to_owned(),
     };
-    Judgement { verdict, detail: format!("{name} (HTTP {}), {meaning}{}", answer.status, said(error, redactor)) }
+    let detail = format!("{name} (HTTP {}), {meaning}{}", answer.status, said(error, redactor));
+    Judgement { verdict, detail, attempts_max: None }
 }
 
 /// Meta's own words, and the fields it blames.
@@ -139,7 +140,7 @@ fn html(by_status: Judgement, answer: &Answer, context: JudgeContext<'_>) -> Jud
     }
     let not_before = retry_after(answer, context.now);
     let detail = format!("HTML instead of JSON, {}", by_status.detail);
-    Judgement { verdict: Verdict::Transient { reason: RetryReason::Transient, not_before }, detail }
+    Judgement { verdict: Verdict::Transient { reason: RetryReason::Transient, not_before }, detail, attempts_max: None }
 }
 
 /// Adds what Meta said about a request it took.

@@ -91,6 +91,8 @@ pub(super) struct DestinationDto {
     pub(super) exchange_ms: Pair<PercentilesDto>,
     pub(super) by_event: BTreeMap<String, ByEvent>,
     pub(super) last_error: Option<LastErrorDto>,
+    /// How many delivered requests went without a field, since the start.
+    pub(super) left_out: BTreeMap<String, u64>,
     /// Set once destinations can have proxies.
     pub(super) proxy: Option<String>,
 }

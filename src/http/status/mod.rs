@@ -201,6 +201,7 @@ fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, c
         exchange_ms: Pair::percentiles(stats.exchange_ms),
         by_event: stats.by_event.iter().map(|(event, stats)| (event.to_string(), (*stats).into())).collect(),
         last_error: stats.last_error.map(LastErrorDto::from),
+        left_out: stats.left_out,
         proxy: None,
     }
 }

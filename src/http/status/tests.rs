@@ -31,6 +31,7 @@ fn observed() -> Observed {
             reason: "transient".to_owned(),
             message: "busy \x1b[2J".to_owned(),
         }),
+        left_out: BTreeMap::from([("user.phone".to_owned(), 2)]),
     };
     Observed {
         now: NOW,

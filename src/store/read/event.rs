@@ -52,6 +52,14 @@ impl Reader {
         self.shared.read(|transaction| Ok(Events::open(transaction, &self.shared.damage)?.get(seq)?.map(Arc::new)))
     }
 
+    /// The events of `seqs`, in that order, as of one moment.
+    pub fn events(&self, seqs: &[EventSeq]) -> Result<Vec<Option<Arc<Event>>>, StoreError> {
+        self.shared.read(|transaction| {
+            let events = Events::open(transaction, &self.shared.damage)?;
+            seqs.iter().map(|seq| Ok(events.get(*seq)?.map(Arc::new))).collect()
+        })
+    }
+
     /// Events that carry the sender's id `event_id`, oldest first, at most `limit`.
     pub fn events_by_sender_id(&self, event_id: &str, limit: usize) -> Result<Vec<EventSeq>, StoreError> {
         self.shared.read(|transaction| self.find_sender_id(transaction, event_id, limit))

@@ -155,6 +155,7 @@ fn attempt(at: u64, http_status: Option<u16>) -> Attempt {
         http_status,
         verdict: "transient".to_owned(),
         response: "busy".to_owned(),
+        left_out: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
+use crate::domain::delivery::LeftOut;
 use crate::domain::message;
 use crate::domain::name::CanonicalName;
 use crate::domain::time::{DurationMs, UnixMs};
@@ -21,6 +22,8 @@ use window::Window;
 
 /// Event names told apart; those beyond are counted together as [`OTHER`].
 pub const EVENTS_MAX: usize = 64;
+/// Fields told apart among those that were left out; a sender may name any.
+pub const FIELDS_MAX: usize = 64;
 /// The name under which the rest is counted.
 pub const OTHER: &str = "other";
 /// What is kept of the last error's message, bytes.
@@ -38,6 +41,7 @@ pub struct DestinationStats {
     /// The hour's slot in which we last looked for such names.
     tidied: Option<u64>,
     last_error: Option<LastError>,
+    left_out: BTreeMap<String, u64>,
 }
 
 /// What happened in one slot.
@@ -100,6 +104,8 @@ pub struct StatsView {
     /// Names with attempts in the last day; at most [`EVENTS_MAX`] and [`OTHER`].
     pub by_event: BTreeMap<CanonicalName, EventStats>,
     pub last_error: Option<LastError>,
+    /// How many delivered requests went without a field, since the start; at most [`FIELDS_MAX`] fields and [`OTHER`].
+    pub left_out: BTreeMap<String, u64>,
 }
 
 impl Default for DestinationStats {
@@ -111,6 +117,7 @@ impl Default for DestinationStats {
             free: Vec::new(),
             tidied: None,
             last_error: None,
+            left_out: BTreeMap::new(),
         }
     }
 }
@@ -129,6 +136,16 @@ impl DestinationStats {
     pub fn sent(&mut self, at: UnixMs, latency: DurationMs) {
         for slot in [self.hour.slot(at), self.day.slot(at)] {
             slot.latency.record(latency.0);
+        }
+    }
+
+    /// A request that was taken went without these fields.
+    pub fn left_out(&mut self, fields: &[LeftOut]) {
+        for LeftOut { field, .. } in fields {
+            let known = self.left_out.len() < FIELDS_MAX || self.left_out.contains_key(field);
+            let name = if known { field.as_str() } else { OTHER };
+            let count = self.left_out.entry(name.to_owned()).or_default();
+            *count = count.saturating_add(1);
         }
     }
 
@@ -160,6 +177,7 @@ impl DestinationStats {
             exchange_ms: Windows { hour: hour.exchange, day: day.exchange },
             by_event: by_event.into_iter().map(|(name, totals)| (name, totals.view())).collect(),
             last_error: self.last_error.clone(),
+            left_out: self.left_out.clone(),
         }
     }
 

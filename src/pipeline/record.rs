@@ -1,0 +1,95 @@
+//! What an exchange leaves behind for people: statistics, the last error, a line in the log. Nothing is decided by it.
+
+use std::time::Duration;
+
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryId, InstanceId};
+use crate::domain::name::DestinationName;
+use crate::domain::outcome::{RetryReason, Verdict};
+use crate::domain::time::{DurationMs, UnixMs};
+use crate::telemetry::rolling::LastError;
+
+use super::board::Board;
+use super::dispatch::Report;
+use super::journal::{Failure, Journal};
+use super::scheduler::PartEnd;
+
+/// Where and when an exchange ended.
+#[derive(Debug)]
+pub(super) struct Recorder<'a> {
+    pub board: &'a Board,
+    pub destination: &'a DestinationName,
+    pub instance: InstanceId,
+    pub now: UnixMs,
+    pub monotonic: Duration,
+}
+
+impl Recorder<'_> {
+    /// Counts every delivery of the exchange, and says once what kept it from being taken.
+    pub(super) fn record(&self, report: &Report, journal: &mut Journal) {
+        let answer = report.ended.answer.as_ref();
+        let together = report.ended.parts.iter().filter(|part| matches!(part.end, PartEnd::Exchanged { .. })).count();
+        let mut said = false;
+        for (part, event) in report.ended.parts.iter().zip(&report.events) {
+            let delivery = DeliveryId { instance: self.instance, key: part.key };
+            match (&part.end, answer) {
+                (PartEnd::Exchanged { attempt, .. }, Some(answer)) => {
+                    if let Some(event) = event {
+                        self.count(event, answer.verdict, report.took);
+                    }
+                    if answer.verdict == Verdict::Delivered {
+                        self.board.left_out(self.destination, &attempt.left_out);
+                    } else if !said {
+                        said = true;
+                        let (attempt, http_status) = (Some(attempt.n), attempt.http_status);
+                        let (verdict, detail) = (answer.verdict, answer.detail.as_str());
+                        self.failed(Failure { delivery, together, attempt, http_status, verdict, detail }, journal);
+                    }
+                }
+                (PartEnd::Unsent { verdict, autopsy }, _) => {
+                    let (verdict, detail) = (*verdict, autopsy.detail.as_str());
+                    let failure = Failure { delivery, together: 1, attempt: None, http_status: None, verdict, detail };
+                    self.failed(failure, journal);
+                }
+                (PartEnd::Exchanged { .. } | PartEnd::NoRoom, _) => {}
+            }
+        }
+    }
+
+    /// What is not the event's own doing counts neither for nor against the destination's success.
+    fn count(&self, event: &Event, verdict: Verdict, took: DurationMs) {
+        let delivered = match verdict {
+            Verdict::Delivered => true,
+            Verdict::Transient { .. }
+            | Verdict::Throttled { .. }
+            | Verdict::Permanent { .. }
+            | Verdict::Ambiguous { .. } => false,
+            Verdict::BatchFault | Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => return,
+        };
+        self.board.attempt(self.destination, self.now, &event.canonical, delivered, took);
+        if delivered {
+            self.board.sent(self.destination, self.now, self.now.since(event.received_at));
+        }
+    }
+
+    fn failed(&self, failure: Failure<'_>, journal: &mut Journal) {
+        let reason = reason_word(failure.verdict);
+        journal.failed(self.destination, &failure, reason, self.monotonic);
+        let Failure { http_status, detail, .. } = failure;
+        let error = LastError { at: self.now, http_status, reason: reason.to_owned(), message: detail.to_owned() };
+        self.board.error(self.destination, error);
+    }
+}
+
+fn reason_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
+        Verdict::Throttled { .. } => RetryReason::Throttled.as_str(),
+        Verdict::Permanent { reason } => reason.as_str(),
+        Verdict::Delivered
+        | Verdict::DestinationFault
+        | Verdict::BatchFault
+        | Verdict::ProxyFault
+        | Verdict::Cancelled => verdict.as_str(),
+    }
+}
