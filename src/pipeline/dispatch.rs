@@ -293,3 +293,7 @@ fn judge_fault(fault: Fault) -> Judgement {
     };
     Judgement { verdict, detail, attempts_max: None }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;
