@@ -4,7 +4,10 @@
 //! - A value is percent-encoded down to the unreserved letters, so it cannot add a segment, a parameter or a fragment.
 //!   What encoding cannot disarm is a path segment that becomes `.` or `..`: such a delivery is unsendable.
 //! - The template is never taken apart and rebuilt: order, doubles and odd signs stay as written.
-//! - `#`, `\`, white space and a `%` without two hex digits are refused: URL readers would cut or rewrite them.
+//! - `#`, `\`, white space, a `%` without two hex digits and every other letter that URL readers would cut off or rewrite
+//!   are refused with what to write. So what is left goes out letter by letter.
+//! - Macros of other systems (`[NAME]`, `${NAME}`, `{{name}}`, `#name#`, `{_name}`, `{name:map}`, `REPLACE`) are refused:
+//!   they would go out as they stand, and nobody would notice.
 
 use std::borrow::Cow;
 
@@ -62,6 +65,7 @@ impl UrlTemplate {
         let mut wrong = Vec::new();
         check_letters(text, &mut wrong);
         check_authority(text, &mut wrong);
+        check_signs(text, &mut wrong);
         let (front, query) = match text.split_once('?') {
             Some((front, query)) => (front, Some(query)),
             None => (text, None),
@@ -70,11 +74,7 @@ impl UrlTemplate {
             front: pieces(front, scope, &mut wrong),
             query: query.map(|query| pieces(query, scope, &mut wrong)),
         };
-        for pair in query.unwrap_or_default().split('&') {
-            if let Some((name, value @ ("REPLACE" | "OPTIONAL"))) = pair.split_once('=') {
-                wrong.push(format!("{name}={value} is a placeholder nobody filled in; write a macro or drop it"));
-            }
-        }
+        check_placeholders(front, query.unwrap_or_default(), &mut wrong);
         if front.split('/').any(is_dots) {
             wrong.push("the path has a segment . or .., which URL readers drop; write the path without it".to_owned());
         }
@@ -237,6 +237,58 @@ fn check_letters(text: &str, wrong: &mut Vec<String>) {
         let code = tail.as_bytes().get(1..3).unwrap_or_default();
         if code.len() != 2 || !code.iter().all(u8::is_ascii_hexdigit) {
             wrong.push("a % without two hex digits behind it; write %25 for the sign".to_owned());
+        }
+    }
+}
+
+/// Path and query, each with what stands before it in a URL of its own.
+fn places(text: &str) -> [(&'static str, &str); 2] {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (front, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = front.split_once('/').map_or("", |(_, path)| path);
+    [("https://n.example/x", path), ("https://n.example/?x", query)]
+}
+
+/// Signs that a URL reader writes otherwise, like `'` in a query: they would not arrive as they stand in the template. The
+/// reader itself is asked, since its rules differ between path and query.
+fn check_signs(text: &str, wrong: &mut Vec<String>) {
+    for (front, place) in places(text) {
+        let mut in_macro = false;
+        for letter in place.chars() {
+            let brace = matches!(letter, '{' | '}');
+            in_macro = if brace { letter == '{' } else { in_macro };
+            // Those have a message of their own.
+            let told = brace || in_macro || matches!(letter, '#' | '\\' | '%') || letter.is_whitespace();
+            if told || letter.is_control() {
+                continue;
+            }
+            let read = ::url::Url::parse(&format!("{front}{letter}x")).map(String::from).unwrap_or_default();
+            let read = read.strip_prefix(front).and_then(|rest| rest.strip_suffix('x')).unwrap_or_default();
+            if !read.chars().eq([letter]) {
+                wrong.push(format!("{letter} does not travel in a URL as it is; write {read}"));
+            }
+        }
+    }
+}
+
+/// Places that other systems' users fill in by hand, and their macros in square brackets. Brackets in the name of a
+/// parameter (`ids[]`, `filter[name]`) are nothing special.
+fn check_placeholders(front: &str, query: &str, wrong: &mut Vec<String>) {
+    let path = front.split_once("://").map_or(front, |(_, rest)| rest).split('/').skip(1);
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+    for text in path.chain(values) {
+        if matches!(text, "REPLACE" | "OPTIONAL") {
+            wrong.push(format!("{text} is a placeholder nobody filled in; write a macro like {{uid}}, or drop it"));
+        }
+        for (_, tail) in text.match_indices('[').filter_map(|(at, _)| text.split_at_checked(at)) {
+            let name = tail.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(name, _)| name);
+            let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.' || letter == '-';
+            if !name.is_empty() && name.chars().all(word) {
+                wrong.push(format!(
+                    "[{name}] is another system's macro and would be sent as it stands; write a macro in braces like {{uid}}, \
+                     or %5B{name}%5D for the text"
+                ));
+            }
         }
     }
 }
