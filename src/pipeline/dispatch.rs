@@ -114,7 +114,7 @@ pub fn conclude(
             (judgement, None, said)
         }
     };
-    let Judgement { verdict, detail } = judgement;
+    let Judgement { verdict, detail, .. } = judgement;
     let attempt = Attempt {
         n: owed.history.exchanges.saturating_add(1),
         at,
@@ -148,7 +148,7 @@ fn judge_fault(fault: Fault) -> Judgement {
         Fault::Refused(text) => (Verdict::DestinationFault, text),
         Fault::Proxy(text) => (Verdict::ProxyFault, text),
     };
-    Judgement { verdict, detail }
+    Judgement::new(verdict, detail)
 }
 
 fn refused(key: DeliveryKey, unsendable: Unsendable) -> Ended {

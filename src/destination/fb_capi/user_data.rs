@@ -23,7 +23,7 @@ enum Form {
 }
 
 /// Meta's key, our name for it, its form.
-const FIELDS: [(&str, &str, Form); 28] = [
+const FIELDS: [(&str, &str, Form); 32] = [
     ("em", "email", Form::Hashed(Field::Email)),
     ("ph", "phone", Form::Hashed(Field::Phone)),
     ("fn", "first_name", Form::Hashed(Field::Name)),
@@ -52,7 +52,15 @@ const FIELDS: [(&str, &str, Form); 28] = [
     ("anon_id", "anon_id", Form::Plain),
     ("ctwa_clid", "ctwa_clid", Form::Plain),
     ("page_id", "page_id", Form::Plain),
+    ("page_scoped_user_id", "page_scoped_user_id", Form::Plain),
+    ("ig_account_id", "ig_account_id", Form::Plain),
+    ("ig_sid", "ig_sid", Form::Plain),
+    ("whatsapp_business_account_id", "whatsapp_business_account_id", Form::Plain),
 ];
+
+/// Known members of `user` (SPEC 3) that are other platforms' own: a cookie of `TikTok`, a client of Google Analytics. That Meta does
+/// not get them is no loss worth a warning on every event.
+const FOREIGN: [&str; 2] = ["ttp", "client_id"];
 
 /// Keys that Meta refuses when there are no others (100/2804050): each set, and any part of it, is shared by too many
 /// people.
@@ -87,7 +95,8 @@ pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Ve
         out.insert("fbc".to_owned(), fbc.into());
     }
     for (name, value) in &event.user {
-        if !is_empty(value) && !FIELDS.iter().any(|(key, ours, _)| name == key || name == ours) {
+        let known = FIELDS.iter().any(|(key, ours, _)| name == key || name == ours) || FOREIGN.contains(&name.as_str());
+        if !is_empty(value) && !known {
             note(left_out, &format!("user.{name}"), "Meta has no field for it");
         }
     }
