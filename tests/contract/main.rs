@@ -14,7 +14,9 @@
     reason = "a fixture that cannot be read is a failed test, and JSON is matched by what a fixture may hold"
 )]
 
+mod signatures;
 mod support;
+mod templates;
 
 use std::collections::BTreeSet;
 
