@@ -2,6 +2,7 @@
 //! only the bad ones in the DLQ, with its words. Holds for one event in each request and for batches alike.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -97,6 +98,21 @@ async fn only_the_good_events_count_and_each_of_them_once() {
     assert_eq!(meta.troubles_left(), 0, "every trouble has struck");
     check_dlq(&daemon, &bad).await;
     check_requests(&meta.asked(), &bad);
+}
+
+#[test]
+fn check_says_what_an_ordinary_event_would_lack() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let config = format!(
+        "[storage]\npath = \"{}\"\n[sources.app]\ntoken = \"app-token\"\n[destinations.meta]\nkind = \"fb_capi\"\n\
+         pixel_id = \"{PIXEL}\"\naccess_token = \"{TOKEN}\"\naction_source = \"app\"\n",
+        dir.path().join("data").display()
+    );
+    std::fs::write(&file, config).unwrap();
+    let said = Command::new(env!("CARGO_BIN_EXE_postbackd")).args(["check", "--config"]).arg(&file).output().unwrap();
+    let told = String::from_utf8(said.stdout).unwrap();
+    assert!(told.contains("would not send an ordinary contact: data.app_data.extinfo is missing"), "{told}");
 }
 
 /// The DLQ holds the bad ones and nobody else, with what Meta said of them.

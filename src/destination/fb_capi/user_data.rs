@@ -67,6 +67,9 @@ const FOREIGN: [&str; 2] = ["ttp", "client_id"];
 const TOO_BROAD: [&[&str]; 3] =
     [&["country", "ct", "st", "zp", "ge", "client_user_agent"], &["db", "client_user_agent"], &["fn", "ge"]];
 
+/// Keys that name a business, not a person: alone they find nobody.
+const BUSINESS: [&str; 3] = ["page_id", "ig_account_id", "whatsapp_business_account_id"];
+
 /// Builds `user_data` and notes what did not make it.
 pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Vec<LeftOut>) -> Map<String, Value> {
     let mut out = Map::new();
@@ -106,12 +109,12 @@ pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Ve
 /// Whether somebody can be found by these keys.
 pub(super) fn check_usable(user_data: &Map<String, Value>) -> Result<(), Unsendable> {
     let advice = "send user.email, user.phone, user.external_id, user.fbp, click.fbclid or a uid";
-    if user_data.is_empty() {
+    let mut people = user_data.keys().map(String::as_str).filter(|key| !BUSINESS.contains(key)).peekable();
+    if people.peek().is_none() {
         return Err(invalid(format!("user holds no usable identifier; {advice}")));
     }
-    let broad = TOO_BROAD.iter().any(|set| user_data.keys().all(|key| set.contains(&key.as_str())));
-    if broad {
-        let keys: Vec<&str> = user_data.keys().map(String::as_str).collect();
+    let keys: Vec<&str> = people.collect();
+    if TOO_BROAD.iter().any(|set| keys.iter().all(|key| set.contains(key))) {
         return Err(invalid(format!(
             "user holds only {}, which fits too many people for Meta; {advice}",
             keys.join(", ")
