@@ -288,6 +288,20 @@ mod tests {
         }
     }
 
+    /// Whoever hashes in the browser too must know which of the two forms is meant here.
+    #[test]
+    fn the_manual_names_the_rule_of_every_row_the_libraries_disagree_on() {
+        let manual = include_str!("../../README.md");
+        let file = include_str!("../../tests/contract/vectors/meta_hash_vectors.json");
+        let file: Value = serde_json::from_str(file).unwrap();
+        for (id, normal) in CHOSEN {
+            let row = file["vectors"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap();
+            let (given, becomes) = (row["input"].as_str().unwrap().trim(), normal.unwrap_or("left out"));
+            let told = manual.lines().any(|line| line.contains(&format!("`{given}`")) && line.contains(becomes));
+            assert!(told, "README does not say that `{given}` becomes {becomes}");
+        }
+    }
+
     #[test]
     fn longer_hex_is_no_digest() {
         let hex65 = "a".repeat(65);

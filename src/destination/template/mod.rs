@@ -125,10 +125,10 @@ impl Macro {
 
 /// The message about a name that is no macro, with the nearest one that is.
 fn unknown(name: &str) -> String {
-    if let Some((head, _)) = name.split_once(':').filter(|(head, _)| !head.is_empty()) {
+    if name.split_once(':').is_some_and(|(head, _)| !head.is_empty()) {
         return format!(
-            "{{{name}}} holds a map or a format, which macros here do not have; write {{{head}}}, and where the network has \
-             its own names for events put them into this destination's events"
+            "{{{name}}} holds a map or a format, which macros here do not have; write a plain one like {{event}}, and put the \
+             network's own names for events into this destination's events"
         );
     }
     if let Some(plain) = name.strip_prefix('_').filter(|plain| !plain.is_empty()) {
@@ -217,7 +217,7 @@ pub(super) mod tests {
         assert_eq!(error("udi", s2s), "{udi} is no macro; did you mean {uid}?");
         assert_eq!(error("UID", s2s), "{UID} is no macro; did you mean {uid}?");
         assert!(error("PAYOUT", s2s).contains("is no macro; write one of {uid}"));
-        assert!(error("status:lead=0 sale=1", s2s).contains("write {status}, and"));
+        assert!(error("status:lead=0 sale=1", s2s).contains("write a plain one like {event}"));
         assert!(error("date:Y-m-d,UTC", webhook).contains("a map or a format"));
         assert!(error("_uid", s2s).contains("values are always encoded"));
         assert!(error("data.", s2s).contains("names no field"));

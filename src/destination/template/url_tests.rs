@@ -69,7 +69,7 @@ fn every_bad_template_is_refused_with_what_to_write() {
         ("https://n.example/?a={SUBID}", "no macro"),
         ("https://n.example/?a={_uid}", "always encoded"),
         ("https://n.example/?a={_uid}", "write {uid}"),
-        ("https://n.example/?a={status:lead=0 sale=1 rejected=2}", "write {status}"),
+        ("https://n.example/?a={status:lead=0 sale=1 rejected=2}", "a map or a format"),
         ("https://n.example/?a={date:Y-m-d,UTC}", "a map or a format"),
         ("https://n.example/?r=#reqid#&p=#price#", "{name} for a macro"),
         ("https://n.example/?a=[CLICK_ID]", "[CLICK_ID] is another system's macro"),
