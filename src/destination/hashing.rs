@@ -354,6 +354,7 @@ mod tests {
         prop_oneof![
             ".{0,40}",
             "[ +()./0-9-]{0,24}",
+            "[+]?0{0,4}[1-9][0-9]{5,14}",
             "[0-9]{1,4}[-./ ][0-9]{1,2}[-./ ][0-9]{1,4}(T[0-9:]{0,8}Z?)?",
             "[a-zA-Z .']{0,24}",
             "[ΑΣσςİIıẞßǅﬁÅåÉ́̇ -]{0,12}",
@@ -386,7 +387,9 @@ mod tests {
         #[test]
         fn normalising_twice_is_normalising_once(text in written()) {
             // What is hashed already has no normal form and is never brought to one.
-            prop_assume!(!is_digest(text.trim()));
+            if is_digest(text.trim()) {
+                return Ok(());
+            }
             for field in Field::ALL {
                 if let Ok(normal) = normalise(field, &text) {
                     prop_assert_eq!(normalise(field, &normal), Ok(normal.clone()), "{:?} of {:?}", field, text);
