@@ -144,19 +144,58 @@ fn check_requests(asked: &[Asked], bad: &BTreeSet<String>) {
         assert!(asked.len() <= EVENTS + 100, "{} requests", asked.len());
         return;
     }
+    let (splits, troubles) = splits(asked);
+    let allowed = allowed(bad.len(), troubles);
+    assert!(splits <= allowed, "{splits} requests to find {} guilty events, {allowed} at most", bad.len());
+}
+
+/// Requests about nothing but events of refused requests, and requests that met trouble.
+fn splits(asked: &[Asked]) -> (usize, usize) {
     let mut suspects: BTreeSet<&str> = BTreeSet::new();
-    let mut troubles = 0;
-    let mut splits = 0;
+    let (mut splits, mut troubles) = (0, 0);
     for request in asked {
-        let known = request.ids.iter().all(|id| suspects.contains(id.as_str()));
-        splits += usize::from(known);
+        splits += usize::from(request.ids.iter().all(|id| suspects.contains(id.as_str())));
         match request.said {
             Said::Refused => suspects.extend(request.ids.iter().map(String::as_str)),
             Said::Trouble(_) => troubles += 1,
             Said::Taken => {}
         }
     }
+    (splits, troubles)
+}
+
+/// Trouble makes a few of them necessary again: the request itself, and the probe of a held destination.
+fn allowed(guilty: usize, troubles: usize) -> usize {
     let log2 = usize::try_from(BATCH.next_power_of_two().ilog2()).unwrap();
-    let allowed = bad.len() * (2 * log2 + 1) + troubles;
-    assert!(splits <= allowed, "{splits} requests to find {} guilty events, {allowed} at most", bad.len());
+    guilty * (2 * log2 + 1) + 4 * troubles
+}
+
+#[test]
+fn the_bound_tells_halving_from_sending_one_by_one() {
+    fn ask(numbers: &[usize], asked: &mut Vec<Asked>) -> bool {
+        let refused = numbers.iter().any(|number| is_bad(*number));
+        let said = if refused { Said::Refused } else { Said::Taken };
+        asked.push(Asked { ids: numbers.iter().map(|number| id(*number)).collect(), said });
+        refused
+    }
+    fn halve(numbers: &[usize], asked: &mut Vec<Asked>) {
+        if ask(numbers, asked) && numbers.len() > 1 {
+            let (left, right) = numbers.split_at(numbers.len() / 2);
+            halve(left, asked);
+            halve(right, asked);
+        }
+    }
+    let numbers: Vec<usize> = (0..EVENTS).collect();
+    let (mut halving, mut single) = (Vec::new(), Vec::new());
+    for batch in numbers.chunks(BATCH) {
+        halve(batch, &mut halving);
+        if ask(batch, &mut single) {
+            for number in batch {
+                ask(&[*number], &mut single);
+            }
+        }
+    }
+    let bound = allowed(EVENTS / 100, 0);
+    assert!(splits(&halving).0 > 0 && splits(&halving).0 <= bound, "{:?} of {bound}", splits(&halving));
+    assert!(splits(&single).0 > bound, "{:?} of {bound}", splits(&single));
 }

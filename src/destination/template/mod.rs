@@ -16,6 +16,7 @@
 
 pub mod json;
 pub mod url;
+mod url_checks;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
