@@ -39,8 +39,10 @@ fn of_destination(destination: &Destination, now: UnixMs) -> Vec<String> {
             "may reach every private address; name the networks instead: allow_private = [\"10.0.0.0/8\"]".to_owned(),
         );
     }
-    if let Some(prepared) = example(destination, now) {
-        notes.extend(of_request(destination.kind, &prepared));
+    match example(destination, now) {
+        Some(Ok(prepared)) => notes.extend(of_request(destination.kind, &prepared)),
+        Some(Err(note)) => notes.push(note),
+        None => {}
     }
     notes
 }
@@ -58,8 +60,9 @@ fn unmapped(destination: &Destination) -> Option<String> {
     (!missing.is_empty()).then(|| format!("does not take {all}; map them in events if your application sends them"))
 }
 
-/// What an ordinary deposit would look like at this destination, if it takes one of the well-known names.
-fn example(destination: &Destination, now: UnixMs) -> Option<PreparedRequest> {
+/// What an ordinary deposit would look like at this destination, if it takes one of the well-known names; or why it would
+/// not be sent.
+fn example(destination: &Destination, now: UnixMs) -> Option<Result<PreparedRequest, String>> {
     let adapter = destination.adapter.as_ref();
     let found = WELL_KNOWN.into_iter().find_map(|name| {
         let canonical: CanonicalName = name.parse().ok()?;
@@ -71,7 +74,10 @@ fn example(destination: &Destination, now: UnixMs) -> Option<PreparedRequest> {
     let key = DeliveryKey { seq: EventSeq(0), destination: DestinationId(0) };
     let id = DeliveryId { instance: InstanceId::from_random(0), key };
     let outgoing = Outgoing { id, target: &target, event: &event };
-    adapter.prepare(&[outgoing], now).request
+    let prepared = adapter.prepare(&[outgoing], now);
+    let refused = prepared.parts.into_iter().find_map(Result::err);
+    let refused = refused.map(|refused| format!("would not send an ordinary {}: {}", event.canonical, refused.detail));
+    refused.map(Err).or(prepared.request.map(Ok))
 }
 
 fn of_request(kind: Kind, prepared: &PreparedRequest) -> Vec<String> {

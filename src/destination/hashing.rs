@@ -45,6 +45,26 @@ pub enum Field {
     ExternalId,
 }
 
+impl Field {
+    pub const ALL: [Self; 15] = [
+        Self::Email,
+        Self::Phone,
+        Self::Name,
+        Self::NameStart,
+        Self::Initial,
+        Self::DateOfBirth,
+        Self::BirthDay,
+        Self::BirthMonth,
+        Self::BirthYear,
+        Self::Gender,
+        Self::City,
+        Self::State,
+        Self::Zip,
+        Self::Country,
+        Self::ExternalId,
+    ];
+}
+
 /// Why a value has no normal form. The text never shows the value: it is about a person.
 pub type Refusal = &'static str;
 
@@ -55,6 +75,10 @@ pub fn digest(field: Field, value: &str) -> Result<String, Refusal> {
         return Ok(trimmed.to_ascii_lowercase());
     }
     let normal = normalise(field, trimmed)?;
+    // White space or punctuation may have stood inside a digest.
+    if is_digest(&normal) {
+        return Ok(normal);
+    }
     let digits = Sha256::digest(normal.as_bytes()).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
     Ok(digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect())
 }
@@ -199,127 +223,5 @@ fn date_of_birth(text: &str) -> Result<String, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::Value;
-
-    fn field(meta: &str) -> Field {
-        match meta {
-            "em" => Field::Email,
-            "ph" => Field::Phone,
-            "fn" | "ln" => Field::Name,
-            "f5first" | "f5last" => Field::NameStart,
-            "fi" => Field::Initial,
-            "db" => Field::DateOfBirth,
-            "dobd" => Field::BirthDay,
-            "dobm" => Field::BirthMonth,
-            "doby" => Field::BirthYear,
-            "ge" => Field::Gender,
-            "ct" => Field::City,
-            "st" => Field::State,
-            "zp" => Field::Zip,
-            "country" => Field::Country,
-            other => panic!("{other}"),
-        }
-    }
-
-    /// What we make of the rows the two libraries disagree on: this table is the manual's.
-    const CHOSEN: [(u64, Option<&str>); 14] = [
-        (3, Some("ünïcode@exämple.de")),
-        (15, Some("16505551212")),
-        (22, Some("maryjane")),
-        (23, Some("oneil")),
-        (24, Some("delacruz")),
-        (26, Some("stlouismo")),
-        (27, Some("sãopaulo")),
-        (29, Some("ca")),
-        (32, Some("sw1a1aa")),
-        (36, Some("us")),
-        (37, None),
-        (39, Some("m")),
-        (41, Some("19900425")),
-        (42, Some("19900425")),
-    ];
-
-    #[test]
-    fn every_vector_gives_a_digest_the_vendor_gives() {
-        let file = include_str!("../../tests/contract/vectors/meta_hash_vectors.json");
-        let file: Value = serde_json::from_str(file).unwrap();
-        let vectors = file["vectors"].as_array().unwrap();
-        assert_eq!(vectors.len(), 51);
-        for vector in vectors {
-            let input = vector["input"].as_str().unwrap();
-            let ours = digest(field(vector["field"].as_str().unwrap()), input).ok();
-            let sdk = vector["sha256"].as_str();
-            if vector["agree"] == Value::Bool(false) {
-                let builder = vector["parameter_builder"]["sha256"].as_str();
-                assert!(ours.as_deref() == sdk || ours.as_deref() == builder, "{vector}: {ours:?}");
-                let id = vector["id"].as_u64().unwrap();
-                let chosen = CHOSEN.iter().find(|(row, _)| *row == id).unwrap().1;
-                assert_eq!(normalise(field(vector["field"].as_str().unwrap()), input).ok().as_deref(), chosen);
-            } else {
-                assert_eq!(ours.as_deref(), sdk, "{vector}");
-            }
-        }
-    }
-
-    #[test]
-    fn longer_hex_is_no_digest() {
-        let hex65 = "a".repeat(65);
-        assert_ne!(digest(Field::ExternalId, &hex65), Ok(hex65));
-    }
-
-    #[test]
-    fn dates_are_read_in_the_orders_people_write_them() {
-        for (given, wanted) in [
-            ("1990-4-5", "19900405"),
-            ("25/04/1990", "19900425"),
-            ("25.04.1990", "19900425"),
-            ("04/05/1990", "19900405"),
-            ("1990-04-25T10:00:00Z", "19900425"),
-            ("2000-02-29", "20000229"),
-        ] {
-            assert_eq!(normalise(Field::DateOfBirth, given).as_deref(), Ok(wanted), "{given}");
-        }
-        for bad in
-            ["1990", "90-04-25", "1990-02-30", "13/13/1990", "25 april 1990", "00000000", "1990-04-25-01", "199004255"]
-        {
-            assert!(normalise(Field::DateOfBirth, bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn values_without_a_form_are_refused() {
-        for (field, bad) in [
-            (Field::Phone, "123456"),
-            (Field::Phone, "1234567890123456"),
-            (Field::Phone, "+1 650 555 1212 ext 5"),
-            (Field::Phone, "+000"),
-            (Field::Email, "a b@c.de"),
-            (Field::Email, "a@b@c.de"),
-            (Field::Email, "a@.de"),
-            (Field::Name, "—'"),
-            (Field::Gender, "x"),
-            (Field::Country, "Atlantis"),
-            (Field::City, "12345"),
-            (Field::Zip, "-"),
-            (Field::ExternalId, " \n"),
-        ] {
-            assert!(digest(field, bad).is_err(), "{field:?} {bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_digest_is_hex_and_digests_to_itself(text in ".{0,40}") {
-            for field in [Field::Email, Field::Phone, Field::Name, Field::DateOfBirth, Field::City, Field::State,
-                Field::Zip, Field::Country, Field::Gender, Field::ExternalId, Field::Initial] {
-                if let Ok(hex) = digest(field, &text) {
-                    prop_assert!(is_digest(&hex));
-                    prop_assert_eq!(digest(field, &hex), Ok(hex));
-                }
-            }
-        }
-    }
-}
+#[path = "hashing_tests.rs"]
+mod tests;

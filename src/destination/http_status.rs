@@ -43,7 +43,7 @@ pub fn judge(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet, 
         | Verdict::ProxyFault
         | Verdict::Cancelled => format!("HTTP {status}{said}"),
     };
-    Judgement { verdict, detail, attempts_max: None }
+    Judgement::new(verdict, detail)
 }
 
 fn verdict(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet) -> Verdict {

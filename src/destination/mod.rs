@@ -88,9 +88,17 @@ pub struct PreparedRequest {
 pub struct Judgement {
     pub verdict: Verdict,
     pub detail: String,
-    /// After so many counting attempts this answer is taken for a refusal (`permanent`); `None`: the retry policy alone
-    /// bounds them.
+    /// The counting attempts after which this answer is taken for permanent (reason `permanent`), because it may be the
+    /// event's own fault; `None` leaves it to the retry policy alone. Where a request carried several deliveries the
+    /// answer does not say whose fault it is: then this is a reason to split, not to bury.
     pub attempts_max: Option<u32>,
+}
+
+impl Judgement {
+    /// Without a limit of its own.
+    pub fn new(verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self { verdict, detail: detail.into(), attempts_max: None }
+    }
 }
 
 /// What an adapter needs to judge an answer.

@@ -198,7 +198,7 @@ impl Adapter for S2sPostback {
             },
         };
         let said = view::excerpt(answer, &self.redactor);
-        Judgement { verdict, detail: format!("HTTP {}, but {refusal}: {said}", answer.status), attempts_max: None }
+        Judgement::new(verdict, format!("HTTP {}, but {refusal}: {said}", answer.status))
     }
 
     fn redactor(&self) -> &Redactor {

@@ -186,7 +186,7 @@ fn what_found_no_room_in_the_exchange_is_sent_next_without_a_wait() {
         let sent = Part { key: key(A, exchanged), end: PartEnd::Exchanged { attempt, autopsy: autopsy() } };
         let rest = no_room.iter().map(|seq| Part { key: key(A, *seq), end: PartEnd::NoRoom });
         let parts = std::iter::once(sent).chain(rest).collect();
-        let answer = Judgement { verdict: Verdict::Delivered, detail: String::new(), attempts_max: None };
+        let answer = Judgement::new(Verdict::Delivered, "");
         bench.step(Input::Ended(Ended { answer: Some(answer), parts }))
     };
     let done = ended(1, &[2, 3]);
@@ -214,7 +214,7 @@ fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
         Part { key: key(A, 1), end: PartEnd::Unsent { verdict: refused, autopsy: autopsy() } },
         Part { key: key(A, 2), end: PartEnd::Exchanged { attempt, autopsy: autopsy() } },
     ];
-    let answer = Some(Judgement { verdict: TRANSIENT, detail: String::new(), attempts_max: None });
+    let answer = Some(Judgement::new(TRANSIENT, ""));
     let done = bench.step(Input::Ended(Ended { answer, parts }));
     assert_eq!(done.settled[0].disposition, Disposition::Dead { reason: DeadReason::Expired });
     assert!(matches!(done.settled[1].disposition, Disposition::Retry { .. }));

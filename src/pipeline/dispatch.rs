@@ -291,7 +291,7 @@ fn judge_fault(fault: Fault) -> Judgement {
         Fault::Refused(text) => (Verdict::DestinationFault, text),
         Fault::Proxy(text) => (Verdict::ProxyFault, text),
     };
-    Judgement { verdict, detail, attempts_max: None }
+    Judgement::new(verdict, detail)
 }
 
 #[cfg(test)]

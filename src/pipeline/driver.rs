@@ -279,7 +279,7 @@ fn panicked(deliveries: Vec<(DeliveryKey, u32)>, at: UnixMs) -> Ended {
         Part { key, end: PartEnd::Exchanged { attempt, autopsy } }
     };
     let parts = deliveries.into_iter().map(part).collect();
-    Ended { parts, answer: Some(Judgement { verdict, detail, attempts_max: None }) }
+    Ended { parts, answer: Some(Judgement::new(verdict, detail)) }
 }
 
 fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {

@@ -2,7 +2,7 @@
 //!
 //! `fixtures/<kind>/<case>/` holds `spec.json`, `event.json` and either `request.json` (what goes out, letter by letter)
 //! or `refused.json` (why nothing does). `fixtures/<kind>/answers.json` holds groups of a spec and a table of answers with
-//! their verdicts. Every secret in a spec begins with `s3cr3t`: that text may be on the wire and nowhere else.
+//! their verdicts; `"any_status": true` in a row says that the HTTP status changes nothing. Every secret in a spec begins with `s3cr3t`: that text may be on the wire and nowhere else.
 //!
 //! The expected digests and signatures were made by other programs than the one under test.
 
@@ -14,7 +14,9 @@
     reason = "a fixture that cannot be read is a failed test, and JSON is matched by what a fixture may hold"
 )]
 
+mod signatures;
 mod support;
+mod templates;
 
 use std::collections::BTreeSet;
 
@@ -138,7 +140,11 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
         let status = |value: &Value| u16::try_from(value.as_u64().unwrap()).unwrap();
         StatusSet::new(list.iter().map(|value| (status(value), status(value))).collect())
     });
-    let judged = adapter.judge(&answer, JudgeContext { sent, transient: &transient, now: NOW });
+    let context = JudgeContext { sent, transient: &transient, now: NOW };
+    let judged = adapter.judge(&answer, context);
+    if row["any_status"] == true {
+        check_any_status(adapter, &answer, context, row);
+    }
     let (reason, not_before) = match judged.verdict {
         Verdict::Transient { reason, not_before } => (Some(reason.as_str()), not_before),
         Verdict::Throttled { not_before } => (None, not_before),
@@ -150,16 +156,36 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
         | Verdict::ProxyFault
         | Verdict::Cancelled => (None, None),
     };
-    let context = format!("{} {row}: {judged:?}", kind.as_str());
+    let told = format!("{} {row}: {judged:?}", kind.as_str());
     let wanted = row["verdict"].as_str().unwrap();
-    assert_eq!(judged.verdict.as_str(), wanted, "{context}");
+    assert_eq!(judged.verdict.as_str(), wanted, "{told}");
     let wanted_reason = row["reason"].as_str().or((wanted == "transient" || wanted == "permanent").then_some(wanted));
-    assert_eq!(reason, wanted_reason, "{context}");
+    assert_eq!(reason, wanted_reason, "{told}");
+    assert_eq!(judged.attempts_max.map(u64::from), row["attempts_max"].as_u64(), "{told}");
     let wanted_time = row["after_s"].as_u64().map(|seconds| NOW + DurationMs::from_secs(seconds));
-    assert_eq!(not_before, wanted_time, "{context}");
-    assert!(judged.detail.contains(row["says"].as_str().unwrap_or_default()), "{context}");
-    assert!(!judged.detail.contains("s3cr3t"), "{context}");
-    assert!(!judged.detail.is_empty() && judged.detail.len() < 1000, "{context}");
+    assert_eq!(not_before, wanted_time, "{told}");
+    assert!(judged.detail.contains(row["says"].as_str().unwrap_or_default()), "{told}");
+    assert!(!judged.detail.contains("s3cr3t"), "{told}");
+    assert!(!judged.detail.is_empty() && judged.detail.len() < 1000, "{told}");
+}
+
+/// The body's code decides, whatever the status beside it and however the code is written.
+fn check_any_status(adapter: &dyn Adapter, answer: &Answer, context: JudgeContext<'_>, row: &Value) {
+    let judged = adapter.judge(answer, context);
+    let mut as_text = row["body"].clone();
+    for name in ["code", "error_subcode"] {
+        if let Some(number) = as_text["error"].get_mut(name).filter(|value| value.is_number()) {
+            *number = number.to_string().into();
+        }
+    }
+    assert_ne!(as_text, row["body"], "{row} has no code");
+    for status in [200, 400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 599] {
+        for body in [answer.body.clone(), as_text.to_string().into_bytes()] {
+            let other = adapter.judge(&Answer { status, body, ..answer.clone() }, context);
+            assert_eq!(other.verdict, judged.verdict, "{row} with HTTP {status}");
+            assert_eq!(other.attempts_max, judged.attempts_max, "{row} with HTTP {status}");
+        }
+    }
 }
 
 #[test]

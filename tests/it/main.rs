@@ -20,6 +20,7 @@ mod api_outcomes;
 mod api_refusals;
 mod egress;
 mod kill;
+mod meta;
 mod mixed;
 mod shell;
 mod support;

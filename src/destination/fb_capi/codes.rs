@@ -7,6 +7,8 @@ use crate::domain::outcome::DeadReason;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
     Transient,
+    /// Transient, but it may be a bad call: a few attempts only, whatever `is_transient` says.
+    Unsure,
     Throttled,
     DestinationFault,
     /// The event's own fault, whatever else the answer says.
@@ -47,7 +49,8 @@ const fn sub(code: i64, subcode: i64, class: Class, meaning: &'static str) -> Ro
 const REFUSED: Class = Class::Event(DeadReason::Permanent);
 const FAULT: Class = Class::DestinationFault;
 
-static TABLE: [Row; 49] = [
+static TABLE: [Row; 50] = [
+    sub(1, 99, Class::Unsure, "an unknown error, which may be a bad call"),
     any(1, Class::Transient, "an unknown error"),
     any(2, Class::Transient, "the service is down"),
     any(3, FAULT, "the app lacks a capability"),
@@ -98,3 +101,39 @@ static TABLE: [Row; 49] = [
     any(21_009, Class::Transient, "the data set is not ready yet"),
     range(80_000, 80_014, Class::Throttled, "a business use case's limit is reached"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every row of the table decides at least one answer of the contract fixtures, a range at both of its ends, and what
+    /// is the event's own fault alone and in company.
+    #[test]
+    fn every_row_has_a_fixture() {
+        let file = include_str!("../../../tests/contract/fixtures/fb_capi/answers.json");
+        let groups: Value = serde_json::from_str(file).unwrap();
+        let rows = groups.as_array().unwrap().iter().flat_map(|group| group["rows"].as_array().unwrap());
+        let answers: Vec<(i64, Option<i64>, bool)> = rows
+            .filter_map(|row| {
+                let error = &row["body"]["error"];
+                let several = row["sent"].as_u64().is_some_and(|sent| sent > 1);
+                Some((error["code"].as_i64()?, error["error_subcode"].as_i64(), several))
+            })
+            .collect();
+        for row in &TABLE {
+            let decides = |code: i64, several: bool| {
+                answers.iter().any(|(found, subcode, company)| {
+                    let by = find(*found, *subcode);
+                    *found == code && *company == several && by.is_some_and(|by| std::ptr::eq(by, row))
+                })
+            };
+            for code in [row.codes.0, row.codes.1] {
+                assert!(decides(code, false), "{code}/{:?} has no fixture", row.subcode);
+                let own_fault = matches!(row.class, Class::Event(_) | Class::Parameter | Class::Duplicate);
+                assert!(!own_fault || decides(code, true), "{code}/{:?} has no fixture with others", row.subcode);
+            }
+        }
+    }
+}

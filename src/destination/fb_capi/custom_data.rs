@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::event::EVENT_LEVEL;
 use crate::destination::LeftOut;
 use crate::domain::event::{Event, scalar_text};
-use crate::domain::money::Decimal;
+use crate::domain::money::{Currency, Decimal};
 
 /// What Meta wants of a member it knows.
 #[derive(Clone, Copy)]
@@ -16,8 +16,10 @@ enum Shape {
     Text,
     /// A list of texts; one value becomes a list of one.
     Texts,
-    /// A list of objects; one object becomes a list of one.
-    Objects,
+    /// A list of objects; one object becomes a list of one, and each gets the shapes of [`CONTENT`].
+    Contents,
+    /// Three letters.
+    Currency,
     /// One of three texts.
     DeliveryCategory,
 }
@@ -28,7 +30,7 @@ const KNOWN: [(&str, Shape); 15] = [
     ("net_revenue", Shape::Number),
     ("predicted_ltv", Shape::Number),
     ("num_items", Shape::Number),
-    ("currency", Shape::Text),
+    ("currency", Shape::Currency),
     ("content_name", Shape::Text),
     ("content_category", Shape::Text),
     ("content_type", Shape::Text),
@@ -37,7 +39,19 @@ const KNOWN: [(&str, Shape); 15] = [
     ("search_string", Shape::Text),
     ("item_number", Shape::Text),
     ("content_ids", Shape::Texts),
-    ("contents", Shape::Objects),
+    ("contents", Shape::Contents),
+    ("delivery_category", Shape::DeliveryCategory),
+];
+
+/// Members of one of the `contents`.
+const CONTENT: [(&str, Shape); 8] = [
+    ("id", Shape::Text),
+    ("quantity", Shape::Number),
+    ("item_price", Shape::Number),
+    ("title", Shape::Text),
+    ("description", Shape::Text),
+    ("brand", Shape::Text),
+    ("category", Shape::Text),
     ("delivery_category", Shape::DeliveryCategory),
 ];
 
@@ -60,11 +74,12 @@ pub(super) fn build(event: &Event, left_out: &mut Vec<LeftOut>) -> Map<String, V
             note(name, "the event has a field of that name, which is sent");
             continue;
         }
-        let shaped = match KNOWN.iter().find(|(known, _)| known == name) {
-            Some((_, shape)) => shape.fit(value),
-            None => Ok(value.clone()),
-        };
-        match shaped {
+        let known = KNOWN.iter().find(|(known, _)| known == name);
+        match known.map_or_else(|| Ok(value.clone()), |(_, shape)| shape.fit(value)) {
+            Ok(Value::Array(list)) if name == "contents" => {
+                let list = list.into_iter().enumerate().map(|(at, item)| content(at, item, &mut note)).collect();
+                out.insert(name.clone(), list);
+            }
             Ok(value) => {
                 out.insert(name.clone(), value);
             }
@@ -72,6 +87,22 @@ pub(super) fn build(event: &Event, left_out: &mut Vec<LeftOut>) -> Map<String, V
         }
     }
     out
+}
+
+/// One of the `contents`, its known members in their shapes; what does not fit is left out of it.
+fn content(at: usize, item: Value, note: &mut impl FnMut(&str, &str)) -> Value {
+    let Value::Object(members) = item else { return item };
+    let fitted = members.into_iter().filter(|(_, value)| !is_nothing(value)).filter_map(|(name, value)| {
+        let known = CONTENT.iter().find(|(known, _)| *known == name);
+        match known.map_or(Ok(value.clone()), |(_, shape)| shape.fit(&value)) {
+            Ok(value) => Some((name, value)),
+            Err(why) => {
+                note(&format!("contents[{at}].{name}"), why);
+                None
+            }
+        }
+    });
+    Value::Object(fitted.collect())
 }
 
 /// Meta asks to leave out nulls and empty texts.
@@ -104,13 +135,18 @@ impl Shape {
                 }
             }
             .ok_or("is not a list of texts, which Meta wants here"),
-            Self::Objects => match value {
+            Self::Contents => match value {
                 Value::Array(list) if list.iter().all(Value::is_object) => Ok(value.clone()),
                 Value::Object(_) => Ok(vec![value.clone()].into()),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                     Err("is not a list of objects, which Meta wants here")
                 }
             },
+            Self::Currency => value
+                .as_str()
+                .and_then(|text| text.trim().parse::<Currency>().ok())
+                .map(|currency| currency.as_str().into())
+                .ok_or("is no currency; Meta wants three letters, like USD"),
             Self::DeliveryCategory => match value.as_str() {
                 Some("in_store" | "curbside" | "home_delivery") => Ok(value.clone()),
                 _ => Err("is none of in_store, curbside, home_delivery"),

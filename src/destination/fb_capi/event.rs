@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::requirements::{self, Made};
 use super::{ACTION_SOURCES, custom_data, user_data};
 use crate::destination::{LeftOut, Outgoing, Unsendable};
 use crate::domain::event::Event;
@@ -16,14 +17,21 @@ const WINDOW_STORE: DurationMs = DurationMs::from_days(62);
 const SKEW: DurationMs = DurationMs::from_secs(60);
 
 /// Members of `data` that Meta wants beside `custom_data`, not in it.
-pub(super) const EVENT_LEVEL: [&str; 6] = [
+pub(super) const EVENT_LEVEL: [&str; 9] = [
     "app_data",
     "original_event_data",
     "attribution_data",
     "opt_out",
     "messaging_channel",
     "advanced_measurement_table",
+    "data_processing_options",
+    "data_processing_options_country",
+    "data_processing_options_state",
 ];
+
+/// Those of them that [`processing`] reads.
+const PROCESSING: [&str; 3] =
+    ["data_processing_options", "data_processing_options_country", "data_processing_options_state"];
 
 /// What the destination says about all its events.
 #[derive(Clone, Debug)]
@@ -48,7 +56,9 @@ pub(super) fn build(
     let user_data = user_data::build(event, settings.external_id_from_uid, &mut left_out);
     user_data::check_usable(&user_data)?;
     let custom_data = custom_data::build(event, &mut left_out);
-    warn(delivery, action_source, &user_data, &custom_data, &mut left_out);
+    let made = Made { delivery, action_source, user_data: &user_data, custom_data: &custom_data };
+    requirements::check(made, &mut left_out)?;
+    let processing = processing(event, settings)?;
 
     let mut out = Map::new();
     let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
@@ -65,22 +75,13 @@ pub(super) fn build(
     if !custom_data.is_empty() {
         put("custom_data", custom_data.into());
     }
-    for name in EVENT_LEVEL {
+    for name in EVENT_LEVEL.into_iter().filter(|name| !PROCESSING.contains(name)) {
         if let Some(value) = event.data.get(name).filter(|value| !value.is_null()) {
             put(name, value.clone());
         }
     }
-    if let Some(options) = &settings.data_processing_options {
-        put("data_processing_options", options.clone().into());
-        let details = [
-            ("data_processing_options_country", settings.data_processing_options_country),
-            ("data_processing_options_state", settings.data_processing_options_state),
-        ];
-        for (name, value) in details {
-            if let Some(value) = value {
-                put(name, value.into());
-            }
-        }
+    for (name, value) in processing {
+        put(name, value);
     }
     Ok((out, left_out))
 }
@@ -117,32 +118,35 @@ fn event_time(event: &Event, action_source: &str, now: UnixMs) -> Result<u64, Un
     Ok(occurred.min(now).seconds())
 }
 
-/// What Meta asks for and may refuse the event without; sent anyway, since the answer decides.
-fn warn(
-    delivery: &Outgoing<'_>,
-    action_source: &str,
-    user_data: &Map<String, Value>,
-    custom_data: &Map<String, Value>,
-    left_out: &mut Vec<LeftOut>,
-) {
-    let mut missing = |field: &str, why: &str| {
-        left_out.push(LeftOut { field: field.to_owned(), why: why.to_owned() });
+/// Limited data use: the event's own where it has any, since it is a person's choice, else the destination's. One that cannot
+/// be read stops the event, because sending it without would ignore that choice.
+fn processing(event: &Event, settings: &Settings) -> Result<Vec<(&'static str, Value)>, Unsendable> {
+    let [options, country, state] = PROCESSING;
+    let own = |name: &str| event.data.get(name).filter(|value| !value.is_null()).cloned();
+    let (list, details) = match own(options) {
+        Some(list) => (Some(list), [(country, own(country)), (state, own(state))]),
+        None => (
+            settings.data_processing_options.clone().map(Value::from),
+            [
+                (country, settings.data_processing_options_country.map(Value::from)),
+                (state, settings.data_processing_options_state.map(Value::from)),
+            ],
+        ),
     };
-    if action_source == "website" {
-        if !user_data.contains_key("client_user_agent") {
-            missing("user.user_agent", "is missing; Meta asks for it where action_source is website");
-        }
-        if delivery.event.field("page.url").is_none() {
-            missing("page.url", "is missing; Meta asks for it where action_source is website");
+    let Some(list) = list else { return Ok(Vec::new()) };
+    let known = list.as_array().is_some_and(|list| list.iter().all(|option| option == "LDU"));
+    if !known {
+        return Err(invalid(format!("data.{options} is none Meta knows; send [\"LDU\"] or []")));
+    }
+    let mut out = vec![(options, list)];
+    for (name, value) in details {
+        match value {
+            Some(value) if value.is_i64() => out.push((name, value)),
+            Some(_) => return Err(invalid(format!("data.{name} is not a whole number; send one like 0 or 1"))),
+            None => {}
         }
     }
-    if delivery.target.as_str() == "Purchase" {
-        for field in ["value", "currency"] {
-            if !custom_data.contains_key(field) {
-                missing(field, "is missing; Meta asks for value and currency with a Purchase");
-            }
-        }
-    }
+    Ok(out)
 }
 
 pub(super) fn invalid(detail: String) -> Unsendable {

@@ -4,10 +4,11 @@
 //!   of URLs.
 //! - `event_id` is the sender's own id where there is one, since the browser pixel's copy carries it; else the delivery's.
 //!   Either is the same on every attempt, and Meta drops the repeat.
-//! - What Meta would refuse for certain (too old, in the future, nobody to match) never reaches a request, because one
-//!   bad event makes it refuse its neighbours. What it might refuse is sent with a warning.
+//! - What Meta would refuse for certain (too old, in the future, nobody to match, a purchase without value) never reaches a
+//!   request, because one bad event makes it refuse its neighbours. What it might refuse is sent with a warning.
 //!
-//! `event` makes one event, `user_data` and `custom_data` its halves, `codes` is the table of error codes, `verdict` judges.
+//! `event` makes one event, `user_data` and `custom_data` its halves, `requirements` checks the whole; `codes` is the table
+//! of error codes, `usage` reads the headers about limits, `verdict` judges.
 //!
 //! Absent on purpose: gathering deliveries and splitting a refused request, which is the scheduler's part; `prepare` takes
 //! any number, and `judge` says [`crate::domain::outcome::Verdict::BatchFault`].
@@ -15,6 +16,8 @@
 mod codes;
 mod custom_data;
 mod event;
+mod requirements;
+mod usage;
 mod user_data;
 mod verdict;
 

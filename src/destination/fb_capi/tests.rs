@@ -125,12 +125,18 @@ fn identifiers_that_fit_everybody_are_refused_alone_and_taken_in_company() {
         r#"{"first_name": "Mary", "gender": "f"}"#,
         r#"{"user_agent": "x"}"#,
         r#"{"email": "nobody"}"#,
+        r#"{"page_id": "31", "ig_account_id": "32", "whatsapp_business_account_id": "33"}"#,
+        r#"{"page_id": "31", "gender": "f"}"#,
     ] {
         let refused = usable(broad).unwrap_err();
         assert_eq!(refused.reason, DeadReason::Invalid);
         assert!(refused.detail.contains("user.email"), "{}", refused.detail);
     }
-    for good in [r#"{"ip": "203.0.113.7", "user_agent": "x"}"#, r#"{"fbp": "fb.1.2.3", "gender": "f"}"#] {
+    for good in [
+        r#"{"ctwa_clid": "x"}"#,
+        r#"{"ip": "203.0.113.7", "user_agent": "x"}"#,
+        r#"{"fbp": "fb.1.2.3", "gender": "f"}"#,
+    ] {
         assert!(usable(good).is_ok(), "{good}");
     }
 }
@@ -148,6 +154,55 @@ fn a_token_too_short_to_search_for_is_not_shown_either() {
 #[test]
 fn the_same_delivery_renders_to_the_same_bytes() {
     assert_eq!(prepare(&[sample()]), prepare(&[sample()]));
+}
+
+#[test]
+fn a_click_is_the_same_on_every_attempt() {
+    let target: TargetName = "Purchase".parse().unwrap();
+    let adapter = FbCapi::new(spec()).unwrap();
+    let fbc = |click: &str, occurred_at: OccurredAt, now: UnixMs| {
+        let event = Event { click: serde_json::from_str(click).unwrap(), occurred_at, ..sample() };
+        let made = adapter.prepare(&[outgoing(&event, &target)], now).request.unwrap();
+        let body: Value = serde_json::from_slice(&made.request.body).unwrap();
+        body["data"][0]["user_data"]["fbc"].as_str().unwrap().to_owned()
+    };
+    let occurred = NOW.0 - 5000;
+    for (click, wanted) in [
+        (r#"{"fbclid": "IwAR0_aB-c.D", "clicked_at_ms": 1763990000123}"#, "fb.1.1763990000123.IwAR0_aB-c.D"),
+        (r#"{"fbclid": "IwAR0", "clicked_at_ms": "1763990000123"}"#, "fb.1.1763990000123.IwAR0"),
+        (r#"{"fbclid": "IwAR0"}"#, "fb.1.1763999995000.IwAR0"),
+    ] {
+        for time in [OccurredAt::Given(UnixMs(occurred)), OccurredAt::Received(UnixMs(occurred))] {
+            for later in [0, 1, 3_600_000, 6 * 86_400_000] {
+                assert_eq!(fbc(click, time, UnixMs(NOW.0 + later)), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn amounts_reach_the_wire_digit_by_digit() {
+    let target: TargetName = "Purchase".parse().unwrap();
+    let adapter = FbCapi::new(spec()).unwrap();
+    for (given, sent) in [
+        ("25.00", "25.00"),
+        ("0.1", "0.1"),
+        ("19.99", "19.99"),
+        ("0025.10", "25.10"),
+        ("-0.30", "-0.30"),
+        ("12345678901234567890.123456789012", "12345678901234567890.123456789012"),
+    ] {
+        let item = serde_json::json!([{"id": "1", "item_price": given}]);
+        let mut event = Event { value: given.parse().ok(), ..sample() };
+        event.data = [("contents".to_owned(), item), ("predicted_ltv".to_owned(), given.into())].into_iter().collect();
+        let made = adapter.prepare(&[outgoing(&event, &target)], NOW).request.unwrap();
+        let body = String::from_utf8(made.request.body).unwrap();
+        for member in ["value", "item_price", "predicted_ltv"] {
+            let (_, rest) = body.split_once(&format!("\"{member}\":")).unwrap();
+            let number: String = rest.chars().take_while(|letter| !matches!(letter, ',' | '}')).collect();
+            assert_eq!(number, sent, "{member}");
+        }
+    }
 }
 
 proptest! {

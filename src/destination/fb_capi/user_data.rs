@@ -23,7 +23,7 @@ enum Form {
 }
 
 /// Meta's key, our name for it, its form.
-const FIELDS: [(&str, &str, Form); 28] = [
+const FIELDS: [(&str, &str, Form); 32] = [
     ("em", "email", Form::Hashed(Field::Email)),
     ("ph", "phone", Form::Hashed(Field::Phone)),
     ("fn", "first_name", Form::Hashed(Field::Name)),
@@ -52,12 +52,23 @@ const FIELDS: [(&str, &str, Form); 28] = [
     ("anon_id", "anon_id", Form::Plain),
     ("ctwa_clid", "ctwa_clid", Form::Plain),
     ("page_id", "page_id", Form::Plain),
+    ("page_scoped_user_id", "page_scoped_user_id", Form::Plain),
+    ("ig_account_id", "ig_account_id", Form::Plain),
+    ("ig_sid", "ig_sid", Form::Plain),
+    ("whatsapp_business_account_id", "whatsapp_business_account_id", Form::Plain),
 ];
+
+/// Known members of `user` (SPEC 3) that are other platforms' own: a cookie of `TikTok`, a client of Google Analytics. That Meta does
+/// not get them is no loss worth a warning on every event.
+const FOREIGN: [&str; 2] = ["ttp", "client_id"];
 
 /// Keys that Meta refuses when there are no others (100/2804050): each set, and any part of it, is shared by too many
 /// people.
 const TOO_BROAD: [&[&str]; 3] =
     [&["country", "ct", "st", "zp", "ge", "client_user_agent"], &["db", "client_user_agent"], &["fn", "ge"]];
+
+/// Keys that name a business, not a person: alone they find nobody.
+const BUSINESS: [&str; 3] = ["page_id", "ig_account_id", "whatsapp_business_account_id"];
 
 /// Builds `user_data` and notes what did not make it.
 pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Vec<LeftOut>) -> Map<String, Value> {
@@ -87,7 +98,8 @@ pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Ve
         out.insert("fbc".to_owned(), fbc.into());
     }
     for (name, value) in &event.user {
-        if !is_empty(value) && !FIELDS.iter().any(|(key, ours, _)| name == key || name == ours) {
+        let known = FIELDS.iter().any(|(key, ours, _)| name == key || name == ours) || FOREIGN.contains(&name.as_str());
+        if !is_empty(value) && !known {
             note(left_out, &format!("user.{name}"), "Meta has no field for it");
         }
     }
@@ -97,12 +109,12 @@ pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Ve
 /// Whether somebody can be found by these keys.
 pub(super) fn check_usable(user_data: &Map<String, Value>) -> Result<(), Unsendable> {
     let advice = "send user.email, user.phone, user.external_id, user.fbp, click.fbclid or a uid";
-    if user_data.is_empty() {
+    let mut people = user_data.keys().map(String::as_str).filter(|key| !BUSINESS.contains(key)).peekable();
+    if people.peek().is_none() {
         return Err(invalid(format!("user holds no usable identifier; {advice}")));
     }
-    let broad = TOO_BROAD.iter().any(|set| user_data.keys().all(|key| set.contains(&key.as_str())));
-    if broad {
-        let keys: Vec<&str> = user_data.keys().map(String::as_str).collect();
+    let keys: Vec<&str> = people.collect();
+    if TOO_BROAD.iter().any(|set| keys.iter().all(|key| set.contains(key))) {
         return Err(invalid(format!(
             "user holds only {}, which fits too many people for Meta; {advice}",
             keys.join(", ")

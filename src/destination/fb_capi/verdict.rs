@@ -2,20 +2,24 @@
 //! token errors with HTTP 500 and limits with HTTP 400.
 //!
 //! A refusal of a request with several events is a batch fault: some event in it is guilty, and only splitting tells
-//! which. HTML instead of JSON is somebody between us and Meta, and passes. Localised texts (`error_user_title`,
+//! which. An answer that may mean a bad event or a bad minute is tried again, but only [`UNSURE_ATTEMPTS`] times. HTML instead of JSON is somebody between us and Meta, and passes. Localised texts (`error_user_title`,
 //! `error_user_msg`) are shown, never read.
 
 use serde_json::Value;
 
 use super::codes::{self, Class};
+use super::usage;
 use crate::destination::http_status::{self, retry_after};
 use crate::destination::view;
 use crate::destination::{JudgeContext, Judgement};
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
 use crate::domain::retry::StatusSet;
 use crate::domain::secret::Redactor;
-use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::transport::Answer;
+
+/// Counting attempts after which an answer that explains nothing is taken for the event's fault: about an hour of the
+/// default delays (30 s doubling seven times), which outlives an ordinary disturbance.
+const UNSURE_ATTEMPTS: u32 = 8;
 
 pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redactor) -> Judgement {
     let by_status = http_status::judge(answer, context, &StatusSet::success(), redactor);
@@ -46,14 +50,19 @@ fn judge_error(
     by_status: &Judgement,
     redactor: &Redactor,
 ) -> Judgement {
-    let not_before = retry_after(answer, context.now).or_else(|| regain_access(answer, context.now));
+    let not_before = retry_after(answer, context.now).or_else(|| usage::regain_access(answer, context.now));
     let transient = Verdict::Transient { reason: RetryReason::Transient, not_before };
     let code = number(error.get("code"));
     let subcode = number(error.get("error_subcode"));
     let says_transient = error.get("is_transient").and_then(Value::as_bool).unwrap_or(false);
     let row = code.and_then(|code| codes::find(code, subcode));
+    let mut attempts_max = None;
     let verdict = match row.map(|row| row.class) {
         Some(Class::Transient) => transient,
+        Some(Class::Unsure) => {
+            attempts_max = Some(UNSURE_ATTEMPTS);
+            transient
+        }
         Some(Class::Throttled) => Verdict::Throttled { not_before },
         Some(Class::DestinationFault) => Verdict::DestinationFault,
         Some(Class::Parameter) | None if says_transient => transient,
@@ -65,14 +74,19 @@ fn judge_error(
         None => match by_status.verdict {
             Verdict::Throttled { .. } => Verdict::Throttled { not_before },
             Verdict::DestinationFault => Verdict::DestinationFault,
-            // A code nobody has described is no proof against the event.
+            // Not Meta's own form of an error: somebody before it, whose status says enough.
+            Verdict::Transient { .. } if code.is_none() => transient,
+            // A code nobody has described is no proof against the event, and none for it.
             Verdict::Delivered
             | Verdict::Permanent { .. }
             | Verdict::Transient { .. }
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault
-            | Verdict::Cancelled => transient,
+            | Verdict::Cancelled => {
+                attempts_max = Some(UNSURE_ATTEMPTS);
+                transient
+            }
         },
     };
     let meaning = row.map_or("a code postbackd does not know", |row| row.meaning);
@@ -81,8 +95,9 @@ fn judge_error(
         (Some(code), None) => format!("Meta error {code}"),
         (None, _) => "Meta error without a code".to_owned(),
     };
-    let detail = format!("{name} (HTTP {}), {meaning}{}", answer.status, said(error, redactor));
-    Judgement { verdict, detail, attempts_max: None }
+    let usage = usage::told(answer);
+    let detail = format!("{name} (HTTP {}), {meaning}{usage}{}", answer.status, said(error, redactor));
+    Judgement { verdict, detail, attempts_max }
 }
 
 /// Meta's own words, and the fields it blames.
@@ -140,7 +155,7 @@ fn html(by_status: Judgement, answer: &Answer, context: JudgeContext<'_>) -> Jud
     }
     let not_before = retry_after(answer, context.now);
     let detail = format!("HTML instead of JSON, {}", by_status.detail);
-    Judgement { verdict: Verdict::Transient { reason: RetryReason::Transient, not_before }, detail, attempts_max: None }
+    Judgement::new(Verdict::Transient { reason: RetryReason::Transient, not_before }, detail)
 }
 
 /// Adds what Meta said about a request it took.
@@ -163,12 +178,4 @@ fn delivered_detail(
         detail.push_str(&view::line(&messages.join("; "), redactor));
     }
     detail
-}
-
-/// The longest `estimated_time_to_regain_access` (minutes) of `x-business-use-case-usage`, as a time; zero is none.
-fn regain_access(answer: &Answer, now: UnixMs) -> Option<UnixMs> {
-    let usage: Value = serde_json::from_str(answer.header("x-business-use-case-usage")?).ok()?;
-    let entries = usage.as_object()?.values().filter_map(Value::as_array).flatten();
-    let minutes = entries.filter_map(|entry| entry.get("estimated_time_to_regain_access")?.as_u64()).max()?;
-    (minutes > 0).then(|| now + DurationMs::from_secs(minutes.saturating_mul(60)))
 }

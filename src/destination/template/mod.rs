@@ -16,6 +16,7 @@
 
 pub mod json;
 pub mod url;
+mod url_checks;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -125,6 +126,18 @@ impl Macro {
 
 /// The message about a name that is no macro, with the nearest one that is.
 fn unknown(name: &str) -> String {
+    if name.split_once(':').is_some_and(|(head, _)| !head.is_empty()) {
+        return format!(
+            "{{{name}}} holds a map or a format, which macros here do not have; write a plain one like {{event}}, and put the \
+             network's own names for events into this destination's events"
+        );
+    }
+    if let Some(plain) = name.strip_prefix('_').filter(|plain| !plain.is_empty()) {
+        return format!(
+            "{{{name}}} asks for a value that is not encoded, and values are always encoded, so that none can change where a \
+             request goes; write {{{plain}}}"
+        );
+    }
     let known = PLAIN.iter().chain(&CLICK_SHORT);
     let near = known
         .map(|known| (strsim::damerau_levenshtein(known, &name.to_lowercase()), *known))
@@ -204,7 +217,10 @@ pub(super) mod tests {
         let error = |name: &str, scope| Macro::parse(name, scope).unwrap_err();
         assert_eq!(error("udi", s2s), "{udi} is no macro; did you mean {uid}?");
         assert_eq!(error("UID", s2s), "{UID} is no macro; did you mean {uid}?");
-        assert!(error("status:lead=0", s2s).contains("is no macro; write one of {uid}"));
+        assert!(error("PAYOUT", s2s).contains("is no macro; write one of {uid}"));
+        assert!(error("status:lead=0 sale=1", s2s).contains("write a plain one like {event}"));
+        assert!(error("date:Y-m-d,UTC", webhook).contains("a map or a format"));
+        assert!(error("_uid", s2s).contains("values are always encoded"));
         assert!(error("data.", s2s).contains("names no field"));
         assert!(error("user.email", s2s).contains("is no macro"));
         assert!(error("user.email", webhook).contains("include_user"));

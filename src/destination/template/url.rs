@@ -4,13 +4,16 @@
 //! - A value is percent-encoded down to the unreserved letters, so it cannot add a segment, a parameter or a fragment.
 //!   What encoding cannot disarm is a path segment that becomes `.` or `..`: such a delivery is unsendable.
 //! - The template is never taken apart and rebuilt: order, doubles and odd signs stay as written.
-//! - `#`, `\`, white space and a `%` without two hex digits are refused: URL readers would cut or rewrite them.
+//! - `#`, `\`, white space, a `%` without two hex digits and every other letter that URL readers would cut off or rewrite
+//!   are refused with what to write. So what is left goes out letter by letter.
+//! - Macros of other systems (`[NAME]`, `${NAME}`, `{{name}}`, `#name#`, `{_name}`, `{name:map}`, `REPLACE`) are refused:
+//!   they would go out as they stand, and nobody would notice.
 
 use std::borrow::Cow;
 
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
-use super::{Macro, Piece, Scope};
+use super::{Macro, Piece, Scope, url_checks};
 use crate::destination::view::ENCODED;
 use crate::destination::{Outgoing, Unsendable};
 use crate::domain::limits::URL_BYTES;
@@ -60,8 +63,7 @@ impl UrlTemplate {
     /// Compiles, or lists everything that is wrong.
     pub fn compile(text: &str, scope: Scope<'_>) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
-        check_letters(text, &mut wrong);
-        check_authority(text, &mut wrong);
+        url_checks::check(text, &mut wrong);
         let (front, query) = match text.split_once('?') {
             Some((front, query)) => (front, Some(query)),
             None => (text, None),
@@ -70,11 +72,6 @@ impl UrlTemplate {
             front: pieces(front, scope, &mut wrong),
             query: query.map(|query| pieces(query, scope, &mut wrong)),
         };
-        for pair in query.unwrap_or_default().split('&') {
-            if let Some((name, value @ ("REPLACE" | "OPTIONAL"))) = pair.split_once('=') {
-                wrong.push(format!("{name}={value} is a placeholder nobody filled in; write a macro or drop it"));
-            }
-        }
         if front.split('/').any(is_dots) {
             wrong.push("the path has a segment . or .., which URL readers drop; write the path without it".to_owned());
         }
@@ -221,40 +218,6 @@ fn split(pieces: &[Piece], sign: char, parts: usize) -> Vec<Vec<Piece>> {
 /// Whether a URL reader takes this path segment as `.` or `..`.
 fn is_dots(segment: &str) -> bool {
     matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
-}
-
-fn check_letters(text: &str, wrong: &mut Vec<String>) {
-    if text.contains('#') {
-        wrong.push("a # would cut the URL off; write %23 for the sign, and {name} for a macro".to_owned());
-    }
-    if text.contains('\\') {
-        wrong.push("a \\ is read as / in URLs; write / or %5C".to_owned());
-    }
-    if text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
-        wrong.push("white space does not belong into a URL; write %20".to_owned());
-    }
-    for (_, tail) in text.match_indices('%').filter_map(|(at, _)| text.split_at_checked(at)) {
-        let code = tail.as_bytes().get(1..3).unwrap_or_default();
-        if code.len() != 2 || !code.iter().all(u8::is_ascii_hexdigit) {
-            wrong.push("a % without two hex digits behind it; write %25 for the sign".to_owned());
-        }
-    }
-}
-
-fn check_authority(text: &str, wrong: &mut Vec<String>) {
-    let lower = text.to_ascii_lowercase();
-    let Some(rest) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
-        wrong.push("does not begin with https:// or http:// in plain letters; write the whole URL".to_owned());
-        return;
-    };
-    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    if authority.contains(['{', '}']) {
-        wrong.push("a macro stands in the host or port; macros belong behind the / or the ?".to_owned());
-    } else if authority.contains('@') {
-        wrong.push("has user info before the host; take it out, and pass tokens as {secret.NAME}".to_owned());
-    } else if let Err(error) = ::url::Url::parse(&format!("https://{authority}/")) {
-        wrong.push(format!("has no usable host: {error}"));
-    }
 }
 
 /// Cuts the text at its macros.

@@ -27,12 +27,12 @@ fn with_uid(uid: &str) -> Event {
 
 #[test]
 fn values_are_percent_encoded_and_missing_ones_are_empty() {
-    let text = "https://n.example/pb?z=1&cid={uid}&a={campaign_name}&a={placement}&sum={value}+{currency}&y=%2B'";
+    let text = "https://n.example/pb?z=1&cid={uid}&a={campaign_name}&a={placement}&sum={value}+{currency}&y=%2B!~*()";
     let said = render(text, &with_uid("a b&c=d#e/é+")).unwrap();
     assert_eq!(
         said.wire.whole(),
         "https://n.example/pb?z=1&cid=a%20b%26c%3Dd%23e%2F%C3%A9%2B\
-         &a=%D0%9B%D0%B5%D1%82%D0%BE%20%E2%80%94%20%E5%A4%8F&a=&sum=25.00+USD&y=%2B'"
+         &a=%D0%9B%D0%B5%D1%82%D0%BE%20%E2%80%94%20%E5%A4%8F&a=&sum=25.00+USD&y=%2B!~*()"
     );
 }
 
@@ -67,15 +67,43 @@ fn every_bad_template_is_refused_with_what_to_write() {
         ("https://n.example/?a={{uid}}", "single braces"),
         ("https://n.example/?a=${uid}", "not ${uid}"),
         ("https://n.example/?a={SUBID}", "no macro"),
-        ("https://n.example/?a={_uid}", "did you mean {uid}"),
+        ("https://n.example/?a={_uid}", "always encoded"),
+        ("https://n.example/?a={_uid}", "write {uid}"),
+        ("https://n.example/?a={status:lead=0 sale=1 rejected=2}", "a map or a format"),
+        ("https://n.example/?a={date:Y-m-d,UTC}", "a map or a format"),
+        ("https://n.example/?r=#reqid#&p=#price#", "{name} for a macro"),
+        ("https://n.example/?a=[CLICK_ID]", "[CLICK_ID] is another system's macro"),
+        ("https://n.example/[sub-id]/x?a={uid}", "%5Bsub-id%5D"),
+        ("https://n.example/?a=x[1]-[click.id]", "[click.id]"),
+        ("https://n.example/?a=${SUBID}", "not ${uid}"),
+        ("https://n.example/?a={{clickid}}", "single braces"),
+        ("https://n.example/OPTIONAL/?b={uid}", "OPTIONAL is a placeholder"),
+        ("https://n.example/?a='{uid}'", "write %27"),
+        ("https://n.example/?a=\"{uid}\"", "write %22"),
+        ("https://n.example/<{uid}>", "write %3C"),
+        ("https://n.example/?a=Лето{uid}", "write %D0%9B"),
         ("https://n.example/?a={user.email}", "no macro"),
         ("https://n.example/?a={secret.nope}", "secrets table"),
-        ("https://n.example/?a=REPLACE&b={uid}", "a=REPLACE"),
+        ("https://n.example/?a=REPLACE&b={uid}", "REPLACE is a placeholder"),
         ("https://n.example/a/../b?c={uid}", "segment . or .."),
         ("https://n.example/%2E%2e/{uid}", "segment . or .."),
     ] {
         let wrong = compile(text).unwrap_err();
         assert!(wrong.iter().any(|message| message.contains(wanted)), "{text}: {wrong:?}");
+    }
+}
+
+#[test]
+fn odd_but_honest_templates_are_taken() {
+    for text in [
+        "https://n.example/?ids[]={uid}&filter[name]=x&a[0]={value}",
+        "https://n.example/?a=[]&b=[{uid}]&c=[a,b]",
+        "http://[::1]:8080/x?a={uid}",
+        "https://Пример.example/?a={uid}",
+        "HTTPS://N.Example:443/a;b=c,d/$@!*()'?{uid}={uid}&&=&x|y^z`&REPLACED=1",
+        "https://n.example?a={uid}",
+    ] {
+        assert!(compile(text).is_ok(), "{text}: {:?}", compile(text).unwrap_err());
     }
 }
 

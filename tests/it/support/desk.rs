@@ -48,7 +48,9 @@ pub async fn accept(daemon: &Daemon, event: Value) -> String {
 }
 
 pub async fn deposit(daemon: &Daemon, id: &str) -> String {
-    accept(daemon, json!({ "event": "deposit", "event_id": id, "user": { "email": "a@b.example" } })).await
+    let user = json!({ "email": "a@b.example" });
+    accept(daemon, json!({ "event": "deposit", "event_id": id, "value": "25.00", "currency": "USD", "user": user }))
+        .await
 }
 
 /// The delivery of that event to that destination, as the trace shows it.

@@ -4,4 +4,5 @@
 pub mod daemon;
 pub mod desk;
 pub mod destinations;
+pub mod meta;
 pub mod sink;
