@@ -60,8 +60,16 @@ const WORDS: &[Word] = &[
 ];
 
 /// Places of pure rules: no waiting, no runtime.
-const PURE: &[&str] =
-    &["domain/", "destination/", "pipeline/scheduler", "pipeline/wheel", "pipeline/lane", "pipeline/fanout"];
+const PURE: &[&str] = &[
+    "domain/",
+    "destination/",
+    "pipeline/scheduler",
+    "pipeline/wheel",
+    "pipeline/lane",
+    "pipeline/gate",
+    "pipeline/control",
+    "pipeline/fanout",
+];
 const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];
 
 /// Macros and attributes that mean "later". Written in two parts, so that this file does not accuse itself.

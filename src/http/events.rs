@@ -177,7 +177,7 @@ mod tests {
     fn a_trace_has_the_contracted_shape() {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
-        let active = LaneView { state: "active", reason: None, until: None, in_flight: 0 };
+        let active = LaneView { state: "active", reason: None, until: None, paused_by: None, in_flight: 0 };
         let (event, deliveries) = (sample(), deliveries());
         let trace = trace(id, &event, &deliveries, &names, |_| Some(&active));
         let trace = serde_json::to_string_pretty(&trace).unwrap();

@@ -79,7 +79,7 @@ impl AppState {
         let mut lanes = self.pipeline.lanes();
         for (name, destination) in &self.pipeline.snapshot().destinations {
             let state = if destination.enabled { "active" } else { "disabled" };
-            let quiet = || LaneView { state, reason: None, until: None, in_flight: 0 };
+            let quiet = || LaneView { state, reason: None, until: None, paused_by: None, in_flight: 0 };
             lanes.entry(name.clone()).or_insert_with(quiet);
         }
         lanes

@@ -11,6 +11,7 @@
 mod board;
 mod breaker;
 pub mod commit;
+pub mod control;
 mod disk;
 pub mod dispatch;
 mod driver;
@@ -19,6 +20,7 @@ pub mod gate;
 mod journal;
 pub mod lane;
 mod maintenance;
+mod operator;
 mod pace;
 mod paging;
 mod routing;
@@ -38,6 +40,7 @@ use crate::domain::dedupe::{Discriminator, HashKey};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, InstanceId};
 use crate::domain::name::{DestinationName, SourceName};
+use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::store::read::Reader;
@@ -50,6 +53,7 @@ pub use writer::WriterFault;
 use board::Board;
 use commit::Request;
 use maintenance::GuardedClock;
+use operator::Orders;
 use routing::Routing;
 use writer::{Command, Rejected};
 
@@ -58,6 +62,7 @@ use writer::{Command, Rejected};
 pub struct Pipeline {
     env: Env,
     writer: mpsc::Sender<Command>,
+    orders: Orders,
     routing: Arc<Routing>,
     board: Arc<Board>,
     rejected: Rejected,
@@ -115,8 +120,10 @@ pub struct LaneView {
     pub state: &'static str,
     /// Why, in words; `None` while active.
     pub reason: Option<String>,
-    /// End of a throttle, or next probe of a hold.
+    /// End of a throttle or a pause, or next probe of a hold.
     pub until: Option<UnixMs>,
+    /// Whose pause it is, while there is one.
+    pub paused_by: Option<PausedBy>,
     pub in_flight: usize,
 }
 
@@ -237,6 +244,8 @@ impl Pipeline {
             | Applied::Stale { .. }
             | Applied::Replayed(_)
             | Applied::Discarded { .. }
+            | Applied::Paused { .. }
+            | Applied::Resumed { .. }
             | Applied::Counted => None,
         }
     }
@@ -250,6 +259,8 @@ fn affected(done: &Applied) -> u64 {
         | Applied::Duplicate { .. }
         | Applied::Settled { .. }
         | Applied::Stale { .. }
+        | Applied::Paused { .. }
+        | Applied::Resumed { .. }
         | Applied::Counted => 0,
     }
 }

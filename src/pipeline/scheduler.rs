@@ -12,12 +12,14 @@ use crate::domain::delivery::{Attempt, Autopsy};
 use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
 use crate::domain::outcome::{Disposition, Verdict};
+use crate::domain::pause::Pause;
 use crate::domain::retry;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::entropy::Entropy;
 use crate::store::read::OutboxCursor;
 use crate::store::write::{Owed, Settle};
 
+use super::control::{self, Control, Pauses};
 use super::gate::Said;
 use super::lane::{Lane, Offered, Rules};
 use super::paging::PageStart;
@@ -40,6 +42,8 @@ pub enum Input {
     PageFailed { destination: DestinationId },
     /// What is in memory may have missed a commit: look at every outbox again.
     Rescan,
+    /// A pause, the end of one, or a release.
+    Control(Control),
     /// Time has passed.
     Tick,
     /// Send nothing more.
@@ -64,6 +68,8 @@ pub struct Ended {
 pub enum Effect {
     /// Make the exchange for this delivery; [`Input::Ended`] must follow.
     Send(Owed),
+    /// Commit this pause, which holds already.
+    Pause { destination: DestinationId, pause: Pause },
     /// Commit this outcome; [`Input::Settled`] or [`Input::Stale`] must follow.
     Settle(Settle),
     /// Read the destination's outbox strictly after `after`; [`Input::Page`] or [`Input::PageFailed`] must follow.
@@ -91,6 +97,13 @@ impl Scheduler {
     pub fn with_capacity(rules: BTreeMap<DestinationId, Rules>, capacity: usize, now: UnixMs) -> Self {
         let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
         Self { lanes, wheel: Wheel::new(now), now, draining: false }
+    }
+
+    /// The same with the pauses that the store remembers.
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: Pauses) -> Self {
+        control::apply(&mut self.lanes, Control::Pauses(pauses), self.now);
+        self
     }
 
     pub fn lane(&self, destination: DestinationId) -> Option<&Lane> {
@@ -153,6 +166,10 @@ impl Scheduler {
                 for lane in self.lanes.values_mut() {
                     lane.rescan();
                 }
+                self.pump_all(now, effects);
+            }
+            Input::Control(control) => {
+                control::apply(&mut self.lanes, control, now);
                 self.pump_all(now, effects);
             }
             Input::Tick => self.tick(now, effects),
@@ -222,6 +239,9 @@ impl Scheduler {
         } else {
             lane.not_sent(key);
         }
+        if let Some(pause) = lane.take_made_pause() {
+            effects.push(Effect::Pause { destination: key.destination, pause });
+        }
         if verdict != Verdict::Cancelled {
             let autopsy = matches!(disposition, Disposition::Dead { .. }).then_some(autopsy);
             effects.push(Effect::Settle(Settle { key, due_at, at: now, attempt, disposition, autopsy }));
@@ -236,6 +256,9 @@ impl Scheduler {
             if let Some(lane) = self.lanes.get_mut(&owed.key.destination) {
                 lane.fired(*owed);
             }
+        }
+        for lane in self.lanes.values_mut() {
+            lane.end_pause(now);
         }
         self.pump_all(now, effects);
     }

@@ -1,5 +1,8 @@
 //! Rules of the scheduler, one by one; the simulator checks them together.
 
+#[path = "scheduler_control_tests.rs"]
+mod controls;
+
 use super::*;
 use crate::domain::delivery::{History, State};
 use crate::domain::id::EventSeq;
@@ -65,6 +68,7 @@ impl Bench {
             match effect {
                 Effect::Send(owed) => done.sent.push(owed.key.seq.0),
                 Effect::Settle(settle) => done.settled.push(settle),
+                Effect::Pause { destination, pause } => done.paused.push((destination, pause)),
                 Effect::Load { destination, after, .. } => {
                     self.after.insert(destination, after);
                     done.loads.push(destination);
@@ -102,6 +106,7 @@ struct Done {
     sent: Vec<u64>,
     settled: Vec<Settle>,
     loads: Vec<DestinationId>,
+    paused: Vec<(DestinationId, Pause)>,
 }
 
 fn key(destination: DestinationId, seq: u64) -> DeliveryKey {

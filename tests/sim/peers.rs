@@ -23,11 +23,13 @@ pub enum Temper {
     Cutting,
     /// 401: the token is bad.
     Locked,
+    /// 410: it will never be there again, it says.
+    Gone,
     /// A bit of everything.
     Moody,
 }
 
-const TEMPERS: [Temper; 8] = [
+const TEMPERS: [Temper; 9] = [
     Temper::Healthy,
     Temper::Down,
     Temper::Throttling,
@@ -35,6 +37,7 @@ const TEMPERS: [Temper; 8] = [
     Temper::Silent,
     Temper::Cutting,
     Temper::Locked,
+    Temper::Gone,
     Temper::Moody,
 ];
 
@@ -65,7 +68,7 @@ impl Peer {
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
-        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(8) as usize] };
+        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(9) as usize] };
     }
 
     /// One exchange: what happens, and how long it takes. Every request that reaches the peer is remembered.
@@ -105,6 +108,7 @@ impl Peer {
             }
             Temper::Down => (answer(took, 503, &[]), Retried::Backoff),
             Temper::Locked => (answer(took, 401, &[]), Retried::NotCounted),
+            Temper::Gone => (answer(took, 410, &[]), Retried::NotCounted),
             Temper::Throttling if rng.percent(50) => {
                 let seconds = rng.between(1, 200);
                 (
@@ -136,7 +140,7 @@ pub enum Retried {
     Unread,
     /// Not before the backoff, and not before this.
     After(DurationMs),
-    /// Whenever the hold is probed; the attempt does not count.
+    /// Whenever the hold is probed, or the pause is over; the attempt does not count.
     NotCounted,
 }
 

@@ -32,6 +32,7 @@ pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redac
         | Verdict::Transient { .. }
         | Verdict::Throttled { .. }
         | Verdict::DestinationFault
+        | Verdict::Gone
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
         | Verdict::ProxyFault
@@ -69,6 +70,7 @@ fn judge_error(
             Verdict::Delivered
             | Verdict::Permanent { .. }
             | Verdict::Transient { .. }
+            | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault
