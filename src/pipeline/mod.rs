@@ -1,6 +1,7 @@
 //! From accepted event to settled outcome.
 //!
-//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging` and [`wheel`] (who is sent what, when).
+//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging` and [`wheel`] (who is sent what, when),
+//! [`control`] (what operators say to lanes; `operator` carries it there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has).
