@@ -237,3 +237,24 @@ async fn the_command_line_says_the_same_and_exits_by_it() {
         assert_eq!(cli(usage).await.code, 2, "{usage:?}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_tells_the_state_that_holds_however_busy_the_daemon_is() {
+    let sink = Sink::with_status(200).await;
+    let daemon = Daemon::start(&webhook("hook", &sink.url("/"), "")).await;
+    let busy = async {
+        for batch in 0..150 {
+            let event = |n| json!({ "event": "deposit", "event_id": format!("{batch}-{n}") });
+            let events: Vec<Value> = (0..20).map(event).collect();
+            assert_eq!(daemon.post("/v1/events", &Value::from(events).to_string()).await.status, 202);
+        }
+    };
+    let operator = async {
+        for _ in 0..150 {
+            assert_eq!(told(&daemon, "hook", "pause", r#"{"reason":"x"}"#).await["state"], "paused");
+            assert_eq!(told(&daemon, "hook", "resume", "").await["state"], "active");
+        }
+    };
+    tokio::join!(busy, operator);
+    settled(&daemon, &[("sent", 3000)]).await;
+}
