@@ -66,9 +66,10 @@ const PURE: &[&str] = &[
     "pipeline/scheduler",
     "pipeline/settle",
     "pipeline/halves",
-    "pipeline/gate",
     "pipeline/wheel",
     "pipeline/lane",
+    "pipeline/gate",
+    "pipeline/control",
     "pipeline/fanout",
 ];
 const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];

@@ -79,6 +79,18 @@ pub enum Verb {
     /// Look at deliveries that failed permanently, deliver them again, or discard them
     #[command(subcommand)]
     Dlq(DlqVerb),
+    /// Send a destination nothing, for a span of time or until it is resumed
+    Pause(PauseArgs),
+    /// End a destination's pause
+    Resume {
+        /// The destination
+        name: String,
+    },
+    /// A destination is well again: probe it now if it is held or its circuit is open, end its throttle
+    Release {
+        /// The destination
+        name: String,
+    },
     /// Run a receiver that prints what arrives, and misbehaves if told to
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
@@ -247,6 +259,19 @@ pub struct DlqSelection {
     /// Count them, change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `postbackd pause`
+#[derive(Args, Clone, Debug)]
+pub struct PauseArgs {
+    /// The destination
+    pub name: String,
+    /// Why; shown in the status
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// How long, as 2h; without it until `postbackd resume`
+    #[arg(long = "for", value_name = "SPAN", value_parser = duration)]
+    pub span: Option<DurationMs>,
 }
 
 /// `postbackd sink`

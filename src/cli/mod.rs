@@ -7,6 +7,7 @@
 pub mod args;
 mod check;
 mod client;
+mod controls;
 mod deliveries;
 mod demo;
 mod dlq;
@@ -74,6 +75,9 @@ where
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
+        Verb::Pause(args) => controls::pause(&connect(&globals)?, &args, globals.json).await,
+        Verb::Resume { name } => controls::resume(&connect(&globals)?, &name, globals.json).await,
+        Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),

@@ -40,6 +40,7 @@ pub fn judge(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet, 
         | Verdict::Transient { .. }
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
+        | Verdict::Gone
         | Verdict::ProxyFault
         | Verdict::Cancelled => format!("HTTP {status}{said}"),
     };

@@ -184,6 +184,7 @@ impl Adapter for S2sPostback {
             | Verdict::Throttled { .. }
             | Verdict::Permanent { .. }
             | Verdict::DestinationFault
+            | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault

@@ -4,7 +4,10 @@
 //! stamp and the signature are the attempt's. Personal data goes out only where `include_user` names it. Configured header
 //! values and signatures are never shown.
 //!
-//! Absent on purpose: redirects (3xx is permanent), and what a 410 does to the destination, which is the lane's part.
+//! 410 says that the receiver is gone for good (Standard Webhooks): [`Verdict::Gone`], unless the operator put it into
+//! `retry.statuses`.
+//!
+//! Absent on purpose: redirects (3xx is permanent), and what being gone does to the destination, which is the lane's part.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -175,7 +178,9 @@ impl Adapter for Webhook {
     fn judge(&self, answer: &Answer, context: JudgeContext<'_>) -> Judgement {
         let mut judged = http_status::judge(answer, context, &self.delivered, &self.redactor);
         if answer.status == 410 && matches!(judged.verdict, Verdict::Permanent { .. }) {
-            judged.detail = format!("{}; the receiver says this webhook is gone for good", judged.detail);
+            let said = judged.detail.strip_prefix("HTTP 410").unwrap_or_default();
+            judged.detail = format!("HTTP 410, the receiver says this webhook is gone for good{said}");
+            judged.verdict = Verdict::Gone;
         }
         judged
     }

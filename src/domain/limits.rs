@@ -63,6 +63,9 @@ pub const LANE_BODIES: usize = 1024;
 /// Outbox rows read at once.
 pub const PAGE_ROWS: usize = 512;
 
+/// Why a destination is paused, bytes: a line for people.
+pub const PAUSE_REASON_BYTES: usize = 256;
+
 /// Rows of one API page.
 pub const API_PAGE_DEFAULT: usize = 100;
 pub const API_PAGE_MAX: usize = 1000;

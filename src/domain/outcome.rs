@@ -66,6 +66,8 @@ pub enum Verdict {
     },
     /// Every event would fare the same (bad token, missing permission): hold the destination, spend nothing.
     DestinationFault,
+    /// The receiver says that it is gone for good (a webhook's 410): every event would fare the same, and no probe will help.
+    Gone,
     /// The request was refused as a whole because of some event in it: split and try again.
     BatchFault,
     /// Sent, and no whole answer: retried because the id lets the receiver drop the repeat.
@@ -145,7 +147,8 @@ impl Verdict {
             Self::Transient { .. } => "transient",
             Self::Throttled { .. } => "throttled",
             Self::Permanent { .. } => "permanent",
-            Self::DestinationFault => "destination_fault",
+            // The words are fixed, and this is one: nothing is wrong with the event.
+            Self::DestinationFault | Self::Gone => "destination_fault",
             Self::BatchFault => "batch_fault",
             Self::Ambiguous { .. } => "ambiguous",
             Self::ProxyFault => "proxy_fault",

@@ -66,13 +66,13 @@ impl StatusSet {
 /// What becomes of a delivery whose attempt ended with `verdict` at `now`. `history` is the past before this attempt;
 /// `dice` is any 64 random bits.
 ///
-/// Verdicts that say nothing about the event itself ([`Verdict::DestinationFault`], [`Verdict::ProxyFault`],
-/// [`Verdict::Cancelled`], [`Verdict::BatchFault`]) keep it as it was: the lane decides when it goes on.
+/// Verdicts that say nothing about the event itself ([`Verdict::DestinationFault`], [`Verdict::Gone`],
+/// [`Verdict::ProxyFault`], [`Verdict::Cancelled`], [`Verdict::BatchFault`]) keep it as it was: the lane decides when it goes on.
 pub fn decide(policy: &RetryPolicy, history: &History, verdict: Verdict, now: UnixMs, dice: u64) -> Disposition {
     match verdict {
         Verdict::Delivered => Disposition::Sent,
         Verdict::Permanent { reason } => Disposition::Dead { reason },
-        Verdict::DestinationFault | Verdict::BatchFault | Verdict::ProxyFault | Verdict::Cancelled => {
+        Verdict::DestinationFault | Verdict::Gone | Verdict::BatchFault | Verdict::ProxyFault | Verdict::Cancelled => {
             Disposition::Keep { at: now }
         }
         Verdict::Transient { reason, not_before } => again(policy, history, reason, not_before, now, dice),
@@ -205,7 +205,9 @@ mod tests {
 
     #[test]
     fn what_is_not_the_events_fault_changes_nothing() {
-        for verdict in [Verdict::DestinationFault, Verdict::ProxyFault, Verdict::BatchFault, Verdict::Cancelled] {
+        for verdict in
+            [Verdict::DestinationFault, Verdict::Gone, Verdict::ProxyFault, Verdict::BatchFault, Verdict::Cancelled]
+        {
             assert_eq!(decide(&steady(), &past(99), verdict, START, 0), Disposition::Keep { at: START });
         }
     }

@@ -85,9 +85,13 @@ pub(crate) fn delivery_id(instance: InstanceId, key: DeliveryKey) -> String {
 }
 
 /// When what is due at `due` is sent at the earliest. A lane that is throttled or held waits for its own time, one that
-/// waits for an operator has none; `None` is a destination without a lane, whose deliveries are parked.
+/// waits for an operator has none, a pause that ends by itself has its end; `None` is a destination without a lane, whose deliveries are parked.
 pub(crate) fn next_attempt(due: Option<UnixMs>, lane: Option<&LaneView>) -> Option<UnixMs> {
-    let lane = lane.filter(|lane| !matches!(lane.state, "paused" | "disabled" | "orphaned"))?;
+    let parked = |lane: &LaneView| match lane.state {
+        "paused" => lane.until.is_none(),
+        state => matches!(state, "disabled" | "orphaned"),
+    };
+    let lane = lane.filter(|lane| !parked(lane))?;
     due.map(|due| due.max(lane.until.unwrap_or(due)))
 }
 
@@ -101,11 +105,12 @@ mod tests {
 
     #[test]
     fn an_attempt_waits_for_its_lane() {
-        let lane = |state, until| LaneView { state, reason: None, until, in_flight: 0 };
+        let lane = |state, until| LaneView { state, reason: None, until, paused_by: None, in_flight: 0 };
         let at = |lane: Option<LaneView>| next_attempt(Some(UnixMs(10)), lane.as_ref());
         assert_eq!(at(Some(lane("active", None))), Some(UnixMs(10)));
         assert_eq!(at(Some(lane("held", Some(UnixMs(50))))), Some(UnixMs(50)));
         assert_eq!(at(Some(lane("throttled", Some(UnixMs(5))))), Some(UnixMs(10)), "not before its own time");
+        assert_eq!(at(Some(lane("paused", Some(UnixMs(70))))), Some(UnixMs(70)));
         for state in ["paused", "disabled", "orphaned"] {
             assert_eq!(at(Some(lane(state, None))), None, "{state}");
         }

@@ -180,7 +180,7 @@ mod tests {
     fn shown_trace(deliveries: &Deliveries) -> String {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
-        let active = LaneView { state: "active", reason: None, until: None, in_flight: 0 };
+        let active = LaneView { state: "active", reason: None, until: None, paused_by: None, in_flight: 0 };
         serde_json::to_string_pretty(&trace(id, &sample(), deliveries, &names, |_| Some(&active))).unwrap()
     }
 

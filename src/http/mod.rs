@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! serve ── framing (lengths that contradict) ──> router ─┬─ open: ingest, /healthz, /readyz
-//!                                                        └─ auth::guard ── status, events, deliveries, dlq, 404
+//!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, 404
 //! ```
 
 mod auth;
 mod body;
 mod deliveries;
+mod destinations;
 mod dlq;
 mod dto;
 mod events;
@@ -79,7 +80,7 @@ impl AppState {
         let mut lanes = self.pipeline.lanes();
         for (name, destination) in &self.pipeline.snapshot().destinations {
             let state = if destination.enabled { "active" } else { "disabled" };
-            let quiet = || LaneView { state, reason: None, until: None, in_flight: 0 };
+            let quiet = || LaneView { state, reason: None, until: None, paused_by: None, in_flight: 0 };
             lanes.entry(name.clone()).or_insert_with(quiet);
         }
         lanes
@@ -110,6 +111,9 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/dlq/{id}", get(dlq::entry))
         .route("/v1/dlq/replay", post(dlq::replay))
         .route("/v1/dlq/discard", post(dlq::discard))
+        .route("/v1/destinations/{name}/pause", post(destinations::pause))
+        .route("/v1/destinations/{name}/resume", post(destinations::resume))
+        .route("/v1/destinations/{name}/release", post(destinations::release))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

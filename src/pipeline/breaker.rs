@@ -40,9 +40,11 @@ impl Sign {
         match verdict {
             Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => Self::Lives,
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } => Self::Fails,
-            Verdict::Throttled { .. } | Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => {
-                Self::Nothing
-            }
+            Verdict::Throttled { .. }
+            | Verdict::DestinationFault
+            | Verdict::Gone
+            | Verdict::ProxyFault
+            | Verdict::Cancelled => Self::Nothing,
         }
     }
 }

@@ -6,9 +6,11 @@
 //! stands where its lease was taken.
 
 use crate::domain::name::SourceName;
+use crate::domain::pause::PausedBy;
 use crate::store::write::{Applied, Owed, WriteOp};
 use crate::store::{OpenError, Store, StoreError};
 
+use super::control::Control;
 use super::scheduler::Input;
 
 /// Operations that are applied together, with who waits for them.
@@ -72,13 +74,19 @@ impl Committer {
         }
     }
 
-    /// Keeps the outcomes of requests that will not be committed now; the others are dropped.
+    /// Keeps the outcomes of requests that will not be committed now, a pause that a lane made itself among them; what
+    /// somebody waits for is dropped.
     pub fn keep(&mut self, ops: Vec<WriteOp>) {
         for op in ops {
             match op {
                 WriteOp::Settle(_) => self.kept.push(op),
+                WriteOp::Pause { ref pause, .. } if pause.by == PausedBy::Destination => self.kept.push(op),
                 WriteOp::CountRejected { source, count } => self.keep_count(source, count),
-                WriteOp::Accept(_) | WriteOp::Replay(_) | WriteOp::Discard(_) => {}
+                WriteOp::Accept(_)
+                | WriteOp::Replay(_)
+                | WriteOp::Discard(_)
+                | WriteOp::Pause { .. }
+                | WriteOp::Resume { .. } => {}
             }
         }
     }
@@ -91,7 +99,9 @@ impl Committer {
             | WriteOp::Settle(_)
             | WriteOp::Accept(_)
             | WriteOp::Replay(_)
-            | WriteOp::Discard(_) => None,
+            | WriteOp::Discard(_)
+            | WriteOp::Pause { .. }
+            | WriteOp::Resume { .. } => None,
         });
         match known {
             Some(count) => *count = count.saturating_add(more),
@@ -99,7 +109,8 @@ impl Committer {
         }
     }
 
-    /// Opens the file again. Afterwards the scheduler must look at every outbox again ([`Input::Rescan`]).
+    /// Opens the file again. Afterwards the scheduler must be told all pauses ([`Control::Pauses`]) and look at every outbox
+    /// again ([`Input::Rescan`]).
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         self.store.reopen()
     }
@@ -135,6 +146,12 @@ fn note(done: &Applied, facts: &mut Vec<Input>) {
         Applied::Replayed(replayed) => owed(replayed, facts),
         Applied::Settled { key, now } => facts.push(Input::Settled { key: *key, owed: now.clone() }),
         Applied::Stale { key } => facts.push(Input::Stale { key: *key }),
+        Applied::Paused { destination, pause } => {
+            facts.push(Input::Control(Control::Paused { destination: *destination, pause: pause.clone() }));
+        }
+        Applied::Resumed { destination } => {
+            facts.push(Input::Control(Control::Resumed { destination: *destination }));
+        }
         Applied::Duplicate { .. } | Applied::Discarded { .. } | Applied::Counted => {}
     }
 }

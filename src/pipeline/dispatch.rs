@@ -204,6 +204,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             | Verdict::Throttled { .. }
             | Verdict::Permanent { .. }
             | Verdict::DestinationFault
+            | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault

@@ -19,15 +19,18 @@ use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::store::read::{OutboxCursor, Reader};
-use crate::store::write::{Owed, Settle, WriteOp};
+use crate::store::write::{Owed, WriteOp};
 
 use super::LaneView;
 use super::board::Board;
 use super::commit::Request;
+use super::control::Control;
 use super::dispatch::{Dispatcher, Report};
 use super::gate::LaneState;
 use super::journal::Journal;
+use super::lane::Lane;
 use super::maintenance::Maintenance;
+use super::operator::{Act, Order};
 use super::record::Recorder;
 use super::routing::Routing;
 use super::scheduler::{Effect, Ended, Input, Part, PartEnd, Scheduler};
@@ -50,6 +53,7 @@ pub(super) struct Driver {
     pub reader: Reader,
     pub board: Arc<Board>,
     pub facts: mpsc::Receiver<Input>,
+    pub orders: mpsc::Receiver<Order>,
     pub writer: mpsc::Sender<Command>,
     pub drain: oneshot::Receiver<DrainRequest>,
     pub maintenance: Maintenance,
@@ -70,7 +74,8 @@ struct Work {
     /// Which deliveries an attempt is for, in case it panics.
     running: HashMap<Id, Vec<DeliveryKey>>,
     pages: JoinSet<Input>,
-    outcomes: VecDeque<Settle>,
+    /// Outcomes, and pauses that lanes made themselves.
+    outcomes: VecDeque<WriteOp>,
     effects: Vec<Effect>,
     /// When the board has to be written again, at the latest.
     show_at: Option<Duration>,
@@ -109,6 +114,7 @@ impl Driver {
                     Ok(page) => self.step(page, &mut work),
                     Err(error) => error!(%error, "Reading a page of the outbox panicked."),
                 },
+                Some(order) = self.orders.recv() => self.obey(order, &mut work),
                 permit = writer.reserve(), if !work.outcomes.is_empty() => match permit {
                     Ok(permit) => permit.send(outcomes(&mut work)),
                     Err(_) => break,
@@ -160,7 +166,10 @@ impl Driver {
         for effect in std::mem::take(&mut work.effects) {
             match effect {
                 Effect::Send(batch) => self.send(batch, work),
-                Effect::Settle(settle) => work.outcomes.push_back(*settle),
+                Effect::Settle(settle) => work.outcomes.push_back(WriteOp::Settle(*settle)),
+                Effect::Pause { destination, pause } => {
+                    work.outcomes.push_back(WriteOp::Pause { destination, pause });
+                }
                 Effect::Load { destination, after, limit } => self.load(destination, after, limit, work),
             }
         }
@@ -242,20 +251,47 @@ impl Driver {
             Some(at) if at <= clock => {
                 work.show_at = None;
                 for (id, lane) in self.scheduler.lanes() {
-                    if let Some(destination) = self.routing.destination(id) {
-                        let view = view(lane.state(), lane.in_flight(), now);
-                        work.journal.lane(id, &destination.name, &view);
-                        self.board.set_lane(&destination.name, view);
-                    }
+                    self.show_lane(id, lane, now, &mut work.journal);
                 }
             }
             Some(_) => {}
         }
     }
+
+    fn show_lane(&self, id: DestinationId, lane: &Lane, now: UnixMs, journal: &mut Journal) -> Option<LaneView> {
+        let destination = self.routing.destination(id)?;
+        let view = view(lane, now);
+        journal.lane(id, &destination.name, &view);
+        self.board.set_lane(&destination.name, view.clone());
+        Some(view)
+    }
+
+    /// Does what an operator says and answers with the state after it. What was committed before the order was given is in
+    /// the queue of facts by then, and has to be known first.
+    fn obey(&mut self, order: Order, work: &mut Work) {
+        let Order { destination, act, reply } = order;
+        for _ in 0..self.facts.len() {
+            match self.facts.try_recv() {
+                Ok(fact) => self.step(fact, work),
+                Err(_) => break,
+            }
+        }
+        match act {
+            Act::Look => {}
+            Act::Release => self.step(Input::Control(Control::Release { destination }), work),
+        }
+        let now = self.env.clock.now();
+        let view =
+            self.scheduler.lane(destination).and_then(|lane| self.show_lane(destination, lane, now, &mut work.journal));
+        if let Some(view) = view {
+            // Whoever asked may have gone away.
+            drop(reply.send(view));
+        }
+    }
 }
 
 fn outcomes(work: &mut Work) -> Command {
-    let ops = work.outcomes.drain(..).map(WriteOp::Settle).collect();
+    let ops = work.outcomes.drain(..).collect();
     Command::Write(Request { ops, reply: None })
 }
 
@@ -282,8 +318,8 @@ fn panicked(deliveries: Vec<(DeliveryKey, u32)>, at: UnixMs) -> Ended {
     Ended { parts, answer: Some(Judgement::new(verdict, detail)) }
 }
 
-fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {
-    let (state, reason, until) = match state {
+fn view(lane: &Lane, now: UnixMs) -> LaneView {
+    let (state, reason, until) = match lane.state() {
         LaneState::Active => ("active", None, None),
         LaneState::Throttled { until } if *until <= now => ("active", None, None),
         LaneState::Throttled { until } => {
@@ -291,7 +327,9 @@ fn view(state: &LaneState, in_flight: usize, now: UnixMs) -> LaneView {
         }
         LaneState::Open { last, probe_at, .. } => ("open", Some(last.clone()), Some(*probe_at)),
         LaneState::Held { fault, probe_at, .. } => ("held", Some(fault.clone()), Some(*probe_at)),
+        LaneState::Paused(pause) => ("paused", Some(pause.reason.clone()), pause.until),
         LaneState::Disabled => ("disabled", Some("enabled = false in the configuration".to_owned()), None),
     };
-    LaneView { state, reason, until, in_flight }
+    let paused_by = lane.state().paused_by();
+    LaneView { state, reason, until, paused_by, in_flight: lane.in_flight() }
 }

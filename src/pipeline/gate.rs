@@ -1,16 +1,26 @@
-//! Whether a lane may send now: throttled, open circuit, held, paced, disabled.
+//! Whether a lane may send now: throttled, open circuit, held, paused, paced, disabled.
 //!
 //! ```text
 //!   Active ──429──> Throttled ──until──> Active
 //!   Active ──breaker──> Open ──probe goes through──> Active   (a probe that fails doubles the pause)
 //!   Active ──credential fault──> Held ──probe is not a fault──> Active
+//!   any ──operator, or the receiver is gone──> Paused ──resume, or its time──> Active
 //!   Disabled (by configuration) never sends.
 //! ```
+//!
+//! A pause wins over whatever else holds: what held the lane before is found out anew by the first attempt after it.
+//! `release` is an operator's word that the fault is mended: a throttle ends, a hold and an open circuit are probed at once.
+//!
+//! Standstills, the spans that must not count against `give_up_after`, live in memory: of what happened before a restart
+//! only the last pause is still known, by its row in the store.
+
+mod controls;
 
 use std::collections::VecDeque;
 
 use crate::domain::id::DeliveryKey;
 use crate::domain::outcome::Verdict;
+use crate::domain::pause::Pause;
 use crate::domain::time::{DurationMs, UnixMs};
 
 use super::breaker::{Breaker, Sign};
@@ -53,6 +63,8 @@ pub enum LaneState {
         probe_at: UnixMs,
         probing: Option<DeliveryKey>,
     },
+    /// Nothing is sent and nothing is spent; what is in flight ends as it would.
+    Paused(Pause),
     /// Switched off in the configuration; what it is owed is parked.
     Disabled,
 }
@@ -79,6 +91,10 @@ pub(super) enum Pass {
 #[derive(Debug)]
 pub(super) struct Gate {
     state: LaneState,
+    /// In the configuration: where a pause leads back to.
+    enabled: bool,
+    /// A pause of the gate's own making that has not been handed on yet.
+    made: Option<Pause>,
     hold_probe: DurationMs,
     pace: Option<Pace>,
     breaker: Option<Breaker>,
@@ -88,7 +104,9 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(rules: &Rules) -> Self {
         Self {
-            state: if rules.enabled { LaneState::Active } else { LaneState::Disabled },
+            state: unpaused(rules.enabled),
+            enabled: rules.enabled,
+            made: None,
             hold_probe: rules.hold_probe,
             pace: rules.rate_limit.map(Pace::new),
             breaker: rules.breaker.map(Breaker::new),
@@ -102,6 +120,7 @@ impl Gate {
 
     /// Whether a delivery may be sent now; if so it is counted against the rate, so one must follow.
     pub(super) fn open(&mut self, now: UnixMs) -> Option<Pass> {
+        self.end_pause(now);
         let pass = match &self.state {
             LaneState::Active => Pass::Any,
             LaneState::Throttled { until } if *until <= now => {
@@ -113,9 +132,11 @@ impl Gate {
             {
                 Pass::Probe
             }
-            LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {
-                return None;
-            }
+            LaneState::Throttled { .. }
+            | LaneState::Open { .. }
+            | LaneState::Held { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled => return None,
         };
         let paced = self.pace.as_mut().is_none_or(|pace| pace.take(now));
         paced.then_some(pass)
@@ -132,11 +153,13 @@ impl Gate {
     pub(super) fn next_wake(&self) -> Option<UnixMs> {
         let gate = match &self.state {
             LaneState::Active => None,
-            LaneState::Throttled { until } => Some(*until),
+            LaneState::Throttled { until } | LaneState::Paused(Pause { until: Some(until), .. }) => Some(*until),
             LaneState::Held { probe_at, probing: None, .. } | LaneState::Open { probe_at, probing: None, .. } => {
                 Some(*probe_at)
             }
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => return None,
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {
+                return None;
+            }
         };
         gate.max(self.pace.as_ref().map(Pace::next))
     }
@@ -146,17 +169,14 @@ impl Gate {
         match &self.state {
             LaneState::Active | LaneState::Throttled { .. } => false,
             LaneState::Open { probing, .. } | LaneState::Held { probing, .. } => probing.is_some(),
+            LaneState::Paused(pause) => pause.until.is_none(),
             LaneState::Disabled => true,
         }
     }
 
     /// How long since `owed_since` the lane waited for an operator.
     pub(super) fn stood_still(&self, owed_since: UnixMs, now: UnixMs) -> DurationMs {
-        let held = match &self.state {
-            LaneState::Held { since, .. } => Some(Standstill { from: *since, to: now }),
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Disabled => None,
-        };
-        let all = self.standstills.iter().copied().chain(held);
+        let all = self.standstills.iter().copied().chain(self.standing_still(now));
         DurationMs(all.map(|still| still.to.since(still.from.max(owed_since)).0).sum())
     }
 
@@ -172,6 +192,7 @@ impl Gate {
         let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(Sign::of(verdict), now));
         match verdict {
             Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
+            Verdict::Gone => self.gone(now, detail),
             // A sick route is tried again soon; the destination itself is not at fault.
             Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.hold_probe), detail),
             Verdict::Cancelled => self.forget_probe(key),
@@ -190,7 +211,7 @@ impl Gate {
     fn probe(&self) -> Option<DeliveryKey> {
         match &self.state {
             LaneState::Held { probing, .. } | LaneState::Open { probing, .. } => *probing,
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => None,
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Paused(_) | LaneState::Disabled => None,
         }
     }
 
@@ -211,6 +232,10 @@ impl Gate {
                 *since = *since - by;
                 *probe_at = *probe_at - by;
             }
+            LaneState::Paused(pause) => {
+                pause.since = pause.since - by;
+                pause.until = pause.until.map(|until| until - by);
+            }
             LaneState::Active | LaneState::Disabled => {}
         }
     }
@@ -219,7 +244,7 @@ impl Gate {
         let since = match &self.state {
             LaneState::Held { since, .. } => *since,
             LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => now,
-            LaneState::Disabled => return,
+            LaneState::Paused(_) | LaneState::Disabled => return,
         };
         let probe_at = now + probe_after;
         self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
@@ -230,7 +255,7 @@ impl Gate {
         match &mut self.state {
             LaneState::Active => self.state = LaneState::Throttled { until: patience },
             LaneState::Throttled { until } => *until = patience.max(*until),
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {}
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
         }
     }
 
@@ -242,7 +267,7 @@ impl Gate {
                 let last = detail.to_owned();
                 self.state = LaneState::Open { since: now, last, pause, probe_at: now + pause, probing: None };
             }
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Disabled => {}
+            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
         }
     }
 
@@ -260,7 +285,7 @@ impl Gate {
                 *probe_at = now + *pause;
                 *probing = None;
             }
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Disabled => {}
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
         }
     }
 
@@ -269,18 +294,40 @@ impl Gate {
         if !probe {
             return;
         }
-        if let LaneState::Held { since, .. } = &self.state {
-            let still = Standstill { from: *since, to: now };
-            if self.standstills.len() >= STANDSTILLS_MAX
-                && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
-            {
-                next.from = next.from - oldest.to.since(oldest.from);
-            }
-            self.standstills.push_back(still);
-        }
+        self.remember_standstill(now);
         if let Some(breaker) = &mut self.breaker {
             breaker.reset();
         }
         self.state = LaneState::Active;
     }
+
+    /// What the lane stands still for now, up to `now`.
+    fn standing_still(&self, now: UnixMs) -> Option<Standstill> {
+        match &self.state {
+            LaneState::Held { since, .. } => Some(Standstill { from: *since, to: now }),
+            LaneState::Paused(pause) => {
+                Some(Standstill { from: pause.since, to: pause.until.map_or(now, |until| until.min(now)) })
+            }
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Disabled => None,
+        }
+    }
+
+    /// What the lane stood still for ends here.
+    fn remember_standstill(&mut self, now: UnixMs) {
+        let Some(still) = self.standing_still(now) else { return };
+        if self.standstills.len() >= STANDSTILLS_MAX
+            && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
+        {
+            next.from = next.from - oldest.to.since(oldest.from);
+        }
+        self.standstills.push_back(still);
+    }
 }
+
+/// What a lane is where nothing keeps it.
+fn unpaused(enabled: bool) -> LaneState {
+    if enabled { LaneState::Active } else { LaneState::Disabled }
+}
+
+#[cfg(test)]
+mod tests;

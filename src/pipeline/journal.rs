@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::domain::id::{DeliveryId, DestinationId};
 use crate::domain::name::DestinationName;
 use crate::domain::outcome::Verdict;
+use crate::domain::pause::PausedBy;
 use crate::domain::time::UnixMs;
 
 use super::LaneView;
@@ -23,7 +24,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     quotas: HashMap<DestinationId, Quota>,
-    /// Why a destination was not sent to when it was last looked at: `held` or `open`.
+    /// Why a destination was not sent to when it was last looked at: `held`, `open` or `paused`.
     stopped: HashMap<DestinationId, Option<&'static str>>,
 }
 
@@ -67,7 +68,7 @@ impl Journal {
 
     /// The state of a destination, told whenever it may have changed.
     pub(super) fn lane(&mut self, id: DestinationId, destination: &DestinationName, view: &LaneView) {
-        let stopped = matches!(view.state, "held" | "open").then_some(view.state);
+        let stopped = matches!(view.state, "held" | "open" | "paused").then_some(view.state);
         let before = std::mem::replace(self.stopped.entry(id).or_default(), stopped);
         if before == stopped {
             return;
@@ -78,9 +79,18 @@ impl Journal {
             Some("held") => {
                 warn!(%destination, reason, next_try, "The destination is held until it takes its credentials again.");
             }
+            Some("paused") if view.paused_by == Some(PausedBy::Destination) => {
+                warn!(
+                    %destination, reason,
+                    "The destination is paused, for its receiver is gone. Correct its url and restart, then: \
+                     postbackd resume {destination}"
+                );
+            }
+            Some("paused") => info!(%destination, reason, until = next_try, "The destination is paused."),
             Some(_) => {
                 warn!(%destination, reason, next_try, "The destination is down; one delivery at a time tries it.");
             }
+            None if view.state == "disabled" => info!(%destination, "The pause is over; the destination is disabled."),
             None => info!(%destination, state = view.state, "The destination is sent to again."),
         }
     }

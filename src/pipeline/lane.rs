@@ -12,6 +12,7 @@ use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::limits::{LANE_BODIES, LANE_UNSETTLED};
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
+use crate::domain::pause::Pause;
 use crate::domain::retry::{self, RetryPolicy};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::read::OutboxCursor;
@@ -284,6 +285,28 @@ impl Lane {
             self.known.remove(&key.seq);
             self.paging.released(key.seq);
         }
+    }
+
+    pub(super) fn pause(&mut self, pause: Pause) {
+        self.gate.pause(pause);
+    }
+
+    pub(super) fn resume(&mut self, now: UnixMs) {
+        self.gate.resume(now);
+    }
+
+    pub(super) fn release(&mut self, now: UnixMs) {
+        self.gate.release(now);
+    }
+
+    /// A pause whose time has come is over, also where nothing waits for it.
+    pub(super) fn end_pause(&mut self, now: UnixMs) {
+        self.gate.end_pause(now);
+    }
+
+    /// A pause that the lane made itself and that is to be made durable, once.
+    pub(super) fn take_made_pause(&mut self) -> Option<Pause> {
+        self.gate.take_made_pause()
     }
 
     /// Everything in the outbox has to be looked at again.

@@ -1,7 +1,8 @@
 //! From accepted event to settled outcome.
 //!
 //! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `halves` and [`wheel`] (who is sent what,
-//! when, together with whom), `settle` (what becomes of it).
+//! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
+//! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has).
@@ -12,6 +13,7 @@
 mod board;
 mod breaker;
 pub mod commit;
+pub mod control;
 mod disk;
 pub mod dispatch;
 mod driver;
@@ -21,6 +23,7 @@ mod halves;
 mod journal;
 pub mod lane;
 mod maintenance;
+mod operator;
 mod pace;
 mod paging;
 mod record;
@@ -42,6 +45,7 @@ use crate::domain::dedupe::{Discriminator, HashKey};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, InstanceId};
 use crate::domain::name::{DestinationName, SourceName};
+use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::store::read::Reader;
@@ -54,6 +58,7 @@ pub use writer::WriterFault;
 use board::Board;
 use commit::Request;
 use maintenance::GuardedClock;
+use operator::Orders;
 use routing::Routing;
 use writer::{Command, Rejected};
 
@@ -62,6 +67,7 @@ use writer::{Command, Rejected};
 pub struct Pipeline {
     env: Env,
     writer: mpsc::Sender<Command>,
+    orders: Orders,
     routing: Arc<Routing>,
     board: Arc<Board>,
     rejected: Rejected,
@@ -119,8 +125,10 @@ pub struct LaneView {
     pub state: &'static str,
     /// Why, in words; `None` while active.
     pub reason: Option<String>,
-    /// End of a throttle, or next probe of a hold.
+    /// End of a throttle or a pause, or next probe of a hold.
     pub until: Option<UnixMs>,
+    /// Whose pause it is, while there is one.
+    pub paused_by: Option<PausedBy>,
     pub in_flight: usize,
 }
 
@@ -241,6 +249,8 @@ impl Pipeline {
             | Applied::Stale { .. }
             | Applied::Replayed(_)
             | Applied::Discarded { .. }
+            | Applied::Paused { .. }
+            | Applied::Resumed { .. }
             | Applied::Counted => None,
         }
     }
@@ -254,6 +264,8 @@ fn affected(done: &Applied) -> u64 {
         | Applied::Duplicate { .. }
         | Applied::Settled { .. }
         | Applied::Stale { .. }
+        | Applied::Paused { .. }
+        | Applied::Resumed { .. }
         | Applied::Counted => 0,
     }
 }

@@ -64,7 +64,11 @@ impl Recorder<'_> {
             | Verdict::Throttled { .. }
             | Verdict::Permanent { .. }
             | Verdict::Ambiguous { .. } => false,
-            Verdict::BatchFault | Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => return,
+            Verdict::BatchFault
+            | Verdict::DestinationFault
+            | Verdict::Gone
+            | Verdict::ProxyFault
+            | Verdict::Cancelled => return,
         };
         self.board.attempt(self.destination, self.now, &event.canonical, delivered, took);
         if delivered {
@@ -86,6 +90,7 @@ fn reason_word(verdict: Verdict) -> &'static str {
         Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
         Verdict::Throttled { .. } => RetryReason::Throttled.as_str(),
         Verdict::Permanent { reason } => reason.as_str(),
+        Verdict::Gone => "gone",
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault

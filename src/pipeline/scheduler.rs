@@ -13,11 +13,13 @@ use crate::domain::delivery::{Attempt, Autopsy};
 use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
 use crate::domain::outcome::Verdict;
+use crate::domain::pause::Pause;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::entropy::Entropy;
 use crate::store::read::OutboxCursor;
 use crate::store::write::{Owed, Settle};
 
+use super::control::{self, Control, Pauses};
 use super::lane::{Lane, Offered, Rules};
 use super::paging::PageStart;
 use super::settle;
@@ -40,6 +42,8 @@ pub enum Input {
     PageFailed { destination: DestinationId },
     /// What is in memory may have missed a commit: look at every outbox again.
     Rescan,
+    /// A pause, the end of one, or a release.
+    Control(Control),
     /// Time has passed.
     Tick,
     /// Send nothing more.
@@ -78,6 +82,8 @@ pub enum PartEnd {
 pub enum Effect {
     /// Make one exchange for these deliveries of one destination, never none; [`Input::Ended`] must follow.
     Send(Vec<Owed>),
+    /// Commit this pause, which holds already.
+    Pause { destination: DestinationId, pause: Pause },
     /// Commit this outcome; [`Input::Settled`] or [`Input::Stale`] must follow.
     Settle(Box<Settle>),
     /// Read the destination's outbox strictly after `after`; [`Input::Page`] or [`Input::PageFailed`] must follow.
@@ -105,6 +111,13 @@ impl Scheduler {
     pub fn with_capacity(rules: BTreeMap<DestinationId, Rules>, capacity: usize, now: UnixMs) -> Self {
         let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
         Self { lanes, wheel: Wheel::new(now), now, draining: false }
+    }
+
+    /// The same with the pauses that the store remembers.
+    #[must_use]
+    pub fn with_pauses(mut self, pauses: Pauses) -> Self {
+        control::apply(&mut self.lanes, Control::Pauses(pauses), self.now);
+        self
     }
 
     pub fn lane(&self, destination: DestinationId) -> Option<&Lane> {
@@ -175,6 +188,10 @@ impl Scheduler {
                 }
                 self.pump_all(now, effects);
             }
+            Input::Control(control) => {
+                control::apply(&mut self.lanes, control, now);
+                self.pump_all(now, effects);
+            }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
         }
@@ -234,6 +251,9 @@ impl Scheduler {
             if let Some(lane) = self.lanes.get_mut(&owed.key.destination) {
                 lane.fired(*owed, now);
             }
+        }
+        for lane in self.lanes.values_mut() {
+            lane.end_pause(now);
         }
         self.pump_all(now, effects);
     }

@@ -1,5 +1,8 @@
 //! Rules of the scheduler, one by one; the simulator checks them together.
 
+#[path = "scheduler_control_tests.rs"]
+mod controls;
+
 use super::*;
 use crate::domain::delivery::{History, State};
 use crate::domain::id::EventSeq;
@@ -71,6 +74,7 @@ impl Bench {
                     done.batches.push(seqs);
                 }
                 Effect::Settle(settle) => done.settled.push(*settle),
+                Effect::Pause { destination, pause } => done.paused.push((destination, pause)),
                 Effect::Load { destination, after, .. } => {
                     self.after.insert(destination, after);
                     done.loads.push(destination);
@@ -124,6 +128,7 @@ struct Done {
     batches: Vec<Vec<u64>>,
     settled: Vec<Settle>,
     loads: Vec<DestinationId>,
+    paused: Vec<(DestinationId, Pause)>,
 }
 
 fn key(destination: DestinationId, seq: u64) -> DeliveryKey {

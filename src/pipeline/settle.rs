@@ -52,6 +52,9 @@ pub(super) fn ended(lane: &mut Lane, ended: Ended, now: UnixMs, roll: u64, effec
     }
     let said = said.zip(patience).map(|((verdict, detail), patience)| Said { verdict, patience, detail });
     lane.ended(first, unsettled, said.as_ref(), now);
+    if let Some(pause) = lane.take_made_pause() {
+        effects.push(Effect::Pause { destination: first.destination, pause });
+    }
 }
 
 /// What one delivery's outcome is.
@@ -96,6 +99,7 @@ fn verdict(lane: &Lane, answer: &Judgement, parts: &[Part]) -> Verdict {
         | Verdict::Throttled { .. }
         | Verdict::Permanent { .. }
         | Verdict::DestinationFault
+        | Verdict::Gone
         | Verdict::Ambiguous { .. }
         | Verdict::ProxyFault
         | Verdict::Cancelled) => return other,

@@ -20,6 +20,7 @@ use super::disk::DiskGuard;
 use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
 use super::maintenance::{GuardedClock, Maintenance};
+use super::operator::ORDERS;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
@@ -45,6 +46,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let reader = store.reader();
     let (instance, hash_key) = (store.instance(), store.hash_key());
     let now = env.clock.now();
+    let pauses = reader.pauses()?;
     let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
     let reserve = snapshot.storage.reserve;
     let routing = Arc::new(Routing::new(snapshot, ids));
@@ -52,6 +54,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let rejected = Arc::new(Mutex::default());
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
+    let (orders, orders_rx) = mpsc::channel(ORDERS);
     let (drain, drain_rx) = oneshot::channel();
     let (writer_done, writer_rx) = oneshot::channel();
     let writer = Writer {
@@ -71,13 +74,14 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         .spawn(move || drop(writer_done.send(writer.run())))
         .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
     let driver = Driver {
-        scheduler: Scheduler::new(routing.rules(), now),
+        scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
         dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
         env: env.clone(),
         routing: Arc::clone(&routing),
         reader: reader.clone(),
         board: Arc::clone(&board),
         facts: facts_rx,
+        orders: orders_rx,
         writer: commands.clone(),
         drain: drain_rx,
         maintenance: Maintenance::new(guarded),
@@ -86,6 +90,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         started_at: env.clock.monotonic(),
         env,
         writer: commands,
+        orders,
         routing,
         board,
         rejected,

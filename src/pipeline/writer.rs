@@ -17,6 +17,7 @@ use crate::store::{OpenError, StoreError, SweepPlan};
 use super::Unavailable;
 use super::board::Board;
 use super::commit::{Committer, Request};
+use super::control::Control;
 use super::disk::DiskGuard;
 use super::scheduler::Input;
 
@@ -84,11 +85,17 @@ impl Writer {
                 Ok(committed) => {
                     failures = 0;
                     self.board.committed(self.clock.monotonic().saturating_sub(started));
+                    // Whoever asked for a pause is answered when the driver has it before it.
+                    let is_control = |fact: &Input| matches!(fact, Input::Control(_));
+                    let (controls, facts): (Vec<_>, Vec<_>) = committed.facts.into_iter().partition(is_control);
+                    for fact in controls {
+                        self.tell(fact);
+                    }
                     for (reply, applied) in committed.replies {
                         // A sender that went away does not undo the commit.
                         drop(reply.send(Ok(applied)));
                     }
-                    for fact in committed.facts {
+                    for fact in facts {
                         self.tell(fact);
                     }
                     self.sweep(sweep)?;
@@ -185,6 +192,7 @@ impl Writer {
         }
         info!("The store is open again.");
         self.board.set_store_fault(None);
+        self.tell_pauses();
         self.tell(Input::Rescan);
         Ok(())
     }
@@ -221,6 +229,14 @@ impl Writer {
                 Ok(())
             }
             Err(error) => self.recover(error, 1),
+        }
+    }
+
+    /// A pause, or the end of one, may have been committed without anybody knowing.
+    fn tell_pauses(&mut self) {
+        match self.committer.store().reader().pauses() {
+            Ok(pauses) => self.tell(Input::Control(Control::Pauses(pauses))),
+            Err(error) => warn!(%error, "The pauses cannot be read; those that are known stay."),
         }
     }
 

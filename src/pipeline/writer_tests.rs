@@ -9,8 +9,10 @@ use crate::domain::delivery::State;
 use crate::domain::event::{Event, tests::sample};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::outcome::Disposition;
+use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::UnixMs;
 use crate::env::entropy::Entropy;
+use crate::pipeline::control::Pauses;
 use crate::store::read::Reader;
 use crate::store::write::{Accept, Planned, Settle};
 use crate::store::{Options, StorageBackend, Store};
@@ -202,6 +204,14 @@ impl Bench {
         self.commands.blocking_send(Command::Write(request)).unwrap();
     }
 
+    /// The store was opened again: the pauses there are, then everything is looked at again.
+    #[track_caller]
+    fn reopened(&mut self) -> Pauses {
+        let Some(Input::Control(Control::Pauses(pauses))) = self.facts.blocking_recv() else { panic!("no pauses") };
+        assert!(matches!(self.facts.blocking_recv(), Some(Input::Rescan)), "everything is looked at again");
+        pauses
+    }
+
     fn stop(self) -> Result<(), WriterFault> {
         self.commands.blocking_send(Command::Stop).ok();
         self.thread.join().unwrap()
@@ -236,7 +246,7 @@ fn a_failed_commit_is_never_answered_with_a_receipt_and_the_repeat_is() {
     assert!(matches!(bench.accept("a"), Err(Unavailable::Store(_))));
     let Ok(applied) = bench.accept("a") else { panic!("the store is open again") };
     assert!(matches!(applied[..], [Applied::Queued(_) | Applied::Duplicate { .. }]), "{applied:?}");
-    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Rescan)), "everything is looked at again");
+    bench.reopened();
     bench.stop().unwrap();
 }
 
@@ -247,7 +257,7 @@ fn an_outcome_whose_commit_failed_is_committed_after_reopening() {
     bench.disk.fail_after(0, Fault::Once);
     bench.settle();
     assert!(matches!(bench.facts.blocking_recv(), Some(Input::Owed(_))));
-    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Rescan)));
+    bench.reopened();
     assert!(matches!(bench.facts.blocking_recv(), Some(Input::Settled { key: FIRST, owed: None })));
     assert!(matches!(bench.reader.delivery(FIRST).unwrap().unwrap().state, State::Sent { .. }));
     bench.stop().unwrap();
@@ -274,7 +284,8 @@ fn a_full_disk_is_waited_for_and_outcomes_are_kept() {
     }
     assert!(bench.board.store_fault().is_some());
     bench.disk.mend();
-    let settled = std::iter::from_fn(|| bench.facts.blocking_recv()).find(|fact| !matches!(fact, Input::Rescan));
+    let settled = std::iter::from_fn(|| bench.facts.blocking_recv())
+        .find(|fact| !matches!(fact, Input::Rescan | Input::Control(_)));
     assert!(matches!(settled, Some(Input::Settled { key: FIRST, owed: None })), "{settled:?}");
     bench.accept("b").unwrap();
     assert_eq!(bench.board.store_fault(), None);
@@ -296,5 +307,52 @@ fn below_the_reserve_events_are_refused_and_outcomes_committed() {
     assert!(matches!(bench.accept("a"), Err(Unavailable::Disk)));
     bench.settle();
     assert!(matches!(bench.facts.blocking_recv(), Some(Input::Stale { key: FIRST })), "it was looked at");
+    bench.stop().unwrap();
+}
+
+fn pause(by: PausedBy) -> WriteOp {
+    let pause = Pause { since: NOW, until: None, reason: "stock is counted".to_owned(), by };
+    WriteOp::Pause { destination: FIRST.destination, pause }
+}
+
+#[test]
+fn whoever_pauses_is_answered_when_the_driver_has_it_before_it() {
+    let mut bench = Bench::new();
+    for _ in 0..50 {
+        let answer = bench.ask(pause(PausedBy::Operator)).blocking_recv().unwrap();
+        assert!(matches!(answer.unwrap()[..], [Applied::Paused { .. }]));
+        assert!(matches!(bench.facts.try_recv(), Ok(Input::Control(Control::Paused { .. }))), "it is there already");
+        let resume = WriteOp::Resume { destination: FIRST.destination };
+        bench.ask(resume).blocking_recv().unwrap().unwrap();
+        assert!(matches!(bench.facts.try_recv(), Ok(Input::Control(Control::Resumed { .. }))));
+    }
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_lanes_own_pause_outlives_a_failed_commit_and_an_operators_is_to_be_said_again() {
+    for by in PausedBy::ALL {
+        let mut bench = Bench::new();
+        bench.disk.fail_after(0, Fault::Once);
+        let answer = bench.ask(pause(by)).blocking_recv().unwrap();
+        assert!(matches!(answer, Err(Unavailable::Store(_))));
+        bench.reopened();
+        bench.settle();
+        let next = bench.facts.blocking_recv();
+        let kept = matches!(&next, Some(Input::Control(Control::Paused { pause, .. })) if pause.by == by);
+        assert_eq!(kept, by == PausedBy::Destination, "{next:?}");
+        assert_eq!(bench.reader.pauses().unwrap().len(), usize::from(kept));
+        bench.stop().unwrap();
+    }
+}
+
+#[test]
+fn pauses_are_told_again_after_the_store_was_opened_again() {
+    let mut bench = Bench::new();
+    bench.ask(pause(PausedBy::Operator)).blocking_recv().unwrap().unwrap();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Control(Control::Paused { .. }))));
+    bench.disk.fail_after(0, Fault::Once);
+    assert!(bench.accept("a").is_err());
+    assert!(bench.reopened().contains_key(&FIRST.destination));
     bench.stop().unwrap();
 }

@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use super::ledger::{Counts, EventCounts};
 use super::row::{
-    AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, RequestRow, RowError,
-    StateRow,
+    AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, PauseRow, RequestRow,
+    RowError, StateRow,
 };
 use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, RequestView, State};
 use crate::domain::event::{Event, Object, OccurredAt};
-use crate::domain::limits::RESPONSE_EXCERPT_BYTES;
+use crate::domain::limits::{PAUSE_REASON_BYTES, RESPONSE_EXCERPT_BYTES};
+use crate::domain::message::cut;
 use crate::domain::outcome::{DeadReason, RetryReason, SkipReason};
+use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::{DurationMs, UnixMs};
 
 /// Headers kept of a request in the DLQ; a template with more than this is cut.
@@ -233,6 +235,30 @@ impl From<AutopsyRow> for Autopsy {
             http_status: row.http_status,
             response: row.response,
         }
+    }
+}
+
+impl From<&Pause> for PauseRow {
+    fn from(pause: &Pause) -> Self {
+        Self {
+            since: pause.since.0,
+            until: pause.until.map(|time| time.0),
+            reason: cut(&pause.reason, PAUSE_REASON_BYTES).to_owned(),
+            by: pause.by.as_str().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<PauseRow> for Pause {
+    type Error = RowError;
+
+    fn try_from(row: PauseRow) -> Result<Self, RowError> {
+        Ok(Self {
+            since: UnixMs(row.since),
+            until: row.until.map(UnixMs),
+            reason: row.reason,
+            by: known(&PausedBy::ALL, PausedBy::as_str, &row.by, "author of a pause")?,
+        })
     }
 }
 

@@ -213,6 +213,15 @@ pub(super) struct EventCountsRow {
     pub rejected: u64,
 }
 
+/// Pauses: the last one of a destination that was not resumed.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct PauseRow {
+    pub since: u64,
+    pub until: Option<u64>,
+    pub reason: String,
+    pub by: String,
+}
+
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -242,6 +251,7 @@ impl Row for AutopsyRow {}
 impl Row for DedupeRow {}
 impl Row for CountsRow {}
 impl Row for EventCountsRow {}
+impl Row for PauseRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
 
@@ -262,6 +272,7 @@ mod tests {
             decode::<DedupeRow>(bytes).is_ok(),
             decode::<CountsRow>(bytes).is_ok(),
             decode::<EventCountsRow>(bytes).is_ok(),
+            decode::<PauseRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),
         ]

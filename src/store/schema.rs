@@ -15,6 +15,7 @@
 //! | dlq | seq, destination | what was kept of a dead delivery's end |
 //! | attempts | seq, destination, n | one exchange |
 //! | counts, `event_counts` | destination, source | the books |
+//! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
 
 use redb::TableDefinition;
 
@@ -32,6 +33,7 @@ pub(super) type DeliveryRowKey = [u8; 12];
 pub(super) type OutboxKey = [u8; 20];
 pub(super) type AttemptKey = [u8; 16];
 pub(super) type CountsKey = [u8; 4];
+pub(super) type PauseKey = [u8; 4];
 pub(super) type Definition<K, V = Row> = TableDefinition<'static, K, V>;
 
 pub(super) const META: Definition<&'static str> = TableDefinition::new("meta");
@@ -44,6 +46,7 @@ pub(super) const DLQ: Definition<&'static DeliveryRowKey> = TableDefinition::new
 pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::new("attempts");
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
+pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";
@@ -121,6 +124,14 @@ pub(super) fn counts_key(destination: DestinationId) -> CountsKey {
 }
 
 pub(super) fn read_counts_key(key: CountsKey) -> DestinationId {
+    DestinationId(u32::from_be_bytes(key))
+}
+
+pub(super) fn pause_key(destination: DestinationId) -> PauseKey {
+    destination.0.to_be_bytes()
+}
+
+pub(super) fn read_pause_key(key: PauseKey) -> DestinationId {
     DestinationId(u32::from_be_bytes(key))
 }
 

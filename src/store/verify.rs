@@ -3,20 +3,24 @@
 //! The delivery rows are the one truth; outbox and DLQ are indexes of it, the books count it. Each rule is checked from
 //! both sides, so that a lost index row is found as surely as a stray one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable};
 
 use super::damage::hex;
 use super::error::StoreError;
 use super::ledger::{Counts, Ledger};
-use super::row::{self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, NumberRow, Row, RowError};
+use super::read::pauses;
+use super::row::{
+    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, NumberRow, PauseRow, Row, RowError,
+};
 use super::schema::{
     self, ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, META, META_DLQ_SWEPT, META_FLOOR, OUTBOX,
 };
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::pause::Pause;
 
 /// Findings told; a file with more is bad enough.
 const FINDINGS_MAX: usize = 1000;
@@ -31,6 +35,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger) -> Result<V
     check.attempts()?;
     check.dedupe()?;
     check.destinations()?;
+    check.pauses()?;
     check.books(ledger)?;
     Ok(check.findings)
 }
@@ -200,6 +205,24 @@ impl<'t> Check<'t> {
             };
             if let Some(other) = names.insert(number.0, name.to_owned()) {
                 self.find(format!("destinations {other} and {name} have the same number {}", number.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pause is of a destination that has a number.
+    fn pauses(&mut self) -> Result<(), StoreError> {
+        let mut numbers = BTreeSet::new();
+        for entry in self.transaction.open_table(DESTINATIONS)?.iter()? {
+            numbers.extend(row::decode::<NumberRow>(entry?.1.value()).ok().map(|row| row.0));
+        }
+        let Some(table) = pauses::table(self.transaction)? else { return Ok(()) };
+        for entry in table.iter()? {
+            let (key, bytes) = entry?;
+            let number = schema::read_pause_key(*key.value()).0;
+            self.read::<PauseRow, Pause>(&format!("pause of destination {number}"), bytes.value());
+            if !numbers.contains(&u64::from(number)) {
+                self.find(format!("destination {number} is paused, but no destination has that number"));
             }
         }
         Ok(())

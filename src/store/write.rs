@@ -8,6 +8,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::name::TargetName;
 use crate::domain::outcome::{Disposition, SkipReason};
+use crate::domain::pause::Pause;
 use crate::domain::time::UnixMs;
 
 /// One change.
@@ -18,6 +19,15 @@ pub enum WriteOp {
     Settle(Settle),
     Replay(Replay),
     Discard(Discard),
+    /// A destination is sent nothing until it is resumed, or its time has come.
+    Pause {
+        destination: DestinationId,
+        pause: Pause,
+    },
+    /// The end of a pause; also where there is none.
+    Resume {
+        destination: DestinationId,
+    },
     /// Counts refused events of a source in the books.
     CountRejected {
         source: crate::domain::name::SourceName,
@@ -96,6 +106,14 @@ pub enum Applied {
     Replayed(Vec<Owed>),
     Discarded {
         count: u64,
+    },
+    /// As it stands in the store now.
+    Paused {
+        destination: DestinationId,
+        pause: Pause,
+    },
+    Resumed {
+        destination: DestinationId,
     },
     Counted,
 }

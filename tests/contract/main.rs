@@ -150,6 +150,7 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
         Verdict::Throttled { not_before } => (None, not_before),
         Verdict::Permanent { reason } => (Some(reason.as_str()), None),
         Verdict::Ambiguous { reason } => (Some(reason.as_str()), None),
+        Verdict::Gone => (Some("gone"), None),
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault

@@ -8,7 +8,7 @@ use crate::support::daemon::{Daemon, TOKEN};
 use crate::support::desk::{SLOW, accept, deposit, destination, problem, settled, walk, webhook};
 use crate::support::sink::{Act, Reply, Sink};
 
-const ADMIN_PATHS: [(&str, &str); 8] = [
+const ADMIN_PATHS: [(&str, &str); 11] = [
     ("GET", "/status"),
     ("GET", "/v1/events/1"),
     ("GET", "/v1/deliveries"),
@@ -16,6 +16,9 @@ const ADMIN_PATHS: [(&str, &str); 8] = [
     ("GET", "/v1/dlq/dlv_1"),
     ("POST", "/v1/dlq/replay"),
     ("POST", "/v1/dlq/discard"),
+    ("POST", "/v1/destinations/hook/pause"),
+    ("POST", "/v1/destinations/hook/resume"),
+    ("POST", "/v1/destinations/hook/release"),
     ("GET", "/not/there"),
 ];
 

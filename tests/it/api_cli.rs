@@ -259,7 +259,21 @@ async fn every_verb_explains_itself_and_unknown_ones_are_usage_errors() {
         command.args(words);
         async { tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap() }
     };
-    for verb in ["run", "check", "status", "send", "deliveries", "event", "dlq", "sink", "demo", "completions"] {
+    for verb in [
+        "run",
+        "check",
+        "status",
+        "send",
+        "deliveries",
+        "event",
+        "dlq",
+        "pause",
+        "resume",
+        "release",
+        "sink",
+        "demo",
+        "completions",
+    ] {
         let help = run(&[verb, "--help"]).await;
         assert!(help.status.success() && help.stdout.len() > 100, "{verb}");
     }

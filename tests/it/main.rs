@@ -14,6 +14,7 @@
 
 mod api_admin;
 mod api_cli;
+mod api_controls;
 mod api_dlq;
 mod api_ingest;
 mod api_outcomes;

@@ -18,6 +18,7 @@
 )]
 
 mod checks;
+mod controls;
 mod disk;
 mod oracle;
 mod peers;

@@ -8,6 +8,7 @@ use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::store::SweepPlan;
 use postbackd::store::write::Owed;
 
+use crate::controls::Pausing;
 use crate::peers::Retried;
 
 /// Whether a delivery is over, as far as an outsider can know.
@@ -53,6 +54,7 @@ pub struct Oracle {
     pub acknowledged: BTreeMap<u64, EventSeq>,
     places: BTreeMap<EventSeq, u64>,
     pub discard_asked: BTreeSet<DeliveryKey>,
+    pub pausing: Pausing,
     /// By how much the clock was ever set back.
     set_back: DurationMs,
     /// Whether retention may have removed events, and attempts.
@@ -64,6 +66,7 @@ impl Oracle {
     /// A delivery is about to be sent.
     pub fn sending(&mut self, owed: &Owed, now: UnixMs) {
         assert!(matches!(owed.state, State::Pending { .. } | State::Failed { .. }), "sent what is not owed: {owed:?}");
+        self.pausing.sending(owed.key.destination, now);
         // What was ready when the clock was set back stays ready.
         assert!(owed.due_at <= now + self.set_back, "sent before it was due: {owed:?} at {now}");
         let known = self.deliveries.entry(owed.key).or_insert_with(Known::new);
@@ -163,6 +166,7 @@ impl Oracle {
     /// The wall clock was set back: what was due by it is still due.
     pub fn clock_set_back(&mut self, by: DurationMs) {
         self.set_back = DurationMs(self.set_back.0 + by.0);
+        self.pausing.clock_set_back(by);
         for known in self.deliveries.values_mut() {
             known.not_before = known.not_before - by;
             if let Some(outcome) = &mut known.pending {

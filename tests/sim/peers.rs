@@ -23,11 +23,13 @@ pub enum Temper {
     Cutting,
     /// 401: the token is bad.
     Locked,
+    /// 410: it will never be there again, it says.
+    Gone,
     /// A bit of everything.
     Moody,
 }
 
-const TEMPERS: [Temper; 8] = [
+const TEMPERS: [Temper; 9] = [
     Temper::Healthy,
     Temper::Down,
     Temper::Throttling,
@@ -35,6 +37,7 @@ const TEMPERS: [Temper; 8] = [
     Temper::Silent,
     Temper::Cutting,
     Temper::Locked,
+    Temper::Gone,
     Temper::Moody,
 ];
 
@@ -67,7 +70,7 @@ impl Peer {
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
-        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(8) as usize] };
+        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(9) as usize] };
     }
 
     /// One exchange: what happens, and how long it takes. Every event that reaches the peer is remembered.
@@ -81,6 +84,7 @@ impl Peer {
             return Said { exchange, retried: Retried::Backoff, taken: false };
         }
         let events = events(request);
+        let batched = request.headers.iter().all(|(name, _)| name != "webhook-id");
         for (id, body) in &events {
             let received = self.received.entry(id.clone()).or_default();
             assert!(
@@ -110,6 +114,9 @@ impl Peer {
             }
             Temper::Down => said(answer(took, 503, &[]), Retried::Backoff),
             Temper::Locked => said(answer(took, 401, &[]), Retried::NotCounted),
+            // Only a webhook's receiver can be gone; the platform behind a batch locks us out.
+            Temper::Gone if batched => said(answer(took, 401, &[]), Retried::NotCounted),
+            Temper::Gone => said(answer(took, 410, &[]), Retried::NotCounted),
             Temper::Throttling if rng.percent(50) => {
                 let seconds = rng.between(1, 200);
                 let exchange = answer(took, 429, &[("retry-after", &seconds.to_string())]);
@@ -179,7 +186,7 @@ pub enum Retried {
     Unread,
     /// Not before the backoff, and not before this.
     After(DurationMs),
-    /// Whenever the hold is probed; the attempt does not count.
+    /// Whenever the hold is probed, or the pause is over; the attempt does not count.
     NotCounted,
     /// At once, in smaller company; the attempt does not count.
     Split,

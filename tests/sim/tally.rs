@@ -26,6 +26,9 @@ pub struct Tally {
     pub failed_reads: u64,
     pub clock_steps: u64,
     pub swept_rows: u64,
+    pub pauses: u64,
+    pub releases: u64,
+    pub gone: u64,
 }
 
 impl Tally {
@@ -52,10 +55,13 @@ impl Tally {
         self.failed_reads += other.failed_reads;
         self.clock_steps += other.clock_steps;
         self.swept_rows += other.swept_rows;
+        self.pauses += other.pauses;
+        self.releases += other.releases;
+        self.gone += other.gone;
     }
 
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 18] {
+    pub fn rare(&self) -> [(&'static str, u64); 21] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
@@ -75,6 +81,9 @@ impl Tally {
             ("failed read", self.failed_reads),
             ("clock step", self.clock_steps),
             ("row removed by retention", self.swept_rows),
+            ("pause", self.pauses),
+            ("release", self.releases),
+            ("receiver that is gone", self.gone),
         ]
     }
 }

@@ -46,6 +46,7 @@ impl World {
             let number = life.number;
             return self.plan_in(1000, Happening::Recover { life: number });
         }
+        self.tell_pauses();
         self.step(Input::Rescan);
         self.plan_commit();
     }
@@ -150,12 +151,14 @@ impl World {
                     | Happening::Temper(_)
                     | Happening::Trouble
                     | Happening::Operator
+                    | Happening::Controls
                     | Happening::Sweep
                     | Happening::SpaceIsFreed
             )
         });
         // One last clean restart: what is on disk alone must be enough.
         self.crash();
+        self.resume_all();
     }
 
     /// Every so often a read fails although the disk is well.

@@ -78,6 +78,7 @@ pub(super) enum Happening {
     Recover { life: u64 },
     SpaceIsFreed,
     Operator,
+    Controls,
     Sweep,
 }
 
@@ -147,6 +148,7 @@ impl World {
         }
         world.plan_in(3_600_000, Happening::Trouble);
         world.plan_in(7_200_000, Happening::Operator);
+        world.plan_in(3_600_000, Happening::Controls);
         world.plan_in(7_200_000, Happening::Sweep);
         world
     }
@@ -158,7 +160,10 @@ impl World {
         while let Some(((at, _), happening)) = self.agenda.pop_first() {
             if at > end && !healed {
                 healed = true;
+                // What would happen now is among what ends, or happens after it.
+                self.plan_at(at, happening);
                 self.heal();
+                continue;
             }
             assert!(at <= end + RECOVERY, "still busy {RECOVERY} after all trouble ended: {happening:?}");
             self.now = self.now.max(at);
@@ -197,6 +202,7 @@ impl World {
             Happening::Temper(id) => self.temper(id),
             Happening::Trouble => self.trouble(),
             Happening::Operator => self.operator(),
+            Happening::Controls => self.controls(),
             Happening::Sweep => self.sweep(),
         }
     }
@@ -210,6 +216,8 @@ impl World {
         assert!(findings.is_empty(), "after a restart: {findings:#?}");
         let names: Vec<DestinationName> = self.snapshot.destinations.keys().cloned().collect();
         self.ids = store.number_destinations(&names).expect("no fault is armed while booting");
+        let pauses = store.reader().pauses().expect("no fault is armed while booting");
+        self.oracle.pausing.restarted(&pauses);
         self.lives += 1;
         let rules = self.rules();
         // Often less than what is owed, so that lanes live from page to page.
@@ -221,7 +229,7 @@ impl World {
             hash_key: store.hash_key(),
             committer: Committer::new(store),
             closed: false,
-            scheduler: Scheduler::with_capacity(rules, capacity, self.wall()),
+            scheduler: Scheduler::with_capacity(rules, capacity, self.wall()).with_pauses(pauses),
             queue: Vec::new(),
             commit_planned: false,
             tick_at: None,
@@ -279,6 +287,9 @@ impl World {
                     if let Input::Stale { key } = &fact {
                         self.oracle.settled(*key);
                     }
+                    if let Input::Control(control) = &fact {
+                        self.oracle.pausing.committed(control);
+                    }
                     self.step(fact);
                 }
             }
@@ -300,7 +311,7 @@ impl World {
         for Member { key, retried, owed_since } in members.iter().copied() {
             let disposition = effects.iter().find_map(|effect| match effect {
                 Effect::Settle(settle) if settle.key == key => Some(settle.disposition),
-                Effect::Settle(_) | Effect::Send(_) | Effect::Load { .. } => None,
+                Effect::Settle(_) | Effect::Send(_) | Effect::Pause { .. } | Effect::Load { .. } => None,
             });
             let disposition = disposition.expect("every ended attempt is settled");
             let destination = self.destination(key.destination);
@@ -329,6 +340,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send(batch) => self.send(batch),
+                Effect::Pause { destination, pause } => self.gone(destination, pause),
                 Effect::Settle(settle) => {
                     let Some(life) = &mut self.life else { return };
                     life.queue.push(Request { ops: vec![WriteOp::Settle(*settle)], reply: None });

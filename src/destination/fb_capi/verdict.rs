@@ -36,6 +36,7 @@ pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redac
         | Verdict::Transient { .. }
         | Verdict::Throttled { .. }
         | Verdict::DestinationFault
+        | Verdict::Gone
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
         | Verdict::ProxyFault
@@ -80,6 +81,7 @@ fn judge_error(
             Verdict::Delivered
             | Verdict::Permanent { .. }
             | Verdict::Transient { .. }
+            | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault

@@ -78,8 +78,10 @@ pub(super) struct DestinationDto {
     pub(super) kind: Option<&'static str>,
     pub(super) state: &'static str,
     pub(super) reason: Option<String>,
-    /// End of a throttle, or the next probe.
+    /// End of a throttle or a pause, or the next probe.
     pub(super) until: Option<String>,
+    /// `operator`, or `destination` where the receiver said that it is gone; `null` unless paused.
+    pub(super) paused_by: Option<&'static str>,
     pub(super) counts: Books,
     /// Deliveries that failed permanently and were neither replayed nor discarded.
     pub(super) dlq: u64,

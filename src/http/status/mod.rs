@@ -19,6 +19,7 @@ use super::problem::Problem;
 use super::query::{Names, Query};
 use crate::domain::id::DestinationId;
 use crate::domain::name::DestinationName;
+use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::pipeline::{Health, LaneView, Unavailable};
 use crate::store::read::Reader;
@@ -191,6 +192,7 @@ fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, c
         state: lane.state,
         reason: lane.reason,
         until: rfc3339(lane.until),
+        paused_by: lane.paused_by.map(PausedBy::as_str),
         counts: Books::from(counts),
         dlq: counts.failed_permanently,
         in_flight: lane.in_flight,
@@ -208,8 +210,13 @@ fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, c
 
 /// The lane as the pipeline shows it; where it has none, what the configuration and the books say.
 fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneView {
-    let quiet =
-        |state, reason: Option<&str>| LaneView { state, reason: reason.map(str::to_owned), until: None, in_flight: 0 };
+    let quiet = |state, reason: Option<&str>| LaneView {
+        state,
+        reason: reason.map(str::to_owned),
+        until: None,
+        paused_by: None,
+        in_flight: 0,
+    };
     if let Some(lane) = observed.lanes.get(name) {
         return lane.clone();
     }
@@ -244,7 +251,9 @@ fn judge(
         reasons.push(format!("{rows} rows of the store are damaged and passed over; the log names them"));
     }
     for (name, destination) in destinations {
-        if matches!(destination.state, "held" | "open" | "orphaned") {
+        // An operator's pause is meant; that a receiver is gone is a fault that nobody chose.
+        let gone = destination.paused_by == Some(PausedBy::Destination.as_str());
+        if gone || matches!(destination.state, "held" | "open" | "orphaned") {
             let why = destination.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             let next = destination.until.as_deref().map(|at| format!(" (next try at {at})")).unwrap_or_default();
             reasons.push(format!("{name} is {}{why}{next}", destination.state));

@@ -61,13 +61,14 @@ fn observed() -> Observed {
         store_bytes: 1_572_864,
         damaged_rows: 0,
         lanes: BTreeMap::from([
-            (name("hook"), LaneView { state: "active", reason: None, until: None, in_flight: 2 }),
+            (name("hook"), LaneView { state: "active", reason: None, until: None, paused_by: None, in_flight: 2 }),
             (
                 name("meta-eu"),
                 LaneView {
                     state: "throttled",
                     reason: Some("asked for patience".to_owned()),
                     until: Some(NOW + DurationMs(9000)),
+                    paused_by: None,
                     in_flight: 0,
                 },
             ),
@@ -176,7 +177,8 @@ fn the_state_is_the_worst_of_what_holds() {
         let mut seen = observed();
         seen.names = Names::new([(name("hook"), DestinationId(1))]);
         seen.health.failing = failing.to_vec();
-        seen.lanes.insert(name("hook"), LaneView { state: lane, reason: None, until: None, in_flight: 0 });
+        seen.lanes
+            .insert(name("hook"), LaneView { state: lane, reason: None, until: None, paused_by: None, in_flight: 0 });
         build(&seen).state
     };
     for lane in ["active", "throttled", "paused", "disabled"] {
@@ -188,6 +190,22 @@ fn the_state_is_the_worst_of_what_holds() {
     let disk = Unavailable::Disk.to_string();
     assert_eq!(judged(std::slice::from_ref(&disk), "active"), "degraded", "deliveries go on below the reserve");
     assert_eq!(judged(&[disk, "the store cannot commit now: x".to_owned()], "held"), "failing");
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_a_fault_and_an_operators_pause_is_not() {
+    let judged = |by| {
+        let mut seen = observed();
+        seen.names = Names::new([(name("hook"), DestinationId(1))]);
+        let reason = Some("gone: HTTP 410".to_owned());
+        let lane = LaneView { state: "paused", reason, until: None, paused_by: Some(by), in_flight: 0 };
+        seen.lanes.insert(name("hook"), lane);
+        build(&seen)
+    };
+    let status = judged(PausedBy::Destination);
+    assert_eq!((status.state, status.reasons.concat().as_str()), ("degraded", "hook is paused: gone: HTTP 410"));
+    assert_eq!(status.destinations["hook"].paused_by, Some("destination"));
+    assert_eq!(judged(PausedBy::Operator).state, "ok");
 }
 
 #[test]

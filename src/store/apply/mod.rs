@@ -5,6 +5,7 @@
 
 mod accept;
 mod dead;
+mod pause;
 mod settle;
 
 use std::sync::Arc;
@@ -59,6 +60,7 @@ impl<'t> Tables<'t> {
 
 /// One transaction in the making.
 pub(super) struct Batch<'t> {
+    transaction: &'t WriteTransaction,
     tables: Tables<'t>,
     books: Books,
     next_seq: u64,
@@ -85,7 +87,7 @@ impl<'t> Batch<'t> {
         damage: &'t Damage,
     ) -> Result<Self, StoreError> {
         let tables = Tables::open(transaction)?;
-        Ok(Self { tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
+        Ok(Self { transaction, tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
     }
 
     /// Applies all of `ops` and writes the books.
@@ -101,6 +103,8 @@ impl<'t> Batch<'t> {
             WriteOp::Settle(op) => self.settle(op),
             WriteOp::Replay(op) => self.replay(op),
             WriteOp::Discard(op) => self.discard(op),
+            WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
+            WriteOp::Resume { destination } => self.resume(*destination),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);

@@ -6,6 +6,7 @@
 mod event;
 mod log;
 mod outbox;
+pub(super) mod pauses;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 mod dedupe;
 mod model;
 mod opening;
+mod pausing;
 mod reading;
 mod settling;
 mod sweeping;

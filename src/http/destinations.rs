@@ -1,0 +1,240 @@
+//! `POST /v1/destinations/{name}/pause`, `…/resume` and `…/release`: what an operator says to a destination.
+//!
+//! Each answers 200 with the state that holds after it, also where there was nothing to change: resuming what is not
+//! paused, or releasing what is not held, leaves it as it is. Anything not understood changes nothing.
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::dto::rfc3339;
+use super::json::Json;
+use super::problem::{FieldError, Problem};
+use super::{AppState, body, strict_json};
+use crate::domain::event::Object;
+use crate::domain::id::DestinationId;
+use crate::domain::limits::PAUSE_REASON_BYTES;
+use crate::domain::name::DestinationName;
+use crate::domain::pause::PausedBy;
+use crate::domain::time::DurationMs;
+use crate::pipeline::LaneView;
+
+/// A reason and a span, with room to spare.
+const BODY_BYTES: usize = 16 * 1024;
+/// A pause that is to be longer needs no end.
+const SPAN_MAX: DurationMs = DurationMs::from_days(366);
+
+/// The state after the verb.
+#[derive(Debug, Serialize)]
+struct StateDto {
+    destination: String,
+    state: &'static str,
+    reason: Option<String>,
+    /// End of a pause or a throttle, or the next probe.
+    until: Option<String>,
+    paused_by: Option<&'static str>,
+    /// Exchanges that were under way; they end as they would have.
+    in_flight: usize,
+}
+
+/// What a pause says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct PauseOrder {
+    reason: String,
+    span: Option<DurationMs>,
+}
+
+type Name = Result<Path<String>, PathRejection>;
+
+pub(super) async fn pause(
+    State(state): State<AppState>,
+    name: Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (name, id) = find(&state, name)?;
+    let PauseOrder { reason, span } = pause_order(&said(&state, &headers, body).await?).map_err(Problem::fields)?;
+    let view = state.pipeline.pause(id, reason.clone(), span).await?;
+    let span = span.map(|span| span.to_string());
+    tracing::info!(destination = %name, reason, span, "An operator paused the destination.");
+    Ok(answer(&name, view))
+}
+
+pub(super) async fn resume(
+    State(state): State<AppState>,
+    name: Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (name, id) = find(&state, name)?;
+    nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
+    let view = state.pipeline.resume(id).await?;
+    tracing::info!(destination = %name, state = view.state, "An operator resumed the destination.");
+    Ok(answer(&name, view))
+}
+
+pub(super) async fn release(
+    State(state): State<AppState>,
+    name: Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (name, id) = find(&state, name)?;
+    nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
+    let view = state.pipeline.release(id).await?;
+    tracing::info!(destination = %name, state = view.state, "An operator released the destination.");
+    Ok(answer(&name, view))
+}
+
+fn answer(name: &DestinationName, view: LaneView) -> Response {
+    let LaneView { state, reason, until, paused_by, in_flight } = view;
+    Json(StateDto {
+        destination: name.to_string(),
+        state,
+        reason,
+        until: rfc3339(until),
+        paused_by: paused_by.map(PausedBy::as_str),
+        in_flight,
+    })
+    .into_response()
+}
+
+/// Only a destination of the running configuration has a lane to be told.
+fn find(state: &AppState, name: Name) -> Result<(DestinationName, DestinationId), Problem> {
+    let Path(given) = name.map_err(|_| Problem::field("name", "invalid", "the name in the path is not UTF-8"))?;
+    let configured = state.pipeline.destination_ids();
+    let found = configured.iter().find(|(name, _)| name.as_str() == given);
+    found.map(|(name, id)| (name.clone(), *id)).ok_or_else(|| {
+        let known: Vec<&str> = configured.keys().map(DestinationName::as_str).collect();
+        let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+        Problem::not_found(format!("the configuration has no destination {given:?}; {known}"))
+    })
+}
+
+/// The body as an object; none at all is an empty one.
+async fn said(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Object, Problem> {
+    let (bytes, _share) = body::read(headers, body, BODY_BYTES, &state.bodies).await?;
+    object(&bytes)
+}
+
+fn object(bytes: &[u8]) -> Result<Object, Problem> {
+    let invalid =
+        |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", "The body is not valid JSON", detail);
+    let text = strict_json::utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+    if text.trim().is_empty() {
+        return Ok(Object::new());
+    }
+    match strict_json::parse(text, text).map_err(|error| invalid(error.to_string()))? {
+        Value::Object(said) => Ok(said),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Problem::field("$", "type", "write an object, like {\"reason\": \"maintenance\", \"for\": \"2h\"}"))
+        }
+    }
+}
+
+fn nothing_else(said: &Object, known: &[&str]) -> Result<(), Vec<FieldError>> {
+    let detail = |name: &str| match known {
+        [] => format!("unknown key {name:?}; this takes none"),
+        known => format!("unknown key {name:?}; known are {}", known.join(", ")),
+    };
+    let strangers = said.keys().filter(|name| !known.contains(&name.as_str()));
+    let errors: Vec<_> = strangers.map(|name| FieldError::new("$", "unknown", detail(name))).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn pause_order(said: &Object) -> Result<PauseOrder, Vec<FieldError>> {
+    let mut errors = nothing_else(said, &["reason", "for"]).err().unwrap_or_default();
+    let given = |name: &str| said.get(name).filter(|value| !value.is_null());
+    let reason = reason(given("reason")).map_err(|error| errors.push(error)).ok();
+    let span = span(given("for")).map_err(|error| errors.push(error)).ok();
+    match (reason, span) {
+        (Some(reason), Some(span)) if errors.is_empty() => Ok(PauseOrder { reason, span }),
+        _ => Err(errors),
+    }
+}
+
+fn reason(given: Option<&Value>) -> Result<String, FieldError> {
+    let wrong = |code, detail: &str| Err(FieldError::new("$.reason", code, detail));
+    let text = match given {
+        None => "",
+        Some(Value::String(text)) => text.trim(),
+        Some(_) => return wrong("type", "write a text"),
+    };
+    if text.is_empty() {
+        return wrong("required", "say why it is paused; whoever looks at the status reads it");
+    }
+    if text.len() > PAUSE_REASON_BYTES {
+        return wrong("too_long", &format!("{} bytes; at most {PAUSE_REASON_BYTES}", text.len()));
+    }
+    if text.contains(char::is_control) {
+        return wrong("invalid", "write one line without control characters");
+    }
+    Ok(text.to_owned())
+}
+
+fn span(given: Option<&Value>) -> Result<Option<DurationMs>, FieldError> {
+    let Some(value) = given else { return Ok(None) };
+    let wrong = |code, detail: &str| Err(FieldError::new("$.for", code, detail));
+    match value.as_str().map(DurationMs::parse) {
+        Some(Some(span)) if span > SPAN_MAX => {
+            wrong("too_long", &format!("at most {SPAN_MAX}; leave it out to pause until a resume"))
+        }
+        Some(Some(span)) if span > DurationMs::ZERO => Ok(Some(span)),
+        Some(_) => wrong("invalid", "write a span of time, like \"30m\", \"2h\" or \"1d\""),
+        None => wrong("type", "write a span of time as text, like \"2h\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(text: &str) -> Result<PauseOrder, Vec<FieldError>> {
+        pause_order(&object(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_pause_has_a_reason_and_may_have_a_span() {
+        let wanted = |reason: &str, span| Ok(PauseOrder { reason: reason.to_owned(), span });
+        assert_eq!(order(r#"{"reason":" stock is counted "}"#), wanted("stock is counted", None));
+        assert_eq!(order(r#"{"reason":"é","for":"1h30m"}"#), wanted("é", Some(DurationMs(5_400_000))));
+        assert_eq!(order(r#"{"reason":"x","for":null}"#), wanted("x", None));
+        assert!(order(&format!(r#"{{"reason":"{}"}}"#, "x".repeat(PAUSE_REASON_BYTES))).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(PAUSE_REASON_BYTES + 1));
+        for (text, paths) in [
+            ("", vec!["$.reason"]),
+            ("{}", vec!["$.reason"]),
+            (r#"{"reason":"  "}"#, vec!["$.reason"]),
+            (r#"{"reason":7}"#, vec!["$.reason"]),
+            (r#"{"reason":"a\nb"}"#, vec!["$.reason"]),
+            (long.as_str(), vec!["$.reason"]),
+            (r#"{"reason":"x","for":"2 hours"}"#, vec!["$.for"]),
+            (r#"{"reason":"x","for":"0s"}"#, vec!["$.for"]),
+            (r#"{"reason":"x","for":"367d"}"#, vec!["$.for"]),
+            (r#"{"reason":"x","for":7200}"#, vec!["$.for"]),
+            (r#"{"reason":"x","span":"2h"}"#, vec!["$"]),
+            (r#"{"for":"soon","until":1}"#, vec!["$", "$.reason", "$.for"]),
+        ] {
+            let errors = order(text).expect_err(text);
+            assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), paths, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_verb_without_words_takes_none() {
+        assert_eq!(object(b" \n").unwrap(), Object::new());
+        assert!(nothing_else(&object(b"{}").unwrap(), &[]).is_ok());
+        assert!(nothing_else(&object(br#"{"reason":"x"}"#).unwrap(), &[]).is_err());
+        for wrong in [&b"[]"[..], b"7", b"null", b"{", b"{\"a\":1,\"a\":2}", b"\xff"] {
+            assert!(object(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is said to a gate rather than found out by it: pauses, by an operator or by a receiver that is gone, and releases.
+
+use super::{Gate, LaneState, unpaused};
+use crate::domain::pause::{Pause, PausedBy};
+use crate::domain::time::UnixMs;
+
+impl LaneState {
+    /// Whose pause it is, while there is one.
+    pub fn paused_by(&self) -> Option<PausedBy> {
+        match self {
+            Self::Paused(pause) => Some(pause.by),
+            Self::Active | Self::Throttled { .. } | Self::Open { .. } | Self::Held { .. } | Self::Disabled => None,
+        }
+    }
+}
+
+impl Gate {
+    /// Nothing is sent from here on, whatever held the lane before.
+    pub(in crate::pipeline) fn pause(&mut self, pause: Pause) {
+        let pause = match &self.state {
+            LaneState::Paused(earlier) => pause.over(earlier),
+            LaneState::Active
+            | LaneState::Throttled { .. }
+            | LaneState::Open { .. }
+            | LaneState::Held { .. }
+            | LaneState::Disabled => {
+                self.remember_standstill(pause.since);
+                pause
+            }
+        };
+        self.state = LaneState::Paused(pause);
+    }
+
+    /// The pause is over, if there is one.
+    pub(in crate::pipeline) fn resume(&mut self, now: UnixMs) {
+        if matches!(self.state, LaneState::Paused(_)) {
+            self.remember_standstill(now);
+            self.state = unpaused(self.enabled);
+        }
+    }
+
+    /// A pause whose time has come is over.
+    pub(in crate::pipeline) fn end_pause(&mut self, now: UnixMs) {
+        if matches!(&self.state, LaneState::Paused(pause) if pause.is_over(now)) {
+            self.resume(now);
+        }
+    }
+
+    /// An operator says that it is mended: a throttle ends, a hold and an open circuit are probed at once. A probe that is
+    /// under way tells soon enough, and a pause is ended by its own word.
+    pub(in crate::pipeline) fn release(&mut self, now: UnixMs) {
+        match &mut self.state {
+            LaneState::Throttled { .. } => self.state = LaneState::Active,
+            LaneState::Open { probe_at, .. } | LaneState::Held { probe_at, .. } => *probe_at = now.min(*probe_at),
+            LaneState::Active | LaneState::Paused(_) | LaneState::Disabled => {}
+        }
+    }
+
+    /// A pause that the gate made itself, once: it is to be made durable.
+    pub(in crate::pipeline) fn take_made_pause(&mut self) -> Option<Pause> {
+        self.made.take()
+    }
+
+    /// The receiver is gone. Whoever paused the lane before had a reason that still holds.
+    pub(super) fn gone(&mut self, now: UnixMs, detail: &str) {
+        match &self.state {
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Held { .. } => {
+                let pause = Pause::gone(now, detail);
+                self.made = Some(pause.clone());
+                self.pause(pause);
+            }
+            LaneState::Paused(_) | LaneState::Disabled => {}
+        }
+    }
+}
