@@ -79,6 +79,10 @@ pub enum Verb {
     /// Look at deliveries that failed permanently, deliver them again, or discard them
     #[command(subcommand)]
     Dlq(DlqVerb),
+    /// Show the exact request a destination would get for an event; nothing is stored or sent
+    Preview(PreviewArgs),
+    /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
+    Test(TestArgs),
     /// Run a receiver that prints what arrives, and misbehaves if told to
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
@@ -247,6 +251,33 @@ pub struct DlqSelection {
     /// Count them, change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `postbackd preview`
+#[derive(Args, Clone, Debug)]
+pub struct PreviewArgs {
+    /// The destination
+    pub name: String,
+    /// The file with the event, one JSON object; - for standard input
+    pub file: PathBuf,
+    /// As if this source had sent it [default: one the destination takes]
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// As if the destination called it so [default: by its events]
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+}
+
+/// `postbackd test`
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// The destination
+    pub name: String,
+    /// The file with the event to send, one JSON object; - for standard input [default: an ordinary one]
+    pub file: Option<PathBuf>,
+    /// The code of Meta's Test events page; without one a test would count as real
+    #[arg(long, value_name = "CODE")]
+    pub test_event_code: Option<String>,
 }
 
 /// `postbackd sink`

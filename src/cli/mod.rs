@@ -10,7 +10,9 @@ mod client;
 mod deliveries;
 mod demo;
 mod dlq;
+mod exchange;
 mod lines;
+mod look;
 pub mod out;
 mod run;
 mod send;
@@ -74,6 +76,8 @@ where
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
+        Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
+        Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),

@@ -2,9 +2,11 @@
 //!
 //! A new kind is one file here, one line in [`registry`], one folder of fixtures under `tests/contract`.
 //! What kinds share: [`template`] and [`signing`] make requests, [`hashing`] and `places` normalise people,
-//! [`http_status`] judges, `view` keeps secrets out of sight, [`event_map`] and [`filter`] choose events.
+//! [`http_status`] judges, `view` keeps secrets out of sight, [`event_map`] and [`filter`] choose events, [`example`] is an
+//! ordinary one.
 
 pub mod event_map;
+pub mod example;
 pub mod fb_capi;
 pub mod filter;
 pub mod hashing;
@@ -118,6 +120,20 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// Makes one request of `deliveries` (never empty, at most [`Adapter::batch_max`]). Rendering the same delivery twice
     /// gives the same ids and, but for time stamps and signatures of the attempt, the same bytes.
     fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared;
+
+    /// Prepares one event that is sent to try the destination out, with `code` where the platform knows such a thing. `Err`
+    /// says in words why the platform would take it for a real conversion, or would not understand the code.
+    fn prepare_test(&self, delivery: &Outgoing<'_>, now: UnixMs, code: Option<&str>) -> Result<Prepared, String> {
+        match code {
+            None => Ok(self.prepare(std::slice::from_ref(delivery), now)),
+            Some(_) => Err(format!("a {} has no test_event_code; leave it out", self.kind().as_str())),
+        }
+    }
+
+    /// The macros its URL is made of, as they are written between the braces; none where it has no URL template.
+    fn url_macros(&self) -> Vec<&str> {
+        Vec::new()
+    }
 
     /// Judges a whole answer by status, headers and body together.
     fn judge(&self, answer: &Answer, context: JudgeContext<'_>) -> Judgement;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! serve ── framing (lengths that contradict) ──> router ─┬─ open: ingest, /healthz, /readyz
-//!                                                        └─ auth::guard ── status, events, deliveries, dlq, 404
+//!                                                        └─ auth::guard ── status, events, deliveries, dlq, preview, test, 404
 //! ```
 
 mod auth;
@@ -18,11 +18,13 @@ mod framing;
 mod health;
 mod ingest;
 mod json;
+mod preview;
 mod problem;
 mod query;
 mod serve;
 mod status;
 mod strict_json;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +112,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/dlq/{id}", get(dlq::entry))
         .route("/v1/dlq/replay", post(dlq::replay))
         .route("/v1/dlq/discard", post(dlq::discard))
+        .route("/v1/preview", post(preview::preview))
+        .route("/v1/destinations/{name}/test", post(trial::test))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

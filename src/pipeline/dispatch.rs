@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{debug, error};
 
 use crate::config::snapshot::Destination;
-use crate::destination::{JudgeContext, Judgement, Outgoing, PreparedRequest, Unsendable};
+use crate::destination::{JudgeContext, Judgement, LeftOut, Outgoing, Prepared, PreparedRequest, Unsendable};
 use crate::domain::delivery::{Attempt, Autopsy, RequestView};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
@@ -82,9 +82,14 @@ pub fn prepare(
 ) -> Result<PreparedRequest, Unsendable> {
     let id = DeliveryId { instance, key: owed.key };
     let prepared = destination.adapter.prepare(&[Outgoing { id, target: &owed.target, event }], now);
+    only(prepared).map(|(request, _)| request)
+}
+
+/// The request of one delivery that was prepared by itself, with what was left out.
+pub(super) fn only(prepared: Prepared) -> Result<(PreparedRequest, Vec<LeftOut>), Unsendable> {
     match (prepared.parts.into_iter().next(), prepared.request) {
         (Some(Err(unsendable)), _) => Err(unsendable),
-        (Some(Ok(_)), Some(request)) => Ok(request),
+        (Some(Ok(left_out)), Some(request)) => Ok((request, left_out)),
         (Some(Ok(_)) | None, _) => {
             Err(Unsendable { reason: DeadReason::Invalid, detail: "no request could be made of this event".to_owned() })
         }
@@ -133,7 +138,8 @@ pub fn conclude(
     Ended { key: owed.key, verdict, detail, attempt: Some(attempt), autopsy }
 }
 
-fn judge_fault(fault: Fault) -> Judgement {
+/// What a missing answer means.
+pub(super) fn judge_fault(fault: Fault) -> Judgement {
     let transient = |reason| Verdict::Transient { reason, not_before: None };
     let (verdict, detail) = match fault {
         Fault::Network(text) => (transient(RetryReason::Network), text),

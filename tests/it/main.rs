@@ -21,5 +21,6 @@ mod api_refusals;
 mod egress;
 mod kill;
 mod mixed;
+mod seeing;
 mod shell;
 mod support;
