@@ -64,7 +64,7 @@ pub enum Verb {
     /// Run the daemon
     Run(RunArgs),
     /// Check the configuration: every problem at once, and what to look at before going live
-    Check,
+    Check(CheckArgs),
     /// Show the state of the daemon and of every destination
     Status(StatusArgs),
     /// Send events from a file of one JSON object per line; exit code 1 if any line was refused
@@ -100,6 +100,14 @@ pub struct RunArgs {
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// `postbackd check`
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Open a connection to every destination, without sending an event, and warn of those that cannot be reached
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// How log lines look.

@@ -1,25 +1,35 @@
 //! `postbackd check`: every problem of the configuration at once, and what to look at before going live.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::args::Globals;
+use super::args::{CheckArgs, Globals};
 use super::{client, out};
-use crate::config::checklist::{Entry, checklist};
+use crate::config::checklist::{Entry, address, checklist};
 use crate::config::problem::{Problem, Report};
 use crate::config::snapshot::Snapshot;
 use crate::config::validate;
-use crate::domain::time::UnixMs;
+use crate::egress::Egress;
+use crate::env::clock::Clock;
+use crate::env::transport::Fault;
 
 /// Prints the report; 0 where the daemon would start with this configuration, else 1.
-pub fn check(globals: &Globals, now: UnixMs) -> anyhow::Result<ExitCode> {
+pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ExitCode> {
     let path = client::config_path(globals);
-    let (snapshot, report) = match validate::load(path, now) {
+    let now = clock.now();
+    let (snapshot, mut report) = match validate::load(path, now) {
         Ok((snapshot, report)) => (Some(snapshot), report),
         Err(report) => (None, report),
     };
-    let open = snapshot.as_ref().map(checklist).unwrap_or_default();
+    let mut open = snapshot.as_ref().map(checklist).unwrap_or_default();
+    if args.probe
+        && let Some(snapshot) = &snapshot
+    {
+        report.warnings.extend(probe(snapshot, path, clock, &mut open).await?);
+    }
     if globals.json {
         out::json(&report_json(&report, snapshot.is_some(), &open))?;
     } else {
@@ -27,6 +37,46 @@ pub fn check(globals: &Globals, now: UnixMs) -> anyhow::Result<ExitCode> {
         out::line(&out::plain_lines(&report_text(&path.display().to_string(), &report, sizes.as_deref(), &open)))?;
     }
     Ok(if snapshot.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Opens a connection to every destination: what cannot be reached is a warning, what can is a fact.
+async fn probe(
+    snapshot: &Snapshot,
+    path: &Path,
+    clock: Arc<dyn Clock>,
+    open: &mut [Entry],
+) -> anyhow::Result<Vec<Problem>> {
+    let egress = Egress::new(snapshot, clock)?;
+    let mut warnings = Vec::new();
+    for (name, destination) in &snapshot.destinations {
+        let Some(url) = address(destination, snapshot.loaded_at) else { continue };
+        let key = format!("destinations.{name}");
+        match egress.reach(name, &url).await {
+            Ok(()) => {
+                let entry = open.iter_mut().find(|entry| entry.key == key);
+                if let Some(entry) = entry {
+                    entry.facts.push("a connection to it can be opened".to_owned());
+                }
+            }
+            Err(fault) => {
+                let detail = format!("cannot be reached from here: {}", words(fault));
+                let detail = destination.adapter.redactor().redact(&detail);
+                warnings.push(Problem { file: path.to_path_buf(), line: None, key, detail });
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+fn words(fault: Fault) -> String {
+    match fault {
+        Fault::Network(text)
+        | Fault::Tls(text)
+        | Fault::Ambiguous(text)
+        | Fault::Refused(text)
+        | Fault::Proxy(text) => text,
+        Fault::Timeout { .. } => "no connection in time".to_owned(),
+    }
 }
 
 fn size(snapshot: &Snapshot) -> String {

@@ -70,7 +70,7 @@ where
     let connect = |globals: &Globals| Daemon::connect(globals, clock.now());
     match verb {
         Verb::Run(args) => run::run(&globals, &args, clock.now(), start).await,
-        Verb::Check => check::check(&globals, clock.now()),
+        Verb::Check(args) => check::check(&globals, &args, Arc::new(clock)).await,
         Verb::Status(args) => status::status(&globals, &args, clock.now()).await,
         Verb::Send(args) => send::send(&globals, &args, &clock).await,
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,

@@ -382,3 +382,39 @@ async fn the_command_line_shows_the_same_and_exits_by_it() {
         "{away:?}"
     );
 }
+
+#[tokio::test]
+async fn check_probes_every_destination_and_sends_it_no_event() {
+    let sink = Sink::with_status(500).await;
+    let gone = Sink::with_status(200).await;
+    let config = [
+        network("net", &sink.url("/p")),
+        webhook("down", &gone.url("/canary-path"), ""),
+        webhook("silent", &sink.url("/in?x=canary"), "timeout = \"500ms\""),
+    ];
+    drop(gone);
+    let daemon = Daemon::start(&config.concat()).await;
+    let asked = daemon.cli(&["check"], "").await;
+    assert_eq!((asked.code, sink.connections()), (0, 0), "only a probe connects: {asked:?}");
+    sink.set(vec![Act::Reply(Reply::new(500, "")), Act::Hang]);
+    let told = daemon.cli(&["check", "--probe", "--json"], "").await;
+    assert_eq!(told.code, 0, "what cannot be reached now is no fault of the configuration: {told:?}");
+    assert_clean(&told.out);
+    let warnings = told.json()["warnings"].as_array().unwrap().clone();
+    let mut probed = warnings.iter().filter(|warning| warning["key"].as_str().unwrap().starts_with("destinations."));
+    let down = probed.next().unwrap();
+    assert_eq!((&down["key"], probed.next()), (&json!("destinations.down"), None), "{warnings:?}");
+    assert!(down["detail"].as_str().unwrap().starts_with("cannot be reached from here: cannot connect"), "{down}");
+    let seen = sink.seen();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    for seen in seen {
+        assert_eq!(
+            (seen.method.as_str(), seen.target.as_str(), seen.body.len()),
+            ("HEAD", "/", 0),
+            "no event: {seen:?}"
+        );
+        assert_clean(&format!("{:?}", seen.headers));
+    }
+    let text = daemon.cli(&["check", "--probe"], "").await.out;
+    assert_eq!(text.matches("  a connection to it can be opened").count(), 2, "{text}");
+}

@@ -8,6 +8,7 @@ mod kinds;
 use url::{Host, Url};
 
 use super::snapshot::{Destination, Snapshot, Source};
+use crate::destination::event_map::NEVER_BY_DEFAULT;
 use crate::destination::filter::{Condition, Test};
 use crate::destination::{LeftOut, Outgoing, PreparedRequest, Unsendable, example};
 use crate::domain::event::Event;
@@ -38,6 +39,12 @@ pub fn checklist(snapshot: &Snapshot) -> Vec<Entry> {
     destinations.chain(sources).collect()
 }
 
+/// Where a destination would send an ordinary event; it may hold secrets. `None` where it would send none.
+pub fn address(destination: &Destination, now: UnixMs) -> Option<Url> {
+    let pair = example::choice(&destination.events, destination.adapter.as_ref())?;
+    example_of(destination, &pair, now, example::whole).ok().map(|(prepared, _)| prepared.request.url)
+}
+
 fn of_source(source: &Source) -> Option<Entry> {
     let made_up = source.tokens.iter().any(|token| looks_made_up(token.secret.expose()));
     let open = "has a token that looks like the one of an example; make one with openssl rand -hex 24".to_owned();
@@ -57,9 +64,9 @@ fn of_destination(destination: &Destination, snapshot: &Snapshot) -> Entry {
     };
     let whole = example_of(destination, &pair, now, example::whole);
     let address = whole.as_ref().ok().and_then(|(prepared, _)| prepared.view.url.parse::<Url>().ok());
-    let place = address.as_ref().and_then(Url::host_str).map(|host| format!(" to {host}")).unwrap_or_default();
+    let place = address.as_ref().map(|url| format!(" to {}", host_and_port(url))).unwrap_or_default();
     entry.facts.push(format!("{}{place}, {}", destination.kind.as_str(), taken(destination)));
-    entry.open.extend(unmapped(destination));
+    entry.open.extend(unmapped(destination, snapshot));
     entry.open.extend(destination.when.iter().filter_map(|condition| never(condition, destination, snapshot)));
     if destination.network.allow_private == AllowPrivate::All {
         let remedy = "name the networks instead: allow_private = [\"10.0.0.0/8\"]";
@@ -99,8 +106,11 @@ fn taken(destination: &Destination) -> String {
     let events = match (any, pairs.is_empty()) {
         (true, true) => "takes every event under its own name".to_owned(),
         (true, false) => format!("takes {}, every other event under its own name", pairs.join(", ")),
-        (false, _) => format!("takes {}", pairs.join(", ")),
+        (false, _) => format!("takes {}, no other", pairs.join(", ")),
     };
+    let off: Vec<&str> =
+        destination.events.names().map(CanonicalName::as_str).filter(|name| !takes(destination, name)).collect();
+    let events = if off.is_empty() { events } else { format!("{events}, leaves out {}", off.join(", ")) };
     match &destination.sources {
         None => events,
         Some(sources) => {
@@ -110,11 +120,19 @@ fn taken(destination: &Destination) -> String {
     }
 }
 
-/// Well-known names this destination does not take.
-fn unmapped(destination: &Destination) -> Option<String> {
-    let missing: Vec<&str> = example::WELL_KNOWN.into_iter().filter(|name| !takes(destination, name)).collect();
+/// Names the application can be taken to send, well known or named by another destination, about which this one says
+/// nothing. What inbound presets make of a conversion that is not approved belongs to nobody.
+fn unmapped(destination: &Destination, snapshot: &Snapshot) -> Option<String> {
+    let named = snapshot.destinations.values().flat_map(|other| other.events.names()).map(CanonicalName::as_str);
+    let mut missing: Vec<&str> = example::WELL_KNOWN.into_iter().chain(named).collect();
+    missing.retain(|name| {
+        let decided = destination.events.names().any(|known| known.as_str() == *name);
+        !decided && !NEVER_BY_DEFAULT.contains(name) && !takes(destination, name)
+    });
+    missing.sort_unstable();
+    missing.dedup();
     let all = missing.join(", ");
-    (!missing.is_empty()).then(|| format!("does not take {all}; map them in events if your application sends them"))
+    (!missing.is_empty()).then(|| format!("does not take {all}; write in events what it calls them, or false"))
 }
 
 fn takes(destination: &Destination, name: &str) -> bool {
@@ -147,6 +165,11 @@ fn never(condition: &Condition, destination: &Destination, snapshot: &Snapshot) 
             texts.join(" or ")
         )
     })
+}
+
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// What its address says about it.

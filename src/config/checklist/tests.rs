@@ -39,7 +39,7 @@ fn what_is_ready_has_nothing_left_to_look_at() {
     destinations.crm
     webhook to hooks.acme.io, takes deposit as paid, every other event under its own name
     destinations.meta
-    fb_capi to graph.facebook.com, takes deposit as Purchase, purchase as Purchase, registration as CompleteRegistration, subscribed as Lead, lead as Lead, contact as Contact, add_to_cart as AddToCart, checkout as InitiateCheckout, page_view as PageView, view_content as ViewContent, search as Search, trial as StartTrial
+    fb_capi to graph.facebook.com, takes deposit as Purchase, purchase as Purchase, registration as CompleteRegistration, subscribed as Lead, lead as Lead, contact as Contact, add_to_cart as AddToCart, checkout as InitiateCheckout, page_view as PageView, view_content as ViewContent, search as Search, trial as StartTrial, no other
     action_source is website where the event has a page or a browser's click, else system_generated
     an event with nobody's data is matched by its uid alone; send user.email, user.phone, user.ip, user.user_agent, click.fbclid where you have them
     destinations.net
@@ -51,7 +51,6 @@ fn what_is_ready_has_nothing_left_to_look_at() {
 #[test]
 fn meta_says_what_would_be_refused_or_counted_wrongly() {
     insta::assert_snapshot!(open("kind = \"fb_capi\"\npixel_id = \"1234567890\"\naccess_token = \"replace-this\"\ntest_event_code = \"TEST1\"\naction_source = \"website\"\nevents = { contact = false }").join("\n"), @r"
-    does not take contact; map them in events if your application sends them
     has the pixel_id 1234567890 of an example; copy yours from Meta's Events Manager
     has an access_token that looks like the one of an example; generate one in Meta's Events Manager, Settings
     sends a test_event_code: events may not count; remove it to go live
@@ -59,6 +58,20 @@ fn meta_says_what_would_be_refused_or_counted_wrongly() {
     ");
     insta::assert_snapshot!(open(&format!("{META}external_id_from_uid = false")).join("\n"), @"refuses events that have only ids and a value: user holds no usable identifier; send user.email, user.phone, user.external_id, user.fbp, click.fbclid or a uid");
     assert!(open(&META.replace("583920175648201", "0000000000"))[0].contains("of an example"));
+}
+
+#[test]
+fn what_one_destination_names_another_should_know() {
+    let list = |meta: &str| {
+        listed(&format!(
+            "[destinations.crm]\n{HOOK}events = {{ ftd = \"paid\", conversion_pending = \"wait\", lead = false }}\n[destinations.meta]\n{META}{meta}"
+        ))
+    };
+    let told = list("");
+    assert!(told.contains("\n- does not take ftd; write in events what it calls them, or false"), "{told}");
+    assert!(told.contains("\nwebhook to hooks.acme.io, takes conversion_pending as wait, ftd as paid, every other event under its own name, leaves out lead\n"), "{told}");
+    assert!(!list("events = { ftd = \"Purchase\" }").contains("does not take"));
+    assert!(!list("events = { ftd = false }").contains("does not take"), "what was decided is no question");
 }
 
 #[test]
