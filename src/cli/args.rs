@@ -64,7 +64,7 @@ pub enum Verb {
     /// Run the daemon
     Run(RunArgs),
     /// Check the configuration: every problem at once, and what to look at before going live
-    Check,
+    Check(CheckArgs),
     /// Show the state of the daemon and of every destination
     Status(StatusArgs),
     /// Send events from a file of one JSON object per line; exit code 1 if any line was refused
@@ -91,6 +91,10 @@ pub enum Verb {
         /// The destination
         name: String,
     },
+    /// Show the exact request a destination would get for an event; nothing is stored or sent
+    Preview(PreviewArgs),
+    /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
+    Test(TestArgs),
     /// Run a receiver that prints what arrives, and misbehaves if told to
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
@@ -108,6 +112,14 @@ pub struct RunArgs {
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// `postbackd check`
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Open a connection to every destination, without sending an event, and warn of those that cannot be reached
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// How log lines look.
@@ -272,6 +284,33 @@ pub struct PauseArgs {
     /// How long, as 2h; without it until `postbackd resume`
     #[arg(long = "for", value_name = "SPAN", value_parser = duration)]
     pub span: Option<DurationMs>,
+}
+
+/// `postbackd preview`
+#[derive(Args, Clone, Debug)]
+pub struct PreviewArgs {
+    /// The destination
+    pub name: String,
+    /// The file with the event, one JSON object; - for standard input
+    pub file: PathBuf,
+    /// As if this source had sent it [default: one the destination takes]
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// As if the destination called it so [default: by its events]
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+}
+
+/// `postbackd test`
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// The destination
+    pub name: String,
+    /// The file with the event to send, one JSON object; - for standard input [default: an ordinary one]
+    pub file: Option<PathBuf>,
+    /// The code of Meta's Test events page; without one a test would count as real
+    #[arg(long, value_name = "CODE")]
+    pub test_event_code: Option<String>,
 }
 
 /// `postbackd sink`

@@ -1,25 +1,35 @@
 //! `postbackd check`: every problem of the configuration at once, and what to look at before going live.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::args::Globals;
+use super::args::{CheckArgs, Globals};
 use super::{client, out};
-use crate::config::checklist::checklist;
+use crate::config::checklist::{Entry, address, checklist};
 use crate::config::problem::{Problem, Report};
 use crate::config::snapshot::Snapshot;
 use crate::config::validate;
-use crate::domain::time::UnixMs;
+use crate::egress::Egress;
+use crate::env::clock::Clock;
+use crate::env::transport::Fault;
 
 /// Prints the report; 0 where the daemon would start with this configuration, else 1.
-pub fn check(globals: &Globals, now: UnixMs) -> anyhow::Result<ExitCode> {
+pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ExitCode> {
     let path = client::config_path(globals);
-    let (snapshot, report) = match validate::load(path, now) {
+    let now = clock.now();
+    let (snapshot, mut report) = match validate::load(path, now) {
         Ok((snapshot, report)) => (Some(snapshot), report),
         Err(report) => (None, report),
     };
-    let open = snapshot.as_ref().map(checklist).unwrap_or_default();
+    let mut open = snapshot.as_ref().map(checklist).unwrap_or_default();
+    if args.probe
+        && let Some(snapshot) = &snapshot
+    {
+        report.warnings.extend(probe(snapshot, path, clock, &mut open).await?);
+    }
     if globals.json {
         out::json(&report_json(&report, snapshot.is_some(), &open))?;
     } else {
@@ -29,12 +39,52 @@ pub fn check(globals: &Globals, now: UnixMs) -> anyhow::Result<ExitCode> {
     Ok(if snapshot.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Opens a connection to every destination: what cannot be reached is a warning, what can is a fact.
+async fn probe(
+    snapshot: &Snapshot,
+    path: &Path,
+    clock: Arc<dyn Clock>,
+    open: &mut [Entry],
+) -> anyhow::Result<Vec<Problem>> {
+    let egress = Egress::new(snapshot, clock)?;
+    let mut warnings = Vec::new();
+    for (name, destination) in &snapshot.destinations {
+        let Some(url) = address(destination, snapshot.loaded_at) else { continue };
+        let key = format!("destinations.{name}");
+        match egress.reach(name, &url).await {
+            Ok(()) => {
+                let entry = open.iter_mut().find(|entry| entry.key == key);
+                if let Some(entry) = entry {
+                    entry.facts.push("a connection to it can be opened".to_owned());
+                }
+            }
+            Err(fault) => {
+                let detail = format!("cannot be reached from here: {}", words(fault));
+                let detail = destination.adapter.redactor().redact(&detail);
+                warnings.push(Problem { file: path.to_path_buf(), line: None, key, detail });
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+fn words(fault: Fault) -> String {
+    match fault {
+        Fault::Network(text)
+        | Fault::Tls(text)
+        | Fault::Ambiguous(text)
+        | Fault::Refused(text)
+        | Fault::Proxy(text) => text,
+        Fault::Timeout { .. } => "no connection in time".to_owned(),
+    }
+}
+
 fn size(snapshot: &Snapshot) -> String {
     format!("{}, {}", counted(snapshot.sources.len(), "source"), counted(snapshot.destinations.len(), "destination"))
 }
 
 /// `sizes` is `None` where the configuration is refused.
-fn report_text(path: &str, report: &Report, sizes: Option<&str>, open: &[String]) -> String {
+fn report_text(path: &str, report: &Report, sizes: Option<&str>, open: &[Entry]) -> String {
     let mut lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
     if !report.warnings.is_empty() {
         lines.push(format!("{}:", counted(report.warnings.len(), "warning")));
@@ -42,7 +92,7 @@ fn report_text(path: &str, report: &Report, sizes: Option<&str>, open: &[String]
     }
     if !open.is_empty() {
         lines.push("before going live:".to_owned());
-        lines.extend(open.iter().map(|item| format!("- {item}")));
+        lines.extend(open.iter().flat_map(block));
     }
     lines.push(match sizes {
         Some(sizes) => format!("{path}: ok ({sizes})"),
@@ -51,9 +101,26 @@ fn report_text(path: &str, report: &Report, sizes: Option<&str>, open: &[String]
     lines.join("\n")
 }
 
-fn report_json(report: &Report, ok: bool, open: &[String]) -> Value {
+/// One destination: what it does, then what to look at.
+fn block(entry: &Entry) -> Vec<String> {
+    let mut facts = entry.facts.iter();
+    let mut lines = vec![match facts.next() {
+        Some(first) => format!("{}: {first}", entry.key),
+        None => format!("{}:", entry.key),
+    }];
+    lines.extend(facts.map(|fact| format!("  {fact}")));
+    lines.extend(entry.open.iter().map(|note| format!("- {note}")));
+    if entry.open.is_empty() {
+        lines.push("  nothing left to look at".to_owned());
+    }
+    lines
+}
+
+fn report_json(report: &Report, ok: bool, open: &[Entry]) -> Value {
     let list = |problems: &[Problem]| problems.iter().map(problem_json).collect::<Vec<_>>();
-    json!({ "ok": ok, "problems": list(&report.problems), "warnings": list(&report.warnings), "checklist": open })
+    let notes = |entry: &Entry| entry.open.iter().map(|note| format!("{} {note}", entry.key)).collect::<Vec<_>>();
+    let checklist: Vec<String> = open.iter().flat_map(notes).collect();
+    json!({ "ok": ok, "problems": list(&report.problems), "warnings": list(&report.warnings), "checklist": checklist })
 }
 
 fn problem_json(problem: &Problem) -> Value {
@@ -94,12 +161,34 @@ mod tests {
         c.toml: no destination: events would be stored and go nowhere
         c.toml: refused (1 problem)
         "#);
-        let open = ["destinations.meta: pixel_id is an example".to_owned()];
-        insta::assert_snapshot!(report_text("c.toml", &Report::default(), Some("1 source"), &open), @r"
+        insta::assert_snapshot!(report_text("c.toml", &Report::default(), Some("1 source"), &looked_at()), @r"
         before going live:
-        - destinations.meta: pixel_id is an example
+        destinations.crm: webhook to crm.acme.io
+          nothing left to look at
+        destinations.meta: fb_capi to graph.facebook.com, takes deposit as Purchase
+          action_source is website
+        - has the pixel_id of an example
         c.toml: ok (1 source)
         ");
+    }
+
+    fn looked_at() -> [Entry; 2] {
+        let entry = |key: &str, facts: &[&str], open: &[&str]| Entry {
+            key: key.to_owned(),
+            facts: facts.iter().map(|text| (*text).to_owned()).collect(),
+            open: open.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let meta = ["fb_capi to graph.facebook.com, takes deposit as Purchase", "action_source is website"];
+        [
+            entry("destinations.crm", &["webhook to crm.acme.io"], &[]),
+            entry("destinations.meta", &meta, &["has the pixel_id of an example"]),
+        ]
+    }
+
+    #[test]
+    fn the_list_of_the_json_holds_what_is_open() {
+        let json = report_json(&Report::default(), true, &looked_at());
+        assert_eq!(json["checklist"], json!(["destinations.meta has the pixel_id of an example"]));
     }
 
     #[test]

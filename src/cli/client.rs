@@ -43,13 +43,18 @@ struct Known {
 impl Daemon {
     /// Finds address and token by the options, else by the configuration, else by default.
     pub fn connect(globals: &Globals, now: UnixMs) -> anyhow::Result<Self> {
+        Self::connect_patiently(globals, now, TIMEOUT)
+    }
+
+    /// As [`Daemon::connect`], for requests whose answers may take that long.
+    pub fn connect_patiently(globals: &Globals, now: UnixMs, timeout: DurationMs) -> anyhow::Result<Self> {
         let known = known(globals, now)?;
         let url = match &globals.url {
             Some(url) => url.clone(),
             None => listen_url(known.listen.unwrap_or(DEFAULT_LISTEN)),
         };
         let given = globals.admin_token.clone().filter(|token| !token.expose().is_empty());
-        Self::at(&url, given.or(known.admin_token))
+        Ok(Self { api: ApiClient::new(&url, given.or(known.admin_token), timeout)? })
     }
 
     /// The daemon at a known address.
@@ -70,6 +75,11 @@ impl Daemon {
     /// Posts JSON; as [`Daemon::get`].
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         success(&self.api.post(path, JSON, body.to_string().into_bytes(), None).await?)
+    }
+
+    /// Posts JSON that is text already; as [`Daemon::get`].
+    pub async fn post_raw(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        success(&self.api.post(path, JSON, body, None).await?)
     }
 
     /// Posts events with a source's token; whatever it answers.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::args::{DlqFilter, DlqSelection, DlqVerb, Globals};
 use super::client::{self, Daemon};
 use super::deliveries::{Listing, cell};
-use super::{Usage, out};
+use super::{Usage, exchange, out};
 use crate::env::clock::Clock;
 
 /// Entries of one page of an export: each may carry a whole request, so that a page stays within a few megabytes.
@@ -202,31 +202,12 @@ fn entry_text(entry: &Value) -> String {
         format!("attempts: {} ({} to {})", name("/attempt_count"), name("/first_attempt_at"), name("/last_attempt_at")),
         format!("event: {}", name("/event")),
     ];
-    if entry.get("request").is_some_and(|request| !request.is_null()) {
-        lines.extend([String::new(), format!("{} {}", name("/request/method"), name("/request/url"))]);
-        lines.extend(header_lines(entry.pointer("/request/headers")));
-        let body = cell(entry, "/request/body");
-        if !body.is_empty() {
-            lines.extend([String::new(), out::plain_lines(&body)]);
-        }
-    }
+    lines.extend(exchange::request_lines(entry));
     if entry.get("response").is_some_and(|response| !response.is_null()) {
         lines.extend([String::new(), format!("answer {}", name("/response/status"))]);
         lines.push(out::plain_lines(&cell(entry, "/response/body")));
     }
     lines.join("\n")
-}
-
-/// Headers are an object, or a list of pairs where names repeat.
-fn header_lines(headers: Option<&Value>) -> Vec<String> {
-    let line = |name: &str, value: &Value| out::plain(&format!("{name}: {}", cell(value, ""))).into_owned();
-    match headers {
-        Some(Value::Object(headers)) => headers.iter().map(|(name, value)| line(name, value)).collect(),
-        Some(Value::Array(headers)) => {
-            headers.iter().map(|pair| line(&cell(pair, "/0"), pair.get(1).unwrap_or(&Value::Null))).collect()
-        }
-        Some(_) | None => Vec::new(),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod controls;
 mod deliveries;
 mod demo;
 mod dlq;
+mod exchange;
 mod lines;
+mod look;
 pub mod out;
 mod run;
 mod send;
@@ -69,7 +71,7 @@ where
     let connect = |globals: &Globals| Daemon::connect(globals, clock.now());
     match verb {
         Verb::Run(args) => run::run(&globals, &args, clock.now(), start).await,
-        Verb::Check => check::check(&globals, clock.now()),
+        Verb::Check(args) => check::check(&globals, &args, Arc::new(clock)).await,
         Verb::Status(args) => status::status(&globals, &args, clock.now()).await,
         Verb::Send(args) => send::send(&globals, &args, &clock).await,
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
@@ -78,6 +80,8 @@ where
         Verb::Pause(args) => controls::pause(&connect(&globals)?, &args, globals.json).await,
         Verb::Resume { name } => controls::resume(&connect(&globals)?, &name, globals.json).await,
         Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,
+        Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
+        Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),

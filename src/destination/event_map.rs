@@ -24,6 +24,11 @@ impl EventMap {
         Self { entries }
     }
 
+    /// The names the configuration says something about.
+    pub fn names(&self) -> impl Iterator<Item = &CanonicalName> {
+        self.entries.keys()
+    }
+
     /// What the destination calls `canonical`; `None` where it does not take it.
     pub fn target(&self, canonical: &CanonicalName, adapter: &dyn Adapter) -> Option<TargetName> {
         match self.entries.get(canonical) {

@@ -2,9 +2,11 @@
 //!
 //! A new kind is one file here, one line in [`registry`], one folder of fixtures under `tests/contract`.
 //! What kinds share: [`template`] and [`signing`] make requests, [`hashing`] and `places` normalise people,
-//! [`http_status`] judges, `view` keeps secrets out of sight, [`event_map`] and [`filter`] choose events.
+//! [`http_status`] judges, `view` keeps secrets out of sight, [`event_map`] and [`filter`] choose events, [`example`] is an
+//! ordinary one.
 
 pub mod event_map;
+pub mod example;
 pub mod fb_capi;
 pub mod filter;
 pub mod hashing;
@@ -76,6 +78,20 @@ pub struct Prepared {
     pub parts: Vec<Result<Vec<LeftOut>, Unsendable>>,
 }
 
+impl Prepared {
+    /// The request of a delivery that was prepared by itself, with what was left out.
+    pub fn only(self) -> Result<(PreparedRequest, Vec<LeftOut>), Unsendable> {
+        match (self.parts.into_iter().next(), self.request) {
+            (Some(Err(unsendable)), _) => Err(unsendable),
+            (Some(Ok(left_out)), Some(request)) => Ok((request, left_out)),
+            (Some(Ok(_)) | None, _) => {
+                let detail = "no request could be made of this event".to_owned();
+                Err(Unsendable { reason: DeadReason::Invalid, detail })
+            }
+        }
+    }
+}
+
 /// A request with the view of it that may be shown.
 #[derive(Debug)]
 pub struct PreparedRequest {
@@ -129,6 +145,20 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// Makes one request of `deliveries` (never empty, at most [`Adapter::batch_max`]). Rendering the same delivery twice
     /// gives the same ids and, but for time stamps and signatures of the attempt, the same bytes.
     fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared;
+
+    /// Prepares one event that is sent to try the destination out, with `code` where the platform knows such a thing. `Err`
+    /// says in words why the platform would take it for a real conversion, or would not understand the code.
+    fn prepare_test(&self, delivery: &Outgoing<'_>, now: UnixMs, code: Option<&str>) -> Result<Prepared, String> {
+        match code {
+            None => Ok(self.prepare(std::slice::from_ref(delivery), now)),
+            Some(_) => Err(format!("a {} has no test_event_code; leave it out", self.kind().as_str())),
+        }
+    }
+
+    /// The macros its URL is made of, as they are written between the braces; none where it has no URL template.
+    fn url_macros(&self) -> Vec<&str> {
+        Vec::new()
+    }
 
     /// Judges a whole answer by status, headers and body together.
     fn judge(&self, answer: &Answer, context: JudgeContext<'_>) -> Judgement;

@@ -176,6 +176,10 @@ impl Adapter for S2sPostback {
         one_by_one(deliveries, |delivery| self.request(delivery))
     }
 
+    fn url_macros(&self) -> Vec<&str> {
+        self.template.macros()
+    }
+
     fn judge(&self, answer: &Answer, context: JudgeContext<'_>) -> Judgement {
         let judged = http_status::judge(answer, context, &self.expected, &self.redactor);
         let refusal = match judged.verdict {

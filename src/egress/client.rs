@@ -61,6 +61,24 @@ impl DestinationClient {
         };
         body::read(response).await.map_err(|broken| error::within_answer(&broken))
     }
+
+    /// Whether a connection can be opened to where `url` leads. The root's headers are asked for, and nothing of an event
+    /// goes along, neither path nor query. Whatever comes back, a connection stood.
+    pub(super) async fn reach(&self, url: &Url) -> Result<(), Fault> {
+        judge(url, &self.allow).map_err(Fault::Refused)?;
+        let mut root = url.clone();
+        root.set_path("/");
+        root.set_query(None);
+        let Err(error) = self.client.head(root).send().await else { return Ok(()) };
+        match error::before_answer(&error, self.roots) {
+            Fault::Ambiguous(_) | Fault::Timeout { sent: true } => Ok(()),
+            fault @ (Fault::Network(_)
+            | Fault::Tls(_)
+            | Fault::Timeout { sent: false }
+            | Fault::Refused(_)
+            | Fault::Proxy(_)) => Err(fault),
+        }
+    }
 }
 
 /// What holds for every client of ours, whoever it talks to.

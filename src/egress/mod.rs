@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::config::snapshot::Snapshot;
 use crate::domain::name::DestinationName;
 use crate::domain::time::DurationMs;
@@ -53,6 +55,14 @@ impl Egress {
             clients.insert(name.clone(), client);
         }
         Ok(Self { clients, clock })
+    }
+
+    /// Whether a connection to a destination can be opened, or why not; `url` is one it would be sent to. No event is sent.
+    pub async fn reach(&self, destination: &DestinationName, url: &Url) -> Result<(), Fault> {
+        match self.clients.get(destination) {
+            Some(client) => client.reach(url).await,
+            None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Shapes that several answers share: the canonical event, ids, times.
+//! Shapes that several answers share: the canonical event, a request as it may be shown, ids, times.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::domain::delivery::LeftOut;
+use crate::domain::delivery::RequestView;
 use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventId, InstanceId};
 use crate::domain::time::UnixMs;
@@ -74,6 +76,28 @@ impl EventBrief {
     pub(crate) fn new(id: EventId, event: &Event) -> Self {
         Self { id: id.to_string(), event_id: event.event_id.clone(), event: event.canonical.to_string() }
     }
+}
+
+/// A request, secrets replaced.
+#[derive(Debug, Serialize)]
+pub(crate) struct RequestDto<'a> {
+    method: &'a str,
+    url: &'a str,
+    headers: Object,
+    body: &'a str,
+}
+
+/// Headers as an object; a name that stands twice has its values joined, as HTTP allows.
+pub(crate) fn request_dto(view: &RequestView) -> RequestDto<'_> {
+    let mut headers = Object::new();
+    for (name, value) in &view.headers {
+        let joined = match headers.get(name).and_then(Value::as_str) {
+            Some(before) => format!("{before}, {value}"),
+            None => value.clone(),
+        };
+        headers.insert(name.clone(), joined.into());
+    }
+    RequestDto { method: &view.method, url: &view.url, headers, body: &view.body }
 }
 
 pub(crate) fn event_id(instance: InstanceId, key: DeliveryKey) -> EventId {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! serve ── framing (lengths that contradict) ──> router ─┬─ open: ingest, /healthz, /readyz
-//!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, 404
+//!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, preview, 404
 //! ```
 
 mod auth;
@@ -19,11 +19,13 @@ mod framing;
 mod health;
 mod ingest;
 mod json;
+mod preview;
 mod problem;
 mod query;
 mod serve;
 mod status;
 mod strict_json;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,6 +116,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/destinations/{name}/pause", post(destinations::pause))
         .route("/v1/destinations/{name}/resume", post(destinations::resume))
         .route("/v1/destinations/{name}/release", post(destinations::release))
+        .route("/v1/preview", post(preview::preview))
+        .route("/v1/destinations/{name}/test", post(trial::test))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

@@ -277,7 +277,8 @@ fn unreadable(key: DeliveryKey, detail: String) -> Part {
     Part { key, end: PartEnd::Unsent { verdict, autopsy } }
 }
 
-fn judge_fault(fault: Fault) -> Judgement {
+/// What a missing answer means.
+pub(super) fn judge_fault(fault: Fault) -> Judgement {
     let transient = |reason| Verdict::Transient { reason, not_before: None };
     let (verdict, detail) = match fault {
         Fault::Network(text) => (transient(RetryReason::Network), text),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::event::Event;
 use crate::domain::id::DestinationId;
-use crate::domain::name::DestinationName;
+use crate::domain::name::{DestinationName, TargetName};
 use crate::domain::outcome::SkipReason;
 use crate::store::write::Planned;
 
@@ -15,23 +15,28 @@ pub fn plan(snapshot: &Snapshot, ids: &BTreeMap<DestinationName, DestinationId>,
     snapshot
         .destinations
         .values()
-        .filter_map(|destination| Some(decide(destination, *ids.get(&destination.name)?, event)))
+        .filter_map(|destination| Some(planned(decide(destination, event), *ids.get(&destination.name)?)))
         .collect()
 }
 
-fn decide(config: &Destination, destination: DestinationId, event: &Event) -> Planned {
-    let skip = |reason| Planned::Skip { destination, reason };
+fn planned(decision: Result<TargetName, SkipReason>, destination: DestinationId) -> Planned {
+    match decision {
+        Ok(target) => Planned::Owe { destination, target },
+        Err(reason) => Planned::Skip { destination, reason },
+    }
+}
+
+/// Whether one destination is owed the event and what it calls it, or why it is skipped.
+pub fn decide(config: &Destination, event: &Event) -> Result<TargetName, SkipReason> {
     if !config.enabled {
-        return skip(SkipReason::Disabled);
+        return Err(SkipReason::Disabled);
     }
     if config.sources.as_ref().is_some_and(|sources| !sources.contains(&event.source)) {
-        return skip(SkipReason::Source);
+        return Err(SkipReason::Source);
     }
-    let Some(target) = config.events.target(&event.canonical, config.adapter.as_ref()) else {
-        return skip(SkipReason::Unmapped);
-    };
+    let target = config.events.target(&event.canonical, config.adapter.as_ref()).ok_or(SkipReason::Unmapped)?;
     if !config.when.iter().all(|condition| condition.holds(event)) {
-        return skip(SkipReason::Filter);
+        return Err(SkipReason::Filter);
     }
-    Planned::Owe { destination, target }
+    Ok(target)
 }

@@ -5,10 +5,10 @@
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
-//! handle everyone else has).
+//! handle everyone else has). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
 //! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
-//! grouping commits, and any way to send without going through the scheduler.
+//! grouping commits, and any way to send an accepted event without going through the scheduler.
 
 mod board;
 mod breaker;
@@ -31,6 +31,7 @@ mod routing;
 pub mod scheduler;
 mod settle;
 mod start;
+pub mod trial;
 pub mod wheel;
 mod writer;
 

@@ -23,5 +23,6 @@ mod egress;
 mod kill;
 mod meta;
 mod mixed;
+mod seeing;
 mod shell;
 mod support;

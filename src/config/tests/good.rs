@@ -1,7 +1,6 @@
 //! What a valid configuration becomes.
 
 use super::{NOW, load, load_text, said, said_about, written};
-use crate::config::checklist::checklist;
 use crate::config::snapshot::Snapshot;
 use crate::destination::filter::{Condition, Test};
 use crate::domain::net::AllowPrivate;
@@ -160,13 +159,4 @@ fn files_that_others_can_read_are_warned_of() {
         .collect();
     assert!(said.iter().any(|text| text.starts_with("holds secrets in plain text")), "{said:?}");
     assert!(said.iter().any(|text| text == "t may be read by every user; run chmod 600 on it"), "{said:?}");
-}
-
-#[test]
-fn the_checklist_names_what_a_destination_does_not_take() {
-    let snapshot = good(&format!("{HOOK}allow_private = true\nevents = {{ lead = false }}\n"));
-    insta::assert_snapshot!(checklist(&snapshot).join("\n"), @r#"
-    destinations.hook does not take lead; map them in events if your application sends them
-    destinations.hook may reach every private address; name the networks instead: allow_private = ["10.0.0.0/8"]
-    "#);
 }

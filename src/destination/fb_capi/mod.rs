@@ -128,33 +128,16 @@ impl FbCapi {
     }
 
     /// The body around `events`, which are a JSON array already.
-    fn body(&self, events: &str, token: &str) -> String {
-        let code = match &self.test_event_code {
-            Some(code) => format!(",\"test_event_code\":{}", Value::from(code.as_str())),
+    fn body(events: &str, code: Option<&str>, token: &str) -> String {
+        let code = match code {
+            Some(code) => format!(",\"test_event_code\":{}", Value::from(code)),
             None => String::new(),
         };
         format!("{{\"data\":{events}{code},\"access_token\":{}}}", Value::from(token))
     }
-}
 
-impl Adapter for FbCapi {
-    fn kind(&self) -> Kind {
-        Kind::FbCapi
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch
-    }
-
-    fn batch_wait(&self) -> DurationMs {
-        self.batch_wait
-    }
-
-    fn default_target(&self, canonical: &str) -> Option<String> {
-        DEFAULT_MAP.iter().find(|(known, _)| *known == canonical).map(|(_, target)| (*target).to_owned())
-    }
-
-    fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared {
+    /// `prepare`, with this `test_event_code` or none.
+    fn request(&self, deliveries: &[Outgoing<'_>], now: UnixMs, code: Option<&str>) -> Prepared {
         let mut events = String::new();
         let mut parts = Vec::new();
         for delivery in deliveries {
@@ -182,10 +165,41 @@ impl Adapter for FbCapi {
                 Header::open("content-type", "application/json"),
                 Header::open("user-agent", view::USER_AGENT),
             ],
-            body: self.body(&events, self.access_token.expose()).into_bytes(),
+            body: Self::body(&events, code, self.access_token.expose()).into_bytes(),
         };
-        let request = view::finish(draft, self.endpoint.as_str(), &self.body(&events, REDACTED), &self.redactor);
+        let shown = Self::body(&events, code, REDACTED);
+        let request = view::finish(draft, self.endpoint.as_str(), &shown, &self.redactor);
         Prepared { request: Some(request), parts }
+    }
+}
+
+impl Adapter for FbCapi {
+    fn kind(&self) -> Kind {
+        Kind::FbCapi
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch
+    }
+
+    fn batch_wait(&self) -> DurationMs {
+        self.batch_wait
+    }
+
+    fn default_target(&self, canonical: &str) -> Option<String> {
+        DEFAULT_MAP.iter().find(|(known, _)| *known == canonical).map(|(_, target)| (*target).to_owned())
+    }
+
+    fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared {
+        self.request(deliveries, now, self.test_event_code.as_deref())
+    }
+
+    fn prepare_test(&self, delivery: &Outgoing<'_>, now: UnixMs, code: Option<&str>) -> Result<Prepared, String> {
+        let code = code.or(self.test_event_code.as_deref()).ok_or(
+            "Meta would count the test as a real conversion: give the code that Events Manager shows under Test events, \
+             as test_event_code (--test-event-code TEST12345), or set test_event_code of the destination while you try it",
+        )?;
+        Ok(self.request(std::slice::from_ref(delivery), now, Some(code)))
     }
 
     fn judge(&self, answer: &Answer, context: JudgeContext<'_>) -> Judgement {

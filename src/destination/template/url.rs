@@ -95,6 +95,14 @@ impl UrlTemplate {
         Ok(Rendered { wire, shown: parts(Secrets::Hidden) })
     }
 
+    /// Names of its macros, in their order.
+    pub fn macros(&self) -> Vec<&str> {
+        let pieces = self.front.iter().chain(self.query.iter().flatten());
+        pieces
+            .filter_map(|piece| if let Piece::Macro(found) = piece { Some(found.name.as_str()) } else { None })
+            .collect()
+    }
+
     /// The query's parameters as names and templates of their values, for a JSON body; what is wrong where they cannot
     /// be that.
     pub fn parameters(&self) -> Result<Vec<Parameter>, Vec<String>> {

@@ -7,17 +7,15 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::Value;
 
 pub(super) use self::act::{discard, replay};
 use super::AppState;
 use super::deliveries::PAGE_KEYS;
-use super::dto::{EventDto, delivery_id, event_id, rfc3339};
+use super::dto::{EventDto, RequestDto, delivery_id, event_id, request_dto, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{FILTER_KEYS, Frame, Names, Query, among_the_dead};
-use crate::domain::delivery::{Autopsy, RequestView};
-use crate::domain::event::Object;
+use crate::domain::delivery::Autopsy;
 use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
 use crate::store::StoreError;
 use crate::store::read::{DeliveryFilter, DlqEntry, Reader};
@@ -46,14 +44,6 @@ struct EntryDto<'a> {
     attempt_count: u32,
     first_attempt_at: Option<String>,
     last_attempt_at: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct RequestDto<'a> {
-    method: &'a str,
-    url: &'a str,
-    headers: Object,
-    body: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,25 +134,12 @@ fn shown<'a>(row: &'a DlqEntry, instance: InstanceId, names: &Names) -> EntryDto
     }
 }
 
-/// Headers as an object; a name that stands twice has its values joined, as HTTP allows.
-fn request_dto(view: &RequestView) -> RequestDto<'_> {
-    let mut headers = Object::new();
-    for (name, value) in &view.headers {
-        let joined = match headers.get(name).and_then(Value::as_str) {
-            Some(before) => format!("{before}, {value}"),
-            None => value.clone(),
-        };
-        headers.insert(name.clone(), joined.into());
-    }
-    RequestDto { method: &view.method, url: &view.url, headers, body: &view.body }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::delivery::{Delivery, History, State};
+    use crate::domain::delivery::{Delivery, History, RequestView, State};
     use crate::domain::event::tests::sample;
     use crate::domain::id::{DestinationId, EventSeq};
     use crate::domain::outcome::DeadReason;

@@ -7,6 +7,7 @@
 mod dto;
 mod fields;
 mod items;
+mod look;
 pub(crate) mod pixel;
 mod validate;
 
@@ -17,7 +18,8 @@ use axum::response::{IntoResponse as _, Response};
 
 use self::dto::{Answered, Batch, Single};
 use self::items::{Candidate, Form, Parsed, Rejected};
-use self::validate::Context;
+pub(super) use self::look::{Look, look};
+pub(super) use self::validate::Context;
 use super::json::Json;
 use super::problem::Problem;
 use super::{AppState, auth, body};

@@ -1,0 +1,22 @@
+//! Reading an event only to look at it: by the very rules of ingest, but one that ingest would refuse for want of an
+//! identity passes, since it is not kept.
+
+use super::validate::{Context, incoming};
+use crate::domain::dedupe::Discriminator;
+use crate::domain::event::{Event, Object};
+use crate::http::problem::FieldError;
+
+/// An event to look at.
+#[derive(Debug)]
+pub(in crate::http) struct Look {
+    pub(in crate::http) event: Event,
+    /// Whether ingest could tell its repeats apart.
+    pub(in crate::http) has_identity: bool,
+}
+
+/// The event that `object` is, or all that is wrong with it. `at` is the object's own path.
+pub(in crate::http) fn look(object: Object, at: &str, context: &Context) -> Result<Look, Vec<FieldError>> {
+    let stand_in = Discriminator::Parameters(Vec::new());
+    let read = incoming(object, at, context, Some(stand_in.clone()))?;
+    Ok(Look { has_identity: read.discriminator != stand_in, event: read.event })
+}
