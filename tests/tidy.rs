@@ -14,12 +14,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("env", &["domain"]),
     ("destination", &["domain", "env"]),
     ("telemetry", &["domain"]),
-    ("config", &["domain", "env", "destination", "telemetry"]),
+    ("inbound", &["domain"]),
+    ("config", &["domain", "env", "destination", "telemetry", "inbound"]),
     ("store", &["domain", "env", "destination", "telemetry"]),
     ("pipeline", &["domain", "env", "destination", "telemetry", "config", "store"]),
     ("egress", &["domain", "env", "destination", "telemetry", "config", "store"]),
     ("alerts", &["domain", "env", "destination", "telemetry", "config", "store"]),
-    ("http", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
+    (
+        "http",
+        &["domain", "env", "destination", "telemetry", "inbound", "config", "store", "pipeline", "egress", "alerts"],
+    ),
     ("cli", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
     (
         "app",
@@ -60,8 +64,15 @@ const WORDS: &[Word] = &[
 ];
 
 /// Places of pure rules: no waiting, no runtime.
-const PURE: &[&str] =
-    &["domain/", "destination/", "pipeline/scheduler", "pipeline/wheel", "pipeline/lane", "pipeline/fanout"];
+const PURE: &[&str] = &[
+    "domain/",
+    "destination/",
+    "inbound/",
+    "pipeline/scheduler",
+    "pipeline/wheel",
+    "pipeline/lane",
+    "pipeline/fanout",
+];
 const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];
 
 /// Macros and attributes that mean "later". Written in two parts, so that this file does not accuse itself.
