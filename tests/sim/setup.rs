@@ -17,6 +17,7 @@ use postbackd::domain::pacing::{BreakerPolicy, RateLimit};
 use postbackd::domain::retry::RetryPolicy;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::transport::Method;
+use postbackd::inbound::Recipe;
 
 use crate::rng::Rng;
 
@@ -83,7 +84,7 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
 }
 
 fn source() -> Source {
-    Source { name: "app".parse().expect("a name"), tokens: Vec::new() }
+    Source { name: "app".parse().expect("a name"), tokens: Vec::new(), postback: Recipe::default() }
 }
 
 /// One event of the workload: `identity` says which events are the same, `variant` what they say.
