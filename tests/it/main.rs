@@ -21,5 +21,7 @@ mod api_refusals;
 mod egress;
 mod kill;
 mod mixed;
+mod postback;
+mod postback_presets;
 mod shell;
 mod support;
