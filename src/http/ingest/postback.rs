@@ -260,10 +260,13 @@ fn problem(faults: Vec<Fault>) -> Problem {
 
 fn disbelieved(why: Disbelief, parameter: &str) -> Problem {
     let (code, detail) = match why {
-        Disbelief::Missing => ("hash_missing", format!("the parameter {parameter}, which holds the hash, is missing")),
+        Disbelief::Missing => (
+            "hash_missing",
+            format!("the parameter {parameter}, which holds the hash, is missing; the source asks for it (hash)"),
+        ),
         Disbelief::Wrong => {
             let detail = "is not that of this postback; compare secret, kind and over of the source's hash with what the network does";
-            ("hash_wrong", format!("the hash in {parameter} {detail}"))
+            ("hash_wrong", format!("the hash in the parameter {parameter} {detail}"))
         }
     };
     Problem::new(StatusCode::FORBIDDEN, code, "The postback is not believed", detail)
