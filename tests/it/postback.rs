@@ -186,6 +186,10 @@ async fn amounts_are_read_in_the_declared_style_or_refused() {
         assert_eq!(answer.status, 200, "{written}: {}", answer.text());
         assert_eq!(payload(&daemon, &id).await["value"], kept, "{written}");
     }
+    // A JSON number is written as JSON writes numbers, whatever the style of the texts.
+    let number = post(&daemon, "comma", "event_id=number", &[JSON], r#"{"sum":1.234}"#).await;
+    assert_eq!(number.status, 200, "{}", number.text());
+    assert_eq!(payload(&daemon, "number").await["value"], "1.234");
     let wrong = [
         ("net", "sumdep", "25,00"),
         ("net", "sumdep", "1,234"),
