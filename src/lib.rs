@@ -34,7 +34,7 @@
 //! L4  http  cli                     faces: axum, command line
 //! L3  pipeline  egress              pipeline never names egress: it sees env::transport only
 //! L2  config  store                 neither names the other
-//! L1  env  destination  telemetry   time, chance and wire | pure kinds | statistics and log
+//! L1  env  destination  inbound  telemetry   time, chance and wire | pure kinds | pure postbacks | statistics and log
 //! L0  domain                        values and rules; no async, no clock, no I/O
 //! ```
 //!
@@ -51,6 +51,7 @@ pub mod domain;
 
 pub mod destination;
 pub mod env;
+pub mod inbound;
 pub mod telemetry;
 
 pub mod config;

@@ -14,12 +14,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("env", &["domain"]),
     ("destination", &["domain", "env"]),
     ("telemetry", &["domain"]),
-    ("config", &["domain", "env", "destination", "telemetry"]),
+    ("inbound", &["domain"]),
+    ("config", &["domain", "env", "destination", "telemetry", "inbound"]),
     ("store", &["domain", "env", "destination", "telemetry"]),
     ("pipeline", &["domain", "env", "destination", "telemetry", "config", "store"]),
     ("egress", &["domain", "env", "destination", "telemetry", "config", "store"]),
     ("alerts", &["domain", "env", "destination", "telemetry", "config", "store"]),
-    ("http", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
+    (
+        "http",
+        &["domain", "env", "destination", "telemetry", "inbound", "config", "store", "pipeline", "egress", "alerts"],
+    ),
     ("cli", &["domain", "env", "destination", "telemetry", "config", "store", "pipeline", "egress", "alerts"]),
     (
         "app",
@@ -63,6 +67,7 @@ const WORDS: &[Word] = &[
 const PURE: &[&str] = &[
     "domain/",
     "destination/",
+    "inbound/",
     "pipeline/scheduler",
     "pipeline/settle",
     "pipeline/halves",

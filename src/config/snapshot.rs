@@ -15,6 +15,7 @@ use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::time::{DurationMs, UnixMs};
+use crate::inbound::Recipe;
 
 /// Everything the daemon runs on.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub struct Source {
     pub name: SourceName,
     /// At least one.
     pub tokens: Vec<Token>,
+    /// How its postbacks are read.
+    pub postback: Recipe,
 }
 
 /// A source's token, with its end if it has one.

@@ -1,18 +1,16 @@
-//! `[sources.NAME]`: who may send, with which tokens.
+//! `[sources.NAME]`: who may send, with which tokens. How its postbacks are read stands in `postback`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::findings::Reading;
+use super::postback;
 use super::raw::{Entry, Place, Value};
 use super::secret_source::{self, Ends, Form};
 use super::section::Section;
 use super::snapshot::{Source, Token};
 use crate::domain::name::SourceName;
 use crate::domain::secret::Secret;
-
-/// Keys of inbound postbacks, which this version does not take yet.
-const LATER: [&str; 6] = ["params", "event", "decimal", "answer", "preset", "hash"];
 
 /// All sources of the file.
 pub(crate) struct Sources {
@@ -64,7 +62,7 @@ fn one(entry: &Entry, path: &str, seen: &mut Vec<Seen>, cx: &mut Reading<'_>) ->
     let example = "token = \"…\" (a long random text; `openssl rand -hex 32` makes one)";
     let node = section.required("token", example, cx);
     let found = node.map(|node| secret_source::read_list(node, &key, Form::Token, Ends::May, cx)).unwrap_or_default();
-    section.later(&LATER, cx);
+    let postback = postback::read(&mut section, cx);
     section.finish(cx);
     let mut tokens = Vec::new();
     for (token, node) in found {
@@ -74,7 +72,7 @@ fn one(entry: &Entry, path: &str, seen: &mut Vec<Seen>, cx: &mut Reading<'_>) ->
     if !tokens.is_empty() && tokens.iter().all(|token| token.until.is_some_and(|end| end <= cx.now)) {
         cx.warn(at, key, "has no token left that is still accepted; add one without an end");
     }
-    name.ok().map(|name| Source { name, tokens })
+    name.ok().map(|name| Source { name, tokens, postback })
 }
 
 /// A token must say who sends: two sources with one token cannot be told apart.

@@ -79,6 +79,18 @@ pub(crate) fn unknown_sender(given: Option<&str>) -> Problem {
     unauthorized(code, detail)
 }
 
+/// The answer to a sender without a good token for the source it names. Whose token it is otherwise is not told.
+pub(crate) fn unknown_sender_of(given: Option<&str>) -> Problem {
+    let (code, detail) = match given {
+        None => ("token_missing", "send the source's token as ?token=TOKEN, or as Authorization: Bearer TOKEN"),
+        Some(_) => (
+            "token_unknown",
+            "the source in the path does not have this token, or it has ended; compare [sources.NAME] token",
+        ),
+    };
+    unauthorized(code, detail)
+}
+
 fn unauthorized(code: &'static str, detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, code, "Unauthorized", detail)
         .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"postbackd\"")

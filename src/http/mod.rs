@@ -54,6 +54,7 @@ pub struct AppState {
     clock: Arc<dyn Clock>,
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
+    noticed: Arc<ingest::Noticed>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -64,7 +65,7 @@ impl std::fmt::Debug for AppState {
 
 impl AppState {
     pub fn new(pipeline: Pipeline, reader: Reader, clock: Arc<dyn Clock>) -> Self {
-        Self { pipeline, reader, clock, bodies: Arc::new(body::budget()) }
+        Self { pipeline, reader, clock, bodies: Arc::new(body::budget()), noticed: Arc::default() }
     }
 
     /// Reads the store without holding up the runtime.
@@ -102,6 +103,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/events", post(ingest::events))
         .route("/events", post(ingest::events))
         .route("/e", get(ingest::get_e).head(ingest::head_e))
+        .route("/v1/postback/{source}", get(ingest::postback::get).post(ingest::postback::post).head(ingest::head_e))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .method_not_allowed_fallback(method_not_allowed);

@@ -105,6 +105,19 @@ impl Problem {
         self.0.status == StatusCode::PAYLOAD_TOO_LARGE
     }
 
+    /// Whether the same request is worth sending again as it is.
+    pub(crate) fn is_for_later(&self) -> bool {
+        matches!(self.0.code, "backlog" | "body_timeout" | "body_incomplete")
+    }
+
+    /// Code, path and detail of what is wrong first, for the log.
+    pub(crate) fn said(&self) -> (&'static str, &str, &str) {
+        match self.0.errors.first() {
+            Some(first) => (first.code, &first.path, &first.detail),
+            None => (self.0.code, self.0.path.as_deref().unwrap_or_default(), &self.0.detail),
+        }
+    }
+
     /// The same problem under another status.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = status;

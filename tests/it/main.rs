@@ -23,6 +23,8 @@ mod egress;
 mod kill;
 mod meta;
 mod mixed;
+mod postback;
+mod postback_presets;
 mod seeing;
 mod shell;
 mod support;

@@ -112,7 +112,7 @@ fn check_says_what_an_ordinary_event_would_lack() {
     std::fs::write(&file, config).unwrap();
     let said = Command::new(env!("CARGO_BIN_EXE_postbackd")).args(["check", "--config"]).arg(&file).output().unwrap();
     let told = String::from_utf8(said.stdout).unwrap();
-    assert!(told.contains("would not send an ordinary contact: data.app_data.extinfo is missing"), "{told}");
+    assert!(told.contains("cannot make a request of an ordinary deposit: data.app_data.extinfo is missing"), "{told}");
 }
 
 /// The DLQ holds the bad ones and nobody else, with what Meta said of them.

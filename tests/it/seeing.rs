@@ -216,7 +216,7 @@ async fn a_test_shows_the_exchange_and_stays_out_of_the_books() {
         (Act::Reply(Reply::new(200, "ok")), Some(200), "delivered"),
         (Act::Reply(Reply::new(400, echo)), Some(400), "permanent"),
         (Act::Reply(Reply::new(401, echo).header("www-authenticate", "canary-header")), Some(401), "destination_fault"),
-        (Act::Reply(Reply::new(410, "")), Some(410), "permanent"),
+        (Act::Reply(Reply::new(410, "")), Some(410), "destination_fault"),
         (Act::Reply(Reply::new(429, "").header("retry-after", "60")), Some(429), "throttled"),
         (Act::Reply(Reply::new(503, "")), Some(503), "transient"),
         (Act::Hang, None, "ambiguous"),
@@ -317,7 +317,7 @@ async fn meta_takes_a_test_only_under_a_test_event_code() {
         assert_eq!(sent["data"][0]["event_id"], told["event_id"]);
     }
     // The code of one test stays with it.
-    let event = json!({ "event": "deposit", "event_id": "1", "uid": "u" });
+    let event = json!({ "event": "deposit", "event_id": "1", "uid": "u", "value": "5" });
     let shown = previewed(&daemon, json!({ "destination": "live", "event": event })).await;
     assert!(!shown["request"]["body"].as_str().unwrap().contains("test_event_code"), "{shown}");
     assert_eq!(books(&daemon).await, before);

@@ -19,6 +19,7 @@ use postbackd::domain::retry::RetryPolicy;
 use postbackd::domain::secret::Secret;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::transport::Method;
+use postbackd::inbound::Recipe;
 
 use crate::rng::Rng;
 
@@ -107,7 +108,7 @@ fn spec(kind: Kind, name: &DestinationName, rng: &Rng) -> Spec {
 }
 
 fn source() -> Source {
-    Source { name: "app".parse().expect("a name"), tokens: Vec::new() }
+    Source { name: "app".parse().expect("a name"), tokens: Vec::new(), postback: Recipe::default() }
 }
 
 /// One event of the workload: `identity` says which events are the same, `variant` what they say.

@@ -2,6 +2,7 @@
 
 mod example;
 mod good;
+mod postbacks;
 mod refused_destinations;
 mod refused_files;
 mod refused_values;

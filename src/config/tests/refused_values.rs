@@ -162,18 +162,6 @@ warning: c.toml:6: sources.app.token: is the same as server.admin_token: this se
 }
 
 #[test]
-fn postback_keys_are_not_ignored() {
-    assert_snapshot!(said(r#"[sources.net]
-token = "n"
-preset = "keitaro"
-params = { uid = "sub_id" }"#), @r"
-c.toml:3: sources.net.preset: is not available in this version of postbackd; remove it
-c.toml:4: sources.net.params: is not available in this version of postbackd; remove it
-warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
-");
-}
-
-#[test]
 fn secrets_name_one_place() {
     assert_snapshot!(said(r#"[sources.a]
 token = { env = "TOKEN", file = "t" }

@@ -13,6 +13,18 @@ pub(super) struct Single {
     ok: bool,
     #[serde(flatten)]
     told: Told,
+    /// Parameters that came as macros nobody filled in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unexpanded: Vec<String>,
+}
+
+/// The answer to a postback that the source's map ignores.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Ignored {
+    ok: bool,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unexpanded: Vec<String>,
 }
 
 /// What became of a good event.
@@ -65,7 +77,18 @@ enum Outcome {
 
 impl Single {
     pub(super) fn new(receipt: Receipt, event_id: Option<String>) -> Self {
-        Self { ok: true, told: Told::new(receipt, event_id) }
+        Self { ok: true, told: Told::new(receipt, event_id), unexpanded: Vec::new() }
+    }
+
+    /// Names the parameters that came as macros.
+    pub(super) fn with_unexpanded(self, unexpanded: Vec<String>) -> Self {
+        Self { unexpanded, ..self }
+    }
+}
+
+impl Ignored {
+    pub(super) fn new(unexpanded: Vec<String>) -> Self {
+        Self { ok: true, status: "ignored", unexpanded }
     }
 }
 
@@ -145,6 +168,14 @@ mod tests {
         insta::assert_snapshot!(json(&repeat), @r#"{"ok":true,"status":"duplicate","id":"evt_000000000000000000001","event_id":null}"#);
         let conflict = Single::new(Receipt::Duplicate { id: id(1), conflict: true }, None);
         assert!(json(&conflict).contains(r#""conflict":true"#));
+    }
+
+    #[test]
+    fn macros_are_named_in_the_answer() {
+        let queued = Single::new(Receipt::Queued { id: id(1), deliveries: 3 }, None);
+        let queued = queued.with_unexpanded(vec!["uid".to_owned()]);
+        assert!(json(&queued).ends_with(r#""deliveries":3,"unexpanded":["uid"]}"#));
+        assert_eq!(json(&Ignored::new(Vec::new())), r#"{"ok":true,"status":"ignored"}"#);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Taking events: `POST /v1/events`, `POST /events`, `GET /e`.
+//! Taking events: `POST /v1/events`, `POST /events`, `GET /e`, and in `postback` `/v1/postback/{source}`.
 //!
 //! The order is token, type, size, syntax, fields, disk. Nothing is answered with 2xx before it is durable; all good items
 //! of a request go to the pipeline in one call. Refused items are counted in the books once it is certain that the
@@ -8,7 +8,9 @@ mod dto;
 mod fields;
 mod items;
 mod look;
+mod noticed;
 pub(crate) mod pixel;
+pub(super) mod postback;
 mod validate;
 
 use axum::body::Body;
@@ -19,12 +21,14 @@ use axum::response::{IntoResponse as _, Response};
 use self::dto::{Answered, Batch, Single};
 use self::items::{Candidate, Form, Parsed, Rejected};
 pub(super) use self::look::{Look, look};
+pub(super) use self::noticed::{Counts, Noticed};
 pub(super) use self::validate::Context;
 use super::json::Json;
 use super::problem::Problem;
 use super::{AppState, auth, body};
 use crate::config::snapshot::Snapshot;
 use crate::domain::name::SourceName;
+use crate::inbound::TOKEN;
 use crate::pipeline::{Incoming, Pipeline, Receipt, Unavailable};
 
 /// A body above this is read on a thread of its own, so that it does not hold up the others.
@@ -65,7 +69,10 @@ pub(super) async fn events(State(state): State<AppState>, headers: HeaderMap, bo
         Problem::from(refusal)
     })?;
     match parsed {
-        Parsed::One(candidate) => single(&state.pipeline, source, *candidate, StatusCode::ACCEPTED).await,
+        Parsed::One(candidate) => {
+            let single = single(&state.pipeline, source, *candidate).await?;
+            Ok((StatusCode::ACCEPTED, Json(single)).into_response())
+        }
         Parsed::Many(candidates) => batch(&state.pipeline, source, candidates).await,
     }
 }
@@ -78,16 +85,19 @@ pub(super) async fn get_e(
 ) -> Result<Response, Problem> {
     let snapshot = state.pipeline.snapshot();
     let mut parameters = pixel::parameters(&query.unwrap_or_default());
-    let in_query = parameters.iter().find(|(name, _)| name == pixel::TOKEN).map(|(_, value)| value.clone());
-    parameters.retain(|(name, _)| name != pixel::TOKEN);
+    let in_query = parameters.iter().find(|(name, _)| name == TOKEN).map(|(_, value)| value.clone());
+    parameters.retain(|(name, _)| name != TOKEN);
     let token = in_query.as_deref().or_else(|| auth::bearer(&headers));
     let source = token.and_then(|token| auth::source_of(&snapshot, token, state.clock.now()));
     let source = source.ok_or_else(|| auth::unknown_sender(token))?;
+    let unexpanded = pixel::unexpanded_names(&parameters);
     let candidate = pixel::event(parameters, &context(&snapshot, source, &state));
-    single(&state.pipeline, source, candidate, StatusCode::OK).await
+    let single = single(&state.pipeline, source, candidate).await?;
+    state.noticed.unexpanded(source, &unexpanded);
+    Ok(Json(single.with_unexpanded(unexpanded)).into_response())
 }
 
-/// `HEAD /e`: link checkers and previews ask like this; nothing happens.
+/// `HEAD /e` and `HEAD /v1/postback/…`: link checkers and previews ask like this; nothing happens.
 pub(super) async fn head_e() -> StatusCode {
     StatusCode::OK
 }
@@ -99,45 +109,46 @@ fn context(snapshot: &Snapshot, source: &SourceName, state: &AppState) -> Contex
 
 /// What the headers say of the body.
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
-    if encoding.is_some_and(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")) {
-        return Err(unsupported("compressed bodies are not read; send the JSON as it is, without Content-Encoding"));
-    }
     // Without a type the body is taken for JSON: it says by itself whether it is.
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
-    let whole = value.to_str().unwrap_or_default();
-    let essence = whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "application/json" => Ok(Form::Json),
-        "application/x-ndjson" | "application/ndjson" => Ok(Form::Lines),
-        other => Err(unsupported(&format!(
+    match content_type(headers)?.as_deref() {
+        Some("application/json") | None => Ok(Form::Json),
+        Some("application/x-ndjson" | "application/ndjson") => Ok(Form::Lines),
+        Some(other) => Err(unsupported(&format!(
             "the body is {other:?}; send application/json (an object or an array), or application/x-ndjson (one object per line)"
         ))),
     }
+}
+
+/// The media type in lower case and without its parameters; a compressed body is refused.
+fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
+    if encoding.is_some_and(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")) {
+        return Err(unsupported("compressed bodies are not read; send it as it is, without Content-Encoding"));
+    }
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    let whole = value.to_str().unwrap_or_default();
+    Ok(Some(whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
 }
 
 fn unsupported(detail: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", "The type is not supported", detail)
 }
 
-async fn single(
-    pipeline: &Pipeline,
-    source: &SourceName,
-    candidate: Candidate,
-    status: StatusCode,
-) -> Result<Response, Problem> {
+async fn single(pipeline: &Pipeline, source: &SourceName, candidate: Candidate) -> Result<Single, Problem> {
     match candidate {
-        Ok(incoming) => {
-            let event_id = incoming.event.event_id.clone();
-            let receipts = commit(pipeline, source, vec![incoming]).await?;
-            let receipt = receipts.into_iter().next().ok_or_else(no_receipt)?;
-            Ok((status, Json(Single::new(receipt, event_id))).into_response())
-        }
+        Ok(incoming) => commit_one(pipeline, source, incoming).await,
         Err(rejected) => {
             pipeline.count_rejected(source, 1);
             Err(refused_single(rejected))
         }
     }
+}
+
+async fn commit_one(pipeline: &Pipeline, source: &SourceName, incoming: Incoming) -> Result<Single, Problem> {
+    let event_id = incoming.event.event_id.clone();
+    let receipts = commit(pipeline, source, vec![incoming]).await?;
+    let receipt = receipts.into_iter().next().ok_or_else(no_receipt)?;
+    Ok(Single::new(receipt, event_id))
 }
 
 fn refused_single(rejected: Rejected) -> Problem {

@@ -14,9 +14,7 @@ use crate::domain::event::Object;
 use crate::domain::limits::EVENT_ID_BYTES;
 use crate::domain::message::cut;
 use crate::http::problem::FieldError;
-
-/// Carries the source's token; it is no part of the event.
-pub(super) const TOKEN: &str = "token";
+use crate::inbound::placeholder::{counting, unexpanded};
 
 /// Parameters that are fields of an event; all others are its data.
 const FIELDS: [&str; 12] = [
@@ -56,7 +54,7 @@ pub(super) fn event(parameters: Vec<(String, String)>, context: &Context) -> Can
     let mut data = Object::new();
     let mut errors = Vec::new();
     for (name, value) in &parameters {
-        if value.is_empty() || unexpanded_macro(value) {
+        if counting(value).is_none() {
             continue;
         }
         let place = if FIELDS.contains(&name.as_str()) { &mut object } else { &mut data };
@@ -83,14 +81,13 @@ pub(super) fn event(parameters: Vec<(String, String)>, context: &Context) -> Can
     }
 }
 
-/// Whether a value is only a macro that nobody filled in: `{click_id}`, `${SUBID}`, `%7Bx%7D`, `REPLACE`.
-pub(crate) fn unexpanded_macro(value: &str) -> bool {
-    let lower = value.to_ascii_lowercase();
-    let inner = lower.strip_prefix("%24").or_else(|| lower.strip_prefix('$')).unwrap_or(&lower);
-    let braced = [("{", "}"), ("%7b", "%7d")]
-        .into_iter()
-        .any(|(open, close)| inner.strip_prefix(open).is_some_and(|rest| rest.ends_with(close)));
-    braced && !inner.contains([':', '"', ' ']) || value == "REPLACE"
+/// Names of the parameters that came as macros, each once.
+pub(super) fn unexpanded_names(parameters: &[(String, String)]) -> Vec<String> {
+    let mut names: Vec<String> =
+        parameters.iter().filter(|(_, value)| unexpanded(value)).map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
@@ -149,15 +146,11 @@ mod tests {
 
     #[test]
     fn macros_that_nobody_filled_in_are_missing() {
-        for value in ["{click_id}", "${SUBID}", "%7Bx%7D", "%7bx%7d", "%24%7Bx%7D", "REPLACE", "{{x}}"] {
-            assert!(unexpanded_macro(value), "{value}");
-        }
-        for value in ["", "x", "a{b}", "{\"a\":1}", "replace", "REPLACE1", "$5", "{a", "100%"] {
-            assert!(!unexpanded_macro(value), "{value}");
-        }
         let got = read("event=lead&uid={click_id}&eid=%257Bid%257D&sub=${SUB}").unwrap();
         assert_eq!((got.event.uid, got.event.event_id), (None, None));
         assert!(got.event.data.is_empty());
+        let names = unexpanded_names(&parameters("a=1&uid=[UID]&sub=${SUB}&uid=[UID]&b="));
+        assert_eq!(names, ["sub", "uid"]);
     }
 
     #[test]

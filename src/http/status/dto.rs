@@ -17,6 +17,9 @@ pub(super) struct StatusDto {
     pub(super) config: Config,
     pub(super) store: StoreDto,
     pub(super) events: Events,
+    /// What came in with 200 and is worth a look, by source, since the start.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) postbacks: BTreeMap<String, crate::http::ingest::Counts>,
     pub(super) balance: Balance,
     pub(super) destinations: BTreeMap<String, DestinationDto>,
 }

@@ -14,11 +14,12 @@ use axum::response::{IntoResponse as _, Response};
 use self::dto::{Books, Commit, Config, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
 use super::AppState;
 use super::dto::{next_attempt, rfc3339};
+use super::ingest;
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{Names, Query};
 use crate::domain::id::DestinationId;
-use crate::domain::name::DestinationName;
+use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::pipeline::{Health, LaneView, Unavailable};
@@ -57,6 +58,7 @@ struct Observed {
     lanes: BTreeMap<DestinationName, LaneView>,
     stats: BTreeMap<DestinationName, StatsView>,
     health: Health,
+    postbacks: BTreeMap<SourceName, ingest::Counts>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +124,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         lanes: state.pipeline.lanes(),
         stats: state.pipeline.stats(now),
         health: state.pipeline.health(),
+        postbacks: state.noticed.counts(),
     })
 }
 
@@ -177,6 +180,7 @@ fn build(observed: &Observed) -> StatusDto {
             commit_ms: Commit { p50: dto::round(health.commit_ms_p50), p99: dto::round(health.commit_ms_p99) },
         },
         events,
+        postbacks: observed.postbacks.iter().map(|(source, counts)| (source.to_string(), *counts)).collect(),
         balance: dto::Balance { books: Books::from(total), balanced: books_hold },
         destinations,
     }

@@ -80,7 +80,19 @@ fn observed() -> Observed {
             commit_ms_p50: Some(4.1234),
             commit_ms_p99: None,
         },
+        postbacks: BTreeMap::new(),
     }
+}
+
+#[test]
+fn postbacks_worth_a_look_are_shown_by_source() {
+    let counts = ingest::Counts { ignored: 3, unexpanded: 2 };
+    let postbacks = BTreeMap::from([("net".parse().unwrap(), counts)]);
+    let status = build(&Observed { postbacks, ..Observed::default() });
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["postbacks"], serde_json::json!({ "net": { "ignored": 3, "unexpanded": 2 } }));
+    let line = "postback net: 2 with macros not filled in, 3 ignored by its map (since the start)";
+    assert!(text::render(&status).lines().any(|shown| shown == line));
 }
 
 #[test]

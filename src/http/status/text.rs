@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::dto::{DestinationDto, StatusDto};
 use crate::domain::message::{cut, printable};
+use crate::http::ingest;
 
 /// What is shown of a destination's last error, bytes.
 const ERROR_BYTES: usize = 60;
@@ -44,7 +45,7 @@ pub(super) fn render(status: &StatusDto) -> String {
 }
 
 fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
-    let StatusDto { version, uptime_s, state, reasons, config, store, events, balance, .. } = status;
+    let StatusDto { version, uptime_s, state, reasons, config, store, events, postbacks, balance, .. } = status;
     writeln!(out, "postbackd {version}  {state}  up {}", seconds(*uptime_s))?;
     for reason in reasons {
         writeln!(out, "  ! {}", one_line(reason, 300))?;
@@ -60,6 +61,13 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         out,
         "events   {accepted} accepted, {duplicates} duplicates ({conflicts} conflicts), {rejected} rejected"
     )?;
+    for (source, ingest::Counts { ignored, unexpanded }) in postbacks {
+        let source = one_line(source, 64);
+        writeln!(
+            out,
+            "postback {source}: {unexpanded} with macros not filled in, {ignored} ignored by its map (since the start)"
+        )?;
+    }
     let books = &balance.books;
     writeln!(
         out,
