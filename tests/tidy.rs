@@ -58,6 +58,11 @@ const WORDS: &[Word] = &[
     Word { text: "reqwest", only: &["egress/"], instead: "go through env::transport or egress::api_client" },
     Word { text: "redb", only: &["store/"], instead: "go through store::Store" },
     Word { text: "bincode", only: &["store/row.rs"], instead: "encode rows in store/row.rs" },
+    Word {
+        text: "notify",
+        only: &["config/watch.rs", "app.rs", "app/"],
+        instead: "put file watching into config/watch.rs",
+    },
     Word { text: "axum", only: &["http/", "http.rs"], instead: "put it into http" },
     Word { text: "hyper", only: &["http/", "cli/sink/", "egress/error.rs"], instead: "put it into http, or cli/sink" },
     Word { text: "hyper_util", only: &["http/", "cli/sink/"], instead: "put it into http, or cli/sink" },

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::inputs::Inputs;
 use super::problem::{Problem, Report};
 use super::raw::{Place, Value};
 use crate::destination::Adapter;
@@ -26,6 +27,8 @@ pub(crate) struct Reading<'a> {
     report: Report,
     /// Files that hold a secret in plain text.
     plain: BTreeSet<PathBuf>,
+    /// What was read, or would have been.
+    pub(crate) inputs: Inputs,
     /// Every key any reader asked for.
     #[cfg(test)]
     pub(crate) asked: BTreeSet<&'static str>,
@@ -45,6 +48,7 @@ impl<'a> Reading<'a> {
             build,
             report: Report::default(),
             plain: BTreeSet::new(),
+            inputs: Inputs::default(),
             #[cfg(test)]
             asked: BTreeSet::new(),
         }
@@ -77,8 +81,8 @@ impl<'a> Reading<'a> {
     }
 
     /// All findings in the order of the files.
-    pub(crate) fn finish(self) -> Report {
-        let mut report = self.report;
+    pub(crate) fn finish(&mut self) -> Report {
+        let mut report = std::mem::take(&mut self.report);
         for list in [&mut report.problems, &mut report.warnings] {
             list.sort_by(|a, b| (&a.file, a.line, &a.key).cmp(&(&b.file, b.line, &b.key)));
             list.dedup();

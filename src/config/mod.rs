@@ -2,19 +2,22 @@
 //!
 //! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
 //! problems, one file per part of the contract uses that (`server`, `sources`, `postback` with `postback_event` and
-//! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source` reads secrets from where they are kept, `validate` joins it all,
-//! `snapshot` is what the daemon runs on, `checklist` says what to look at before going live.
+//! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source`
+//! reads secrets from where they are kept, `validate` joins it all, `snapshot` is what the daemon runs on, `checklist` says
+//! what to look at before going live. For a running daemon: `watch` hints that something changed, `inputs` knows whether it
+//! did, `reload` reads it, `diff` says what is different.
 //!
 //! Invariants: one reading finds every problem; no error text holds a secret; a key that has no effect is refused.
-//! Absent on purpose: watching for changes and comparing snapshots, which need a running daemon.
 
 pub mod checklist;
 mod destinations;
+pub mod diff;
 mod endpoint;
 mod fb_capi;
 mod files;
 mod findings;
 mod fingerprint;
+pub mod inputs;
 mod kinds;
 mod pacing;
 mod postback;
@@ -22,6 +25,7 @@ mod postback_event;
 mod postback_hash;
 pub mod problem;
 mod raw;
+pub mod reload;
 mod retry;
 mod secret_source;
 mod section;
@@ -32,4 +36,5 @@ mod sources;
 mod tests;
 pub mod validate;
 mod values;
+pub mod watch;
 mod when;

@@ -94,7 +94,7 @@ fn from_table(mut section: Section<'_>, form: Form, ends: Ends, cx: &mut Reading
     let text = text_of(node, &format!("{key}.{source}"), cx)?;
     let read = match *source {
         "env" => from_env(text, cx),
-        "file" => from_file(&cx.dir.join(text)).map(|(text, warning)| {
+        "file" => from_file(&cx.dir.join(text), cx).map(|(text, warning)| {
             if let Some(warning) = warning {
                 cx.warn(&at, key.as_str(), warning);
             }
@@ -154,7 +154,8 @@ fn from_env(name: &str, cx: &Reading<'_>) -> Result<String, String> {
 }
 
 /// The text of a secret's file, and a warning where everybody may read it.
-fn from_file(path: &Path) -> Result<(String, Option<String>), String> {
+fn from_file(path: &Path, cx: &mut Reading<'_>) -> Result<(String, Option<String>), String> {
+    cx.inputs.secrets.insert(path.to_path_buf());
     let contents = files::read(path, SECRET_BYTES)?;
     let text = String::from_utf8(contents.bytes).map_err(|_| "is not UTF-8 text; write the secret as plain text")?;
     let open = contents.mode & 0o004 != 0;
@@ -162,7 +163,7 @@ fn from_file(path: &Path) -> Result<(String, Option<String>), String> {
     Ok((trimmed(&text), warning))
 }
 
-fn from_credential(name: &str, cx: &Reading<'_>) -> Result<String, String> {
+fn from_credential(name: &str, cx: &mut Reading<'_>) -> Result<String, String> {
     if name.contains('/') || name == "." || name == ".." {
         return Err("is not a credential's name; write the name in LoadCredential=NAME:PATH of the unit".to_owned());
     }
@@ -170,7 +171,7 @@ fn from_credential(name: &str, cx: &Reading<'_>) -> Result<String, String> {
         "cannot be read: CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=; to run \
          postbackd by hand, set it to the directory of the credential files",
     )?;
-    from_file(&PathBuf::from(dir).join(name)).map(|(text, _)| text)
+    from_file(&PathBuf::from(dir).join(name), cx).map(|(text, _)| text)
 }
 
 /// Without the line ends that editors and `echo` put after a secret.

@@ -3,13 +3,17 @@
 //! One pass: read the files, join them into one tree, read every section of it, and only then decide. Nothing here starts
 //! or changes anything: a refused configuration leaves no trace.
 
+#[cfg(test)]
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::files::{self, CONFIG_BYTES};
-use super::findings::{Build, Reading};
+#[cfg(test)]
+use super::findings::Build;
+use super::findings::Reading;
+use super::inputs::Inputs;
 use super::problem::Report;
 use super::raw::{self, Node, Place, Table, Value};
 use super::retry::{self, Retry};
@@ -24,11 +28,20 @@ use crate::domain::time::UnixMs;
 /// Reads, validates and builds the configuration at `path` (with its `include`s): the snapshot and its warnings, or all
 /// problems at once.
 pub fn load(path: &Path, now: UnixMs) -> Result<(Snapshot, Report), Report> {
+    load_watched(path, now).0
+}
+
+/// [`load`] with what was read for it, whether it was refused or not.
+pub fn load_watched(path: &Path, now: UnixMs) -> (Result<(Snapshot, Report), Report>, Inputs) {
     let variable = |name: &str| std::env::var_os(name);
-    load_with(path, now, &variable, &|spec| registry::build(spec))
+    let dir = directory(path);
+    let build = |spec| registry::build(spec);
+    let mut cx = Reading::new(now, &dir, &variable, &build);
+    (judged(path, &mut cx), std::mem::take(&mut cx.inputs))
 }
 
 /// [`load`] with the environment and the builder of adapters as arguments.
+#[cfg(test)]
 pub(crate) fn load_with(
     path: &Path,
     now: UnixMs,
@@ -36,8 +49,11 @@ pub(crate) fn load_with(
     build: Build<'_>,
 ) -> Result<(Snapshot, Report), Report> {
     let dir = directory(path);
-    let mut cx = Reading::new(now, &dir, variable, build);
-    let snapshot = load_into(path, &mut cx);
+    judged(path, &mut Reading::new(now, &dir, variable, build))
+}
+
+fn judged(path: &Path, cx: &mut Reading<'_>) -> Result<(Snapshot, Report), Report> {
+    let snapshot = load_into(path, cx);
     let report = cx.finish();
     match snapshot {
         Some(snapshot) if report.problems.is_empty() => Ok((snapshot, report)),
@@ -47,6 +63,7 @@ pub(crate) fn load_with(
 
 /// `None` where a problem keeps the sections from being read at all.
 pub(crate) fn load_into(path: &Path, cx: &mut Reading<'_>) -> Option<Snapshot> {
+    cx.inputs = Inputs::of(path);
     let mut files = Files { hash: Sha256::new(), read: Vec::new() };
     let tree = files.tree(path, cx)?;
     let hash = files
@@ -150,6 +167,7 @@ fn included(tree: &Table, cx: &mut Reading<'_>) -> Vec<(PathBuf, String, Place)>
             cx.wrong_type(at, key, value, "a pattern in quotes, like \"destinations.d/*.toml\"");
             continue;
         };
+        cx.inputs.patterns.insert((cx.dir.to_path_buf(), pattern.clone()));
         match files::glob(cx.dir, pattern) {
             Ok(found) if found.is_empty() => cx.warn(at, key, "matches no file"),
             Ok(found) => files.extend(found.into_iter().map(|file| {
