@@ -21,20 +21,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use url::Url;
 
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::name::DestinationName;
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, Transport};
 use client::DestinationClient;
 
-/// One reqwest client per destination of a snapshot: its timeout, its connections, its judgement of addresses.
+/// One reqwest client per destination of the running snapshot: its timeout, its connections, its judgement of addresses.
 pub struct Egress {
-    clients: BTreeMap<DestinationName, DestinationClient>,
+    clients: ArcSwap<Clients>,
     clock: Arc<dyn Clock>,
 }
+
+/// The clients of one snapshot. A destination that did not change keeps its client, and with it its connections.
+#[derive(Default)]
+pub struct Clients(BTreeMap<DestinationName, (Arc<Destination>, Arc<DestinationClient>)>);
 
 /// A client that cannot be built; says for which destination and why.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +53,47 @@ impl Egress {
     /// Builds a client for every destination, also for disabled ones: a test send reaches them too. Missing CA
     /// certificates are no error here but a logged warning: the daemon must take events even where it cannot send them.
     pub fn new(snapshot: &Snapshot, clock: Arc<dyn Clock>) -> Result<Self, EgressError> {
+        let none = Self { clients: ArcSwap::default(), clock };
+        let clients = none.prepare(snapshot)?;
+        none.install(clients);
+        Ok(none)
+    }
+
+    /// The clients for another snapshot; nothing changes yet.
+    pub fn prepare(&self, snapshot: &Snapshot) -> Result<Clients, EgressError> {
+        let running = self.clients.load();
         let mut clients = BTreeMap::new();
         for (name, destination) in &snapshot.destinations {
-            let client = DestinationClient::build(destination)
-                .map_err(|detail| EgressError { destination: name.clone(), detail })?;
-            clients.insert(name.clone(), client);
+            let client = match running.0.get(name) {
+                Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
+                Some(_) | None => {
+                    let built = DestinationClient::build(destination);
+                    Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
+                }
+            };
+            clients.insert(name.clone(), (Arc::clone(destination), client));
         }
-        Ok(Self { clients, clock })
+        Ok(Clients(clients))
     }
 
     /// Whether a connection to a destination can be opened, or why not; `url` is one it would be sent to. No event is sent.
     pub async fn reach(&self, destination: &DestinationName, url: &Url) -> Result<(), Fault> {
-        match self.clients.get(destination) {
+        let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
+        match client {
             Some(client) => client.reach(url).await,
             None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
         }
+    }
+
+    /// From here on requests go through `clients`; those under way keep the client they have.
+    pub fn install(&self, clients: Clients) {
+        self.clients.store(Arc::new(clients));
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -70,7 +101,8 @@ impl Transport for Egress {
     fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             let start = self.clock.monotonic();
-            let result = match self.clients.get(destination) {
+            let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
+            let result = match client {
                 Some(client) => client.exchange(request).await,
                 None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
             };
@@ -82,6 +114,6 @@ impl Transport for Egress {
 
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.clients.keys()).finish()
+        self.clients.load().fmt(f)
     }
 }

@@ -41,6 +41,10 @@ impl Board {
         lock(&self.lanes).insert(destination.clone(), view);
     }
 
+    pub(super) fn remove_lane(&self, destination: &DestinationName) {
+        lock(&self.lanes).remove(destination);
+    }
+
     pub(super) fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
         lock(&self.lanes).clone()
     }

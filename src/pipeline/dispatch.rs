@@ -122,7 +122,10 @@ pub struct Rendering {
 }
 
 /// Renders one request of `batch` at `now`.
-pub fn render(destination: &Destination, instance: InstanceId, batch: Vec<Loaded>, now: UnixMs) -> Rendering {
+pub fn render(destination: &Destination, instance: InstanceId, mut batch: Vec<Loaded>, now: UnixMs) -> Rendering {
+    for loaded in &mut batch {
+        rename(destination, loaded);
+    }
     let outgoing: Vec<Outgoing<'_>> = batch.iter().filter_map(|loaded| outgoing(instance, loaded)).collect();
     let (request, rendered) = if outgoing.is_empty() {
         (None, Vec::new())
@@ -148,6 +151,15 @@ pub fn render(destination: &Destination, instance: InstanceId, batch: Vec<Loaded
         }
     });
     Rendering { parts: parts.collect(), request }
+}
+
+/// Calls the event what the destination calls it now: a map that was mended holds for retries and replays too. What is
+/// owed stays owed, so a name that was taken out of the map since keeps what it was called.
+fn rename(destination: &Destination, loaded: &mut Loaded) {
+    let Ok(event) = &loaded.event else { return };
+    if let Some(target) = destination.events.target(&event.canonical, destination.adapter.as_ref()) {
+        loaded.owed.target = target;
+    }
 }
 
 fn outgoing(instance: InstanceId, loaded: &Loaded) -> Option<Outgoing<'_>> {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
@@ -48,6 +48,8 @@ const PAGE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Driver {
     pub env: Env,
     pub routing: Arc<Routing>,
+    /// What the routing is to be from now on.
+    pub routings: watch::Receiver<Arc<Routing>>,
     pub scheduler: Scheduler,
     pub dispatcher: Dispatcher,
     pub reader: Reader,
@@ -119,6 +121,7 @@ impl Driver {
                     Ok(permit) => permit.send(outcomes(&mut work)),
                     Err(_) => break,
                 },
+                Ok(()) = self.routings.changed() => self.reroute(&mut work),
                 asked = &mut self.drain, if drain.is_none() => {
                     // Without anyone to ask, nobody is left to work for.
                     let Ok(request) = asked else { break };
@@ -174,6 +177,18 @@ impl Driver {
             }
         }
         self.show(now, work);
+    }
+
+    /// Takes over another configuration. Exchanges under way end as they began, and their outcomes are settled.
+    fn reroute(&mut self, work: &mut Work) {
+        let routing = Arc::clone(&self.routings.borrow_and_update());
+        let before = std::mem::replace(&mut self.routing, routing);
+        let changed = self.routing.changed_since(&before);
+        for name in self.routing.gone_since(&before) {
+            self.board.remove_lane(name);
+        }
+        let pauses = self.routing.pauses().clone();
+        self.step(Input::Rules { rules: self.routing.rules(), changed, pauses }, work);
     }
 
     fn send(&self, batch: Vec<Owed>, work: &mut Work) {
@@ -327,6 +342,7 @@ fn view(lane: &Lane, now: UnixMs) -> LaneView {
         }
         LaneState::Open { last, probe_at, .. } => ("open", Some(last.clone()), Some(*probe_at)),
         LaneState::Held { fault, probe_at, .. } => ("held", Some(fault.clone()), Some(*probe_at)),
+        LaneState::Orphaned => ("orphaned", Some("not in the configuration".to_owned()), None),
         LaneState::Paused(pause) => ("paused", Some(pause.reason.clone()), pause.until),
         LaneState::Disabled => ("disabled", Some("enabled = false in the configuration".to_owned()), None),
     };

@@ -5,7 +5,8 @@
 //!   Active ──breaker──> Open ──probe goes through──> Active   (a probe that fails doubles the pause)
 //!   Active ──credential fault──> Held ──probe is not a fault──> Active
 //!   any ──operator, or the receiver is gone──> Paused ──resume, or its time──> Active
-//!   Disabled (by configuration) never sends.
+//!   any ──configuration──> Disabled or Orphaned, which never send; from there, and wherever the destination's own
+//!   configuration changed, back to Active: what was wrong may be mended
 //! ```
 //!
 //! A pause wins over whatever else holds: what held the lane before is found out anew by the first attempt after it.
@@ -67,6 +68,8 @@ pub enum LaneState {
     Paused(Pause),
     /// Switched off in the configuration; what it is owed is parked.
     Disabled,
+    /// Gone from the configuration; what it is owed is parked until the name returns.
+    Orphaned,
 }
 
 /// How an exchange ended, as far as the gate is concerned.
@@ -91,8 +94,10 @@ pub(super) enum Pass {
 #[derive(Debug)]
 pub(super) struct Gate {
     state: LaneState,
-    /// In the configuration: where a pause leads back to.
-    enabled: bool,
+    /// By the configuration: where a pause leads back to.
+    home: Home,
+    /// Since when it is parked.
+    parked_since: UnixMs,
     /// A pause of the gate's own making that has not been handed on yet.
     made: Option<Pause>,
     hold_probe: DurationMs,
@@ -102,15 +107,40 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(rules: &Rules) -> Self {
+    pub(super) fn new(rules: &Rules, now: UnixMs) -> Self {
         Self {
-            state: unpaused(rules.enabled),
-            enabled: rules.enabled,
+            state: Home::of(rules).state(),
+            home: Home::of(rules),
+            parked_since: now,
             made: None,
             hold_probe: rules.hold_probe,
             pace: rules.rate_limit.map(Pace::new),
             breaker: rules.breaker.map(Breaker::new),
             standstills: VecDeque::new(),
+        }
+    }
+
+    /// The destination is configured otherwise from here on: what was wrong with it may be mended. A pause goes on.
+    pub(super) fn reconfigure(&mut self, rules: &Rules, now: UnixMs) {
+        self.hold_probe = rules.hold_probe;
+        self.pace = rules.rate_limit.map(Pace::new);
+        self.breaker = rules.breaker.map(Breaker::new);
+        self.go_home(Home::of(rules), now);
+    }
+
+    /// The destination is gone from the configuration.
+    pub(super) fn orphan(&mut self, now: UnixMs) {
+        if self.home != Home::Orphaned {
+            self.go_home(Home::Orphaned, now);
+        }
+    }
+
+    fn go_home(&mut self, home: Home, now: UnixMs) {
+        self.home = home;
+        if !matches!(self.state, LaneState::Paused(_)) {
+            self.remember_standstill(now);
+            self.parked_since = now;
+            self.state = home.state();
         }
     }
 
@@ -136,7 +166,8 @@ impl Gate {
             | LaneState::Open { .. }
             | LaneState::Held { .. }
             | LaneState::Paused(_)
-            | LaneState::Disabled => return None,
+            | LaneState::Disabled
+            | LaneState::Orphaned => return None,
         };
         let paced = self.pace.as_mut().is_none_or(|pace| pace.take(now));
         paced.then_some(pass)
@@ -157,9 +188,11 @@ impl Gate {
             LaneState::Held { probe_at, probing: None, .. } | LaneState::Open { probe_at, probing: None, .. } => {
                 Some(*probe_at)
             }
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {
-                return None;
-            }
+            LaneState::Open { .. }
+            | LaneState::Held { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => return None,
         };
         gate.max(self.pace.as_ref().map(Pace::next))
     }
@@ -170,7 +203,7 @@ impl Gate {
             LaneState::Active | LaneState::Throttled { .. } => false,
             LaneState::Open { probing, .. } | LaneState::Held { probing, .. } => probing.is_some(),
             LaneState::Paused(pause) => pause.until.is_none(),
-            LaneState::Disabled => true,
+            LaneState::Disabled | LaneState::Orphaned => true,
         }
     }
 
@@ -211,7 +244,11 @@ impl Gate {
     fn probe(&self) -> Option<DeliveryKey> {
         match &self.state {
             LaneState::Held { probing, .. } | LaneState::Open { probing, .. } => *probing,
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Paused(_) | LaneState::Disabled => None,
+            LaneState::Active
+            | LaneState::Throttled { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => None,
         }
     }
 
@@ -236,7 +273,8 @@ impl Gate {
                 pause.since = pause.since - by;
                 pause.until = pause.until.map(|until| until - by);
             }
-            LaneState::Active | LaneState::Disabled => {}
+            LaneState::Disabled | LaneState::Orphaned => self.parked_since = self.parked_since - by,
+            LaneState::Active => {}
         }
     }
 
@@ -244,7 +282,7 @@ impl Gate {
         let since = match &self.state {
             LaneState::Held { since, .. } => *since,
             LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => now,
-            LaneState::Paused(_) | LaneState::Disabled => return,
+            LaneState::Paused(_) | LaneState::Disabled | LaneState::Orphaned => return,
         };
         let probe_at = now + probe_after;
         self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
@@ -255,7 +293,11 @@ impl Gate {
         match &mut self.state {
             LaneState::Active => self.state = LaneState::Throttled { until: patience },
             LaneState::Throttled { until } => *until = patience.max(*until),
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
+            LaneState::Open { .. }
+            | LaneState::Held { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => {}
         }
     }
 
@@ -267,7 +309,11 @@ impl Gate {
                 let last = detail.to_owned();
                 self.state = LaneState::Open { since: now, last, pause, probe_at: now + pause, probing: None };
             }
-            LaneState::Open { .. } | LaneState::Held { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
+            LaneState::Open { .. }
+            | LaneState::Held { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => {}
         }
     }
 
@@ -285,7 +331,11 @@ impl Gate {
                 *probe_at = now + *pause;
                 *probing = None;
             }
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Paused(_) | LaneState::Disabled => {}
+            LaneState::Active
+            | LaneState::Throttled { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => {}
         }
     }
 
@@ -308,7 +358,8 @@ impl Gate {
             LaneState::Paused(pause) => {
                 Some(Standstill { from: pause.since, to: pause.until.map_or(now, |until| until.min(now)) })
             }
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Disabled => None,
+            LaneState::Disabled | LaneState::Orphaned => Some(Standstill { from: self.parked_since, to: now }),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => None,
         }
     }
 
@@ -324,9 +375,27 @@ impl Gate {
     }
 }
 
-/// What a lane is where nothing keeps it.
-fn unpaused(enabled: bool) -> LaneState {
-    if enabled { LaneState::Active } else { LaneState::Disabled }
+/// What the configuration makes of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Home {
+    Enabled,
+    Disabled,
+    Orphaned,
+}
+
+impl Home {
+    fn of(rules: &Rules) -> Self {
+        if rules.enabled { Self::Enabled } else { Self::Disabled }
+    }
+
+    /// What a lane is where nothing else keeps it.
+    fn state(self) -> LaneState {
+        match self {
+            Self::Enabled => LaneState::Active,
+            Self::Disabled => LaneState::Disabled,
+            Self::Orphaned => LaneState::Orphaned,
+        }
+    }
 }
 
 #[cfg(test)]

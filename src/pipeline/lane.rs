@@ -94,8 +94,8 @@ pub(super) enum Offered {
 }
 
 impl Lane {
-    pub fn new(rules: Rules, capacity: usize) -> Self {
-        let gate = Gate::new(&rules);
+    pub fn new(rules: Rules, capacity: usize, now: UnixMs) -> Self {
+        let gate = Gate::new(&rules, now);
         Self {
             rules,
             gate,
@@ -128,7 +128,8 @@ impl Lane {
     /// A delivery that is owed as of a commit. It is taken where there is room; otherwise the outbox keeps it and the
     /// cursor is moved back in front of it.
     pub(super) fn offer(&mut self, owed: Owed, now: UnixMs) -> Offered {
-        if self.known.contains_key(&owed.key.seq) {
+        // A lane that is parked has nothing to do with it: the outbox is read when it is not.
+        if self.known.contains_key(&owed.key.seq) || !self.rules.enabled {
             return Offered::Kept;
         }
         let seq = owed.key.seq;
@@ -154,6 +155,8 @@ impl Lane {
     pub(super) fn page(&mut self, rows: Vec<Owed>, end: bool, now: UnixMs) -> Vec<Owed> {
         let mut armed = Vec::new();
         let mut stopped_at = None;
+        // A lane that was parked meanwhile reads everything again one day.
+        let rows = if self.rules.enabled { rows } else { Vec::new() };
         for owed in rows {
             let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
             if self.known.contains_key(&owed.key.seq) || self.paging.was_released(owed.key.seq) {
@@ -285,6 +288,35 @@ impl Lane {
             self.known.remove(&key.seq);
             self.paging.released(key.seq);
         }
+    }
+
+    /// The configuration is another; `changed` says whether it is for this destination.
+    pub(super) fn reconfigure(&mut self, rules: Rules, changed: bool, now: UnixMs) {
+        if !changed {
+            return;
+        }
+        self.rules = rules;
+        self.gate.reconfigure(&self.rules, now);
+        if !self.rules.enabled {
+            self.park();
+        }
+    }
+
+    /// The destination is gone from the configuration.
+    pub(super) fn orphan(&mut self, now: UnixMs) {
+        self.gate.orphan(now);
+        self.rules.enabled = false;
+        self.park();
+    }
+
+    /// Leaves everything to the outbox but what is in flight.
+    fn park(&mut self) {
+        self.known.retain(|_, place| matches!(place, Place::Leased(_)));
+        self.fresh.clear();
+        self.retries.clear();
+        self.halves = Halves::default();
+        self.waiting = 0;
+        self.rescan();
     }
 
     pub(super) fn pause(&mut self, pause: Pause) {

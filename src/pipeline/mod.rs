@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::domain::dedupe::{Discriminator, HashKey};
@@ -58,6 +58,7 @@ pub use writer::WriterFault;
 
 use board::Board;
 use commit::Request;
+use control::Pauses;
 use maintenance::GuardedClock;
 use operator::Orders;
 use routing::Routing;
@@ -69,7 +70,7 @@ pub struct Pipeline {
     env: Env,
     writer: mpsc::Sender<Command>,
     orders: Orders,
-    routing: Arc<Routing>,
+    routing: watch::Sender<Arc<Routing>>,
     board: Arc<Board>,
     rejected: Rejected,
     reader: Reader,
@@ -79,6 +80,14 @@ pub struct Pipeline {
     /// Events that may wait for the writer at once.
     room: Arc<Semaphore>,
     started_at: Duration,
+}
+
+/// What the store knows of the destinations of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Numbered {
+    pub(crate) ids: BTreeMap<DestinationName, DestinationId>,
+    /// Pauses of all destinations, also of those that had gone and return.
+    pub(crate) pauses: Pauses,
 }
 
 /// A validated event that is not stored yet.
@@ -151,8 +160,9 @@ impl Pipeline {
         let count = u32::try_from(incoming.len()).unwrap_or(u32::MAX);
         let _room = self.room.try_acquire_many(count).map_err(|_| Unavailable::Backlog)?;
         let wall = self.env.clock.now();
-        let repeat_since = self.guarded.now(wall, self.env.clock.monotonic()) - self.routing.snapshot.retention.dedupe;
-        let ops = incoming.into_iter().map(|incoming| self.accept(incoming, repeat_since)).collect();
+        let routing = self.routing();
+        let repeat_since = self.guarded.now(wall, self.env.clock.monotonic()) - routing.snapshot.retention.dedupe;
+        let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, repeat_since)).collect();
         let applied = self.write(ops).await?;
         Ok(applied.into_iter().filter_map(|done| self.receipt(&done)).collect())
     }
@@ -181,6 +191,19 @@ impl Pipeline {
         Ok(applied.iter().map(affected).sum())
     }
 
+    /// Numbers for destinations, durable: what [`Pipeline::reload`] needs for a snapshot that has new ones.
+    pub async fn number(&self, names: Vec<DestinationName>) -> Result<Numbered, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(Command::Number { names, reply }).await.map_err(|_| Unavailable::Stopping)?;
+        answer.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// From here on events fan out and deliveries are sent by `snapshot`, for whose destinations `numbered` was asked.
+    /// Deliveries under way end as they began; those of a destination that is gone are parked.
+    pub fn reload(&self, snapshot: Arc<Snapshot>, numbered: Numbered) {
+        self.routing.send_replace(Arc::new(Routing::new(snapshot, numbered)));
+    }
+
     pub fn instance(&self) -> InstanceId {
         self.instance
     }
@@ -191,12 +214,12 @@ impl Pipeline {
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.routing.snapshot)
+        Arc::clone(&self.routing().snapshot)
     }
 
     /// Numbers of the configured destinations.
     pub fn destination_ids(&self) -> Arc<BTreeMap<DestinationName, DestinationId>> {
-        Arc::clone(&self.routing.ids)
+        Arc::clone(&self.routing().ids)
     }
 
     pub fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
@@ -233,9 +256,13 @@ impl Pipeline {
         answer.await.unwrap_or(Err(Unavailable::Stopping))
     }
 
-    fn accept(&self, incoming: Incoming, repeat_since: UnixMs) -> WriteOp {
+    fn routing(&self) -> Arc<Routing> {
+        Arc::clone(&self.routing.borrow())
+    }
+
+    fn accept(&self, routing: &Routing, incoming: Incoming, repeat_since: UnixMs) -> WriteOp {
         let Incoming { event, discriminator } = incoming;
-        let plan = fanout::plan(&self.routing.snapshot, &self.routing.ids, &event);
+        let plan = fanout::plan(&routing.snapshot, &routing.ids, &event);
         let key = self.hash_key.dedupe_key(&event, &discriminator);
         let content = self.hash_key.content(&event);
         WriteOp::Accept(Accept { event: Arc::new(event), key, content, repeat_since, plan })

@@ -1,12 +1,14 @@
 //! The configuration as the pipeline uses it: destinations by name and by number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::id::DestinationId;
 use crate::domain::name::DestinationName;
 
+use super::Numbered;
+use super::control::Pauses;
 use super::lane::Rules;
 
 /// A snapshot with the store's numbers for its destinations.
@@ -15,20 +17,40 @@ pub(super) struct Routing {
     pub snapshot: Arc<Snapshot>,
     pub ids: Arc<BTreeMap<DestinationName, DestinationId>>,
     by_id: BTreeMap<DestinationId, Arc<Destination>>,
+    /// As of when the destinations were numbered: for lanes that begin with this snapshot.
+    pauses: Pauses,
 }
 
 impl Routing {
-    pub(super) fn new(snapshot: Arc<Snapshot>, ids: BTreeMap<DestinationName, DestinationId>) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, numbered: Numbered) -> Self {
+        let Numbered { ids, pauses } = numbered;
         let by_id = snapshot
             .destinations
             .values()
             .filter_map(|destination| Some((*ids.get(&destination.name)?, Arc::clone(destination))))
             .collect();
-        Self { snapshot, ids: Arc::new(ids), by_id }
+        Self { snapshot, ids: Arc::new(ids), by_id, pauses }
+    }
+
+    /// Destinations that are not what they were in `before`.
+    pub(super) fn changed_since(&self, before: &Self) -> BTreeSet<DestinationId> {
+        let differs = |id: &DestinationId, now: &Arc<Destination>| {
+            before.by_id.get(id).is_none_or(|known| !Arc::ptr_eq(known, now))
+        };
+        self.by_id.iter().filter(|(id, now)| differs(id, now)).map(|(id, _)| *id).collect()
+    }
+
+    /// Destinations of `before` that are gone.
+    pub(super) fn gone_since<'a>(&self, before: &'a Self) -> impl Iterator<Item = &'a DestinationName> {
+        before.by_id.iter().filter(|(id, _)| !self.by_id.contains_key(id)).map(|(_, destination)| &destination.name)
     }
 
     pub(super) fn destination(&self, id: DestinationId) -> Option<&Arc<Destination>> {
         self.by_id.get(&id)
+    }
+
+    pub(super) fn pauses(&self) -> &Pauses {
+        &self.pauses
     }
 
     /// The lanes' rules.

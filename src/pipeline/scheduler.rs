@@ -42,6 +42,9 @@ pub enum Input {
     PageFailed { destination: DestinationId },
     /// What is in memory may have missed a commit: look at every outbox again.
     Rescan,
+    /// The configuration is another: these are all destinations there are; those in `changed` are new or not what they were.
+    /// `pauses` are for lanes that begin with it; the others know theirs.
+    Rules { rules: BTreeMap<DestinationId, Rules>, changed: BTreeSet<DestinationId>, pauses: Pauses },
     /// A pause, the end of one, or a release.
     Control(Control),
     /// Time has passed.
@@ -95,6 +98,8 @@ pub enum Effect {
 pub struct Scheduler {
     lanes: BTreeMap<DestinationId, Lane>,
     wheel: Wheel<Box<Owed>>,
+    /// Room of each lane.
+    capacity: usize,
     /// The latest time a step was made at.
     now: UnixMs,
     draining: bool,
@@ -109,8 +114,8 @@ impl Scheduler {
 
     /// The same with so much room for each lane: the less there is, the more is left to the outbox.
     pub fn with_capacity(rules: BTreeMap<DestinationId, Rules>, capacity: usize, now: UnixMs) -> Self {
-        let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity))).collect();
-        Self { lanes, wheel: Wheel::new(now), now, draining: false }
+        let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity, now))).collect();
+        Self { lanes, wheel: Wheel::new(now), capacity, now, draining: false }
     }
 
     /// The same with the pauses that the store remembers.
@@ -188,6 +193,10 @@ impl Scheduler {
                 }
                 self.pump_all(now, effects);
             }
+            Input::Rules { rules, changed, pauses } => {
+                self.reconfigure(rules, &changed, pauses, now);
+                self.pump_all(now, effects);
+            }
             Input::Control(control) => {
                 control::apply(&mut self.lanes, control, now);
                 self.pump_all(now, effects);
@@ -219,6 +228,29 @@ impl Scheduler {
             lane.clock_set_back(by);
         }
         self.pump_all(now, effects);
+    }
+
+    /// Lanes of destinations that are gone stay: what they have in flight must be settled, and the name may return.
+    fn reconfigure(
+        &mut self,
+        mut rules: BTreeMap<DestinationId, Rules>,
+        changed: &BTreeSet<DestinationId>,
+        mut pauses: Pauses,
+        now: UnixMs,
+    ) {
+        for (id, lane) in &mut self.lanes {
+            match rules.remove(id) {
+                Some(rules) => lane.reconfigure(rules, changed.contains(id), now),
+                None => lane.orphan(now),
+            }
+        }
+        for (id, rules) in rules {
+            let mut lane = Lane::new(rules, self.capacity, now);
+            if let Some(pause) = pauses.remove(&id) {
+                lane.pause(pause);
+            }
+            self.lanes.insert(id, lane);
+        }
     }
 
     fn offer(&mut self, owed: Owed, now: UnixMs) {

@@ -579,3 +579,5 @@ fn what_found_no_room_is_asked_for_when_there_is_room() {
 
 #[path = "batch_tests.rs"]
 mod batches;
+#[path = "reload_tests.rs"]
+mod reloads;

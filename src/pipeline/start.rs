@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -24,7 +24,7 @@ use super::operator::ORDERS;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
-use super::{Pipeline, WriterFault};
+use super::{Numbered, Pipeline, WriterFault};
 
 /// Events that may wait for the writer at once: two of the largest batches.
 const ROOM: usize = 2 * BATCH_LIMIT_MAX;
@@ -49,7 +49,8 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let pauses = reader.pauses()?;
     let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
     let reserve = snapshot.storage.reserve;
-    let routing = Arc::new(Routing::new(snapshot, ids));
+    let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
+    let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let board = Arc::new(Board::default());
     let rejected = Arc::new(Mutex::default());
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
@@ -77,7 +78,8 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
         dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
         env: env.clone(),
-        routing: Arc::clone(&routing),
+        routing,
+        routings: routings_rx,
         reader: reader.clone(),
         board: Arc::clone(&board),
         facts: facts_rx,
@@ -91,7 +93,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         env,
         writer: commands,
         orders,
-        routing,
+        routing: routings,
         board,
         rejected,
         reader,

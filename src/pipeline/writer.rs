@@ -9,17 +9,17 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::domain::limits::TRANSACTION_OPS;
-use crate::domain::name::SourceName;
+use crate::domain::name::{DestinationName, SourceName};
 use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
 use crate::store::{OpenError, StoreError, SweepPlan};
 
-use super::Unavailable;
 use super::board::Board;
 use super::commit::{Committer, Request};
 use super::control::Control;
 use super::disk::DiskGuard;
 use super::scheduler::Input;
+use super::{Numbered, Unavailable};
 
 /// How a waiting sender is answered.
 pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
@@ -28,6 +28,11 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Write(Request<Reply>),
+    /// Number these destinations, where they have no number yet.
+    Number {
+        names: Vec<DestinationName>,
+        reply: oneshot::Sender<Result<Numbered, Unavailable>>,
+    },
     /// Remove what retention allows, one slice.
     Sweep(SweepPlan),
     /// There are refused events to count.
@@ -146,6 +151,7 @@ impl Writer {
                     ops += request.ops.len();
                     requests.push(request);
                 }
+                Command::Number { names, reply } => self.number(&names, reply),
                 Command::Sweep(plan) => sweep = Some(plan),
                 Command::Nudge => {}
                 Command::Stop => self.stop(),
@@ -207,10 +213,23 @@ impl Writer {
                         drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
                     }
                 }
+                Command::Number { reply, .. } => {
+                    drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
+                }
                 Command::Sweep(_) | Command::Nudge => {}
                 Command::Stop => self.stop(),
             }
         }
+    }
+
+    /// Rare and small: a transaction of its own. Where it fails the store itself stays as it was, and who asked comes again.
+    fn number(&mut self, names: &[DestinationName], reply: oneshot::Sender<Result<Numbered, Unavailable>>) {
+        let store = self.committer.store();
+        let numbered = store
+            .number_destinations(names)
+            .and_then(|ids| Ok(Numbered { ids, pauses: store.reader().pauses()? }))
+            .map_err(|error| Unavailable::Store(error.to_string()));
+        drop(reply.send(numbered));
     }
 
     /// Takes nothing more; what is queued already is still done.

@@ -22,6 +22,7 @@ mod controls;
 mod disk;
 mod oracle;
 mod peers;
+mod reloads;
 mod rng;
 mod senders;
 mod setup;

@@ -19,6 +19,7 @@ pub struct Tally {
     /// Exchanges that carried several deliveries, and deliveries that were split off a refused one.
     pub together: u64,
     pub splits: u64,
+    pub reloads: u64,
     pub replays: u64,
     pub discards: u64,
     pub dead: u64,
@@ -48,6 +49,7 @@ impl Tally {
         self.holds += other.holds;
         self.together += other.together;
         self.splits += other.splits;
+        self.reloads += other.reloads;
         self.replays += other.replays;
         self.discards += other.discards;
         self.dead += other.dead;
@@ -61,7 +63,7 @@ impl Tally {
     }
 
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 21] {
+    pub fn rare(&self) -> [(&'static str, u64); 22] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
@@ -72,6 +74,7 @@ impl Tally {
             ("held destination", self.holds),
             ("exchange of several deliveries", self.together),
             ("split of a refused exchange", self.splits),
+            ("reload", self.reloads),
             ("replay", self.replays),
             ("dead delivery", self.dead),
             ("batch", self.batches),

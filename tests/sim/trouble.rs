@@ -151,6 +151,7 @@ impl World {
                     | Happening::Temper(_)
                     | Happening::Trouble
                     | Happening::Operator
+                    | Happening::Reload
                     | Happening::Controls
                     | Happening::Sweep
                     | Happening::SpaceIsFreed
@@ -158,6 +159,7 @@ impl World {
         });
         // One last clean restart: what is on disk alone must be enough.
         self.crash();
+        self.list_all();
         self.resume_all();
     }
 

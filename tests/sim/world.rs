@@ -14,7 +14,6 @@ use postbackd::domain::outcome::Disposition;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::{Committer, Request};
 use postbackd::pipeline::dispatch::{Loaded, Rendered, Sent, conclude, none_sent, render};
-use postbackd::pipeline::lane::Rules;
 use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
 use postbackd::store::read::Reader;
 use postbackd::store::write::{Owed, WriteOp};
@@ -23,6 +22,7 @@ use postbackd::store::{Counts, Options, Store};
 use crate::disk::Disk;
 use crate::oracle::Oracle;
 use crate::peers::{Peer, Retried, not_before};
+use crate::reloads::Listed;
 use crate::rng::Rng;
 use crate::setup::{self, Plan, START, workload};
 use crate::tally::Tally;
@@ -78,6 +78,7 @@ pub(super) enum Happening {
     Recover { life: u64 },
     SpaceIsFreed,
     Operator,
+    Reload,
     Controls,
     Sweep,
 }
@@ -111,6 +112,8 @@ pub struct World {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) ids: BTreeMap<DestinationName, DestinationId>,
     pub(super) peers: BTreeMap<DestinationId, Peer>,
+    /// Destinations that are not in the configuration now, or switched off in it.
+    pub(super) listed: BTreeMap<DestinationId, Listed>,
     pub(super) oracle: Oracle,
     pub(super) tally: Tally,
     digest: u64,
@@ -132,6 +135,7 @@ impl World {
             snapshot,
             ids: BTreeMap::new(),
             peers: BTreeMap::new(),
+            listed: BTreeMap::new(),
             oracle: Oracle::default(),
             tally: Tally::default(),
             digest: 0,
@@ -148,6 +152,7 @@ impl World {
         }
         world.plan_in(3_600_000, Happening::Trouble);
         world.plan_in(7_200_000, Happening::Operator);
+        world.plan_in(3_600_000, Happening::Reload);
         world.plan_in(3_600_000, Happening::Controls);
         world.plan_in(7_200_000, Happening::Sweep);
         world
@@ -202,6 +207,7 @@ impl World {
             Happening::Temper(id) => self.temper(id),
             Happening::Trouble => self.trouble(),
             Happening::Operator => self.operator(),
+            Happening::Reload => self.reload(),
             Happening::Controls => self.controls(),
             Happening::Sweep => self.sweep(),
         }
@@ -236,23 +242,6 @@ impl World {
         });
         self.check_acknowledged();
         self.step(Input::Tick);
-    }
-
-    fn rules(&self) -> BTreeMap<DestinationId, Rules> {
-        let rules = |name: &DestinationName| {
-            let destination = &self.snapshot.destinations[name];
-            Rules {
-                enabled: true,
-                concurrency: destination.lane.concurrency,
-                batch: destination.adapter.batch_max(),
-                batch_wait: destination.adapter.batch_wait(),
-                hold_probe: destination.lane.hold_probe,
-                rate_limit: destination.lane.rate_limit,
-                breaker: destination.lane.breaker,
-                retry: destination.retry.clone(),
-            }
-        };
-        self.ids.iter().map(|(name, id)| (*id, rules(name))).collect()
     }
 
     pub(super) fn plan_commit(&mut self) {
@@ -381,6 +370,10 @@ impl World {
     fn send(&mut self, batch: Vec<Owed>) {
         let at = self.wall();
         for owed in &batch {
+            assert!(
+                !self.listed.contains_key(&owed.key.destination),
+                "sent to a destination that is not there: {owed:?}"
+            );
             self.oracle.sending(owed, at);
         }
         self.tally.attempts += batch.len() as u64;

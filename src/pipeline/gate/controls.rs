@@ -1,6 +1,6 @@
 //! What is said to a gate rather than found out by it: pauses, by an operator or by a receiver that is gone, and releases.
 
-use super::{Gate, LaneState, unpaused};
+use super::{Gate, LaneState};
 use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::UnixMs;
 
@@ -9,7 +9,12 @@ impl LaneState {
     pub fn paused_by(&self) -> Option<PausedBy> {
         match self {
             Self::Paused(pause) => Some(pause.by),
-            Self::Active | Self::Throttled { .. } | Self::Open { .. } | Self::Held { .. } | Self::Disabled => None,
+            Self::Active
+            | Self::Throttled { .. }
+            | Self::Open { .. }
+            | Self::Held { .. }
+            | Self::Disabled
+            | Self::Orphaned => None,
         }
     }
 }
@@ -23,7 +28,8 @@ impl Gate {
             | LaneState::Throttled { .. }
             | LaneState::Open { .. }
             | LaneState::Held { .. }
-            | LaneState::Disabled => {
+            | LaneState::Disabled
+            | LaneState::Orphaned => {
                 self.remember_standstill(pause.since);
                 pause
             }
@@ -35,7 +41,8 @@ impl Gate {
     pub(in crate::pipeline) fn resume(&mut self, now: UnixMs) {
         if matches!(self.state, LaneState::Paused(_)) {
             self.remember_standstill(now);
-            self.state = unpaused(self.enabled);
+            self.parked_since = now;
+            self.state = self.home.state();
         }
     }
 
@@ -52,7 +59,7 @@ impl Gate {
         match &mut self.state {
             LaneState::Throttled { .. } => self.state = LaneState::Active,
             LaneState::Open { probe_at, .. } | LaneState::Held { probe_at, .. } => *probe_at = now.min(*probe_at),
-            LaneState::Active | LaneState::Paused(_) | LaneState::Disabled => {}
+            LaneState::Active | LaneState::Paused(_) | LaneState::Disabled | LaneState::Orphaned => {}
         }
     }
 
@@ -69,7 +76,7 @@ impl Gate {
                 self.made = Some(pause.clone());
                 self.pause(pause);
             }
-            LaneState::Paused(_) | LaneState::Disabled => {}
+            LaneState::Paused(_) | LaneState::Disabled | LaneState::Orphaned => {}
         }
     }
 }

@@ -26,7 +26,7 @@ fn rules() -> Rules {
 }
 
 fn gate() -> Gate {
-    Gate::new(&rules())
+    Gate::new(&rules(), NOW)
 }
 
 fn key(seq: u64) -> DeliveryKey {
@@ -60,7 +60,7 @@ fn everywhere() -> Vec<Gate> {
         said(Verdict::Throttled { not_before: None }),
         said(TRANSIENT),
         said(Verdict::DestinationFault),
-        Gate::new(&Rules { enabled: false, ..rules() }),
+        Gate::new(&Rules { enabled: false, ..rules() }, NOW),
     ];
     let names: Vec<_> = all.iter().map(|gate| format!("{:?}", gate.state)).collect();
     for (name, wanted) in names.iter().zip(["Active", "Throttled", "Open", "Held", "Disabled"]) {

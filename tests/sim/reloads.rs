@@ -1,0 +1,75 @@
+//! Configurations that come and go: destinations that are removed and return, that change, that are switched off and on.
+
+use std::collections::BTreeMap;
+
+use postbackd::domain::id::DestinationId;
+use postbackd::pipeline::control::Pauses;
+use postbackd::pipeline::lane::Rules;
+use postbackd::pipeline::scheduler::Input;
+
+use crate::world::{Happening, World};
+
+const MINUTE: u64 = 60_000;
+
+/// How a destination stands in the simulated configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    Off,
+    Gone,
+}
+
+impl World {
+    /// The operator edits the file: one destination goes, returns, is switched, or is changed in place.
+    pub(super) fn reload(&mut self) {
+        let next = self.rng.between(5 * MINUTE, 60 * MINUTE);
+        self.plan_in(next, Happening::Reload);
+        // While the store cannot number destinations, a reload is postponed.
+        if self.life.as_ref().is_none_or(|life| life.closed) {
+            return;
+        }
+        let ids: Vec<DestinationId> = self.ids.values().copied().collect();
+        let id = ids[usize::try_from(self.rng.below(ids.len() as u64)).expect("small")];
+        match self.rng.below(4) {
+            0 => self.listed.insert(id, Listed::Gone),
+            1 => self.listed.insert(id, Listed::Off),
+            _ => self.listed.remove(&id),
+        };
+        self.take_over(&[id]);
+    }
+
+    /// Everything is configured again.
+    pub(super) fn list_all(&mut self) {
+        let absent: Vec<DestinationId> = std::mem::take(&mut self.listed).into_keys().collect();
+        self.take_over(&absent);
+    }
+
+    fn take_over(&mut self, changed: &[DestinationId]) {
+        self.tally.reloads += 1;
+        let Some(life) = &self.life else { return };
+        // As the daemon does: a lane that begins now learns its pause from the store.
+        let pauses: Pauses = life.reader.pauses().expect("readable");
+        let rules = self.rules();
+        let changed = changed.iter().copied().filter(|id| rules.contains_key(id)).collect();
+        self.step(Input::Rules { rules, changed, pauses });
+    }
+
+    /// The rules of all destinations there are now.
+    pub(super) fn rules(&self) -> BTreeMap<DestinationId, Rules> {
+        let listed = self.ids.iter().filter(|(_, id)| self.listed.get(id) != Some(&Listed::Gone));
+        let rules = listed.map(|(name, id)| {
+            let destination = &self.snapshot.destinations[name];
+            let rules = Rules {
+                enabled: !self.listed.contains_key(id),
+                concurrency: destination.lane.concurrency,
+                batch: destination.adapter.batch_max(),
+                batch_wait: destination.adapter.batch_wait(),
+                hold_probe: destination.lane.hold_probe,
+                rate_limit: destination.lane.rate_limit,
+                breaker: destination.lane.breaker,
+                retry: destination.retry.clone(),
+            };
+            (*id, rules)
+        });
+        rules.collect()
+    }
+}
