@@ -1,12 +1,16 @@
 //! The composition root: builds everything in order, waits, takes it down in the reverse order. Nothing else happens here.
 
+mod reload;
+
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::config::snapshot::Snapshot;
@@ -15,32 +19,41 @@ use crate::egress::Egress;
 use crate::env::Env;
 use crate::env::clock::{Clock, SystemClock};
 use crate::env::entropy::SystemEntropy;
+use crate::env::transport::Transport;
 use crate::http::{self, AppState};
 use crate::pipeline;
 use crate::store::{self, Store};
+
+use reload::Reloads;
+
+/// Callers that may wait for a reload at once; more are told to come again.
+const RELOADS_WAITING: usize = 16;
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`.
 ///
 /// # Errors
 /// Where the store cannot be opened, an address cannot be listened on, a client cannot be built, or the store fails for
 /// good while running. All of them are for the operator.
-pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
+pub async fn run(snapshot: Arc<Snapshot>, config: PathBuf) -> anyhow::Result<()> {
     // Before anybody can see that it runs: a stop that comes while it starts is a clean stop too.
-    let stop_signals = StopSignals::catch();
+    let mut stop_signals = StopSignals::catch();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy = Arc::new(SystemEntropy);
     // Listening first: a second instance ends here, before it touches the store.
     let listeners = listen(&snapshot)?;
-    let transport = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
+    let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
     let dir = snapshot.storage.path.clone();
     let options = store::Options { cache: snapshot.storage.cache };
     let store = {
         let (dir, entropy) = (dir.clone(), Arc::clone(&entropy));
         tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy)).await??
     };
+    let transport: Arc<dyn Transport> = Arc::<Egress>::clone(&egress);
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
     let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;
-    let state = AppState::new(running.pipeline.clone(), running.pipeline.reader().clone(), Arc::clone(&clock));
+    let standing = Arc::new(ArcSwap::default());
+    let (reloads, requests) = mpsc::channel(RELOADS_WAITING);
+    let state = AppState::new(running.pipeline.clone(), Arc::clone(&clock), Arc::clone(&standing), reloads);
     let (stop, mut stopping) = watch::channel(false);
     let stopped = async move {
         // An error means that whoever would say so is gone, which says the same.
@@ -48,6 +61,17 @@ pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
     };
     let mut server = tokio::spawn(http::serve(listeners, state, stopped));
     notify(&[sd_notify::NotifyState::Ready]);
+    let reloading = Reloads {
+        pipeline: running.pipeline.clone(),
+        egress,
+        clock: Arc::clone(&clock),
+        standing,
+        requests,
+        hang_up: stop_signals.hang_up.take(),
+        path: config,
+        started_with: snapshot.hash.clone(),
+    };
+    let reloading = tokio::spawn(reloading.run());
     info!(
         version = env!("CARGO_PKG_VERSION"), config = %snapshot.hash, store = %snapshot.storage.path.display(),
         sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
@@ -58,9 +82,10 @@ pub async fn run(snapshot: Arc<Snapshot>) -> anyhow::Result<()> {
         served = &mut server => Ended::Deaf(format!("{served:?}")),
     };
     notify(&[sd_notify::NotifyState::Stopping]);
+    reloading.abort();
     running.refuse_new();
     stop.send_replace(true);
-    let limit = snapshot.server.drain;
+    let limit = running.pipeline.snapshot().server.drain;
     let deadline = clock.monotonic() + limit.to_std();
     match ended {
         Ended::Terminated => {
@@ -120,8 +145,11 @@ fn listen(snapshot: &Snapshot) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// SIGTERM and SIGINT, from the moment they are caught; `None` where they cannot be.
-struct StopSignals(Option<(Signal, Signal)>);
+/// SIGTERM, SIGINT and SIGHUP, from the moment they are caught; `None` where they cannot be.
+struct StopSignals {
+    stop: Option<(Signal, Signal)>,
+    hang_up: Option<Signal>,
+}
 
 impl StopSignals {
     fn catch() -> Self {
@@ -129,11 +157,12 @@ impl StopSignals {
         if let Err(error) = &caught {
             warn!(%error, "Signals cannot be caught; stop the daemon with SIGKILL, nothing acknowledged is lost.");
         }
-        Self(caught.ok())
+        // Without it, SIGHUP would end the daemon.
+        Self { stop: caught.ok(), hang_up: signal(SignalKind::hangup()).ok() }
     }
 
     async fn wait(self) {
-        let Some((mut term, mut int)) = self.0 else { return std::future::pending().await };
+        let Some((mut term, mut int)) = self.stop else { return std::future::pending().await };
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}

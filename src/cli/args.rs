@@ -95,6 +95,8 @@ pub enum Verb {
     Preview(PreviewArgs),
     /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
     Test(TestArgs),
+    /// Have the daemon read its configuration now; exit code 1 if it is refused
+    Reload,
     /// Run a receiver that prints what arrives, and misbehaves if told to
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash

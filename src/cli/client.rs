@@ -74,7 +74,12 @@ impl Daemon {
 
     /// Posts JSON; as [`Daemon::get`].
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        success(&self.api.post(path, JSON, body.to_string().into_bytes(), None).await?)
+        success(&self.post_whatever(path, body).await?)
+    }
+
+    /// Posts JSON; whatever it answers.
+    pub async fn post_whatever(&self, path: &str, body: &Value) -> anyhow::Result<ApiResponse> {
+        Ok(self.api.post(path, JSON, body.to_string().into_bytes(), None).await?)
     }
 
     /// Posts JSON that is text already; as [`Daemon::get`].

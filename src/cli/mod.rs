@@ -15,12 +15,14 @@ mod exchange;
 mod lines;
 mod look;
 pub mod out;
+mod reload;
 mod run;
 mod send;
 pub mod sink;
 mod status;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ struct Usage(String);
 /// Does what the command line says. `start` runs the daemon on a configuration until it is told to stop.
 pub async fn run<F, R>(cli: Cli, start: F) -> ExitCode
 where
-    F: FnOnce(Arc<Snapshot>) -> R,
+    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     match Box::pin(dispatch(cli, start)).await {
@@ -63,7 +65,7 @@ pub fn refused(told: &clap::Error) -> ExitCode {
 
 async fn dispatch<F, R>(cli: Cli, start: F) -> anyhow::Result<ExitCode>
 where
-    F: FnOnce(Arc<Snapshot>) -> R,
+    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     let Cli { globals, verb } = cli;
@@ -82,6 +84,7 @@ where
         Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
+        Verb::Reload => reload::reload(&connect(&globals)?, globals.json).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),

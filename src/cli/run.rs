@@ -1,6 +1,7 @@
 //! `postbackd run`: the daemon in the foreground, as systemd wants it.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::telemetry::log;
 /// Loads the configuration and hands it to `start`, which returns after a clean stop.
 pub async fn run<F, R>(globals: &Globals, args: &RunArgs, now: UnixMs, start: F) -> anyhow::Result<ExitCode>
 where
-    F: FnOnce(Arc<Snapshot>) -> R,
+    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     let format = match args.log_format {
@@ -22,6 +23,6 @@ where
     };
     log::init(format)?;
     let snapshot = client::load(globals, now)?;
-    start(Arc::new(snapshot)).await?;
+    start(Arc::new(snapshot), client::config_path(globals).to_path_buf()).await?;
     Ok(ExitCode::SUCCESS)
 }

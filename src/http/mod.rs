@@ -22,6 +22,7 @@ mod json;
 mod preview;
 mod problem;
 mod query;
+mod reload;
 mod serve;
 mod status;
 mod strict_json;
@@ -30,6 +31,7 @@ mod trial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -39,7 +41,9 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
 use self::problem::Problem;
+pub use self::reload::Reloads;
 pub use self::serve::serve;
+use crate::config::reload::Standing;
 use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
 use crate::pipeline::{LaneView, Pipeline};
@@ -52,6 +56,9 @@ pub struct AppState {
     pipeline: Pipeline,
     reader: Reader,
     clock: Arc<dyn Clock>,
+    /// What there is to say about the configuration.
+    standing: Arc<ArcSwap<Standing>>,
+    reloads: Reloads,
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
@@ -64,8 +71,9 @@ impl std::fmt::Debug for AppState {
 }
 
 impl AppState {
-    pub fn new(pipeline: Pipeline, reader: Reader, clock: Arc<dyn Clock>) -> Self {
-        Self { pipeline, reader, clock, bodies: Arc::new(body::budget()), noticed: Arc::default() }
+    pub fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, standing: Arc<ArcSwap<Standing>>, reloads: Reloads) -> Self {
+        let reader = pipeline.reader().clone();
+        Self { pipeline, reader, clock, standing, reloads, bodies: Arc::new(body::budget()), noticed: Arc::default() }
     }
 
     /// Reads the store without holding up the runtime.
@@ -120,6 +128,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/destinations/{name}/release", post(destinations::release))
         .route("/v1/preview", post(preview::preview))
         .route("/v1/destinations/{name}/test", post(trial::test))
+        .route("/v1/reload", post(reload::reload))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

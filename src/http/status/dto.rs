@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::http::reload::ProblemDto;
 use crate::store::{Counts, EventCounts};
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
 
@@ -24,14 +25,21 @@ pub(super) struct StatusDto {
     pub(super) destinations: BTreeMap<String, DestinationDto>,
 }
 
-/// The running configuration. It is read once, at the start, so a refused one and keys that wait for a restart do not
-/// occur before there is reloading.
+/// The running configuration, and what is wrong with the files as they are now.
 #[derive(Debug, Serialize)]
 pub(super) struct Config {
     pub(super) hash: String,
     pub(super) loaded_at: String,
-    pub(super) error: Option<String>,
-    pub(super) needs_restart: Vec<String>,
+    pub(super) error: Option<ConfigError>,
+    pub(super) needs_restart: Vec<&'static str>,
+}
+
+/// Why the files were refused.
+#[derive(Debug, Serialize)]
+pub(super) struct ConfigError {
+    pub(super) message: String,
+    pub(super) at: String,
+    pub(super) problems: Vec<ProblemDto>,
 }
 
 #[derive(Debug, Serialize)]

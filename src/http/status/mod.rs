@@ -11,13 +11,16 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 
-use self::dto::{Books, Commit, Config, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
+use self::dto::{Books, Commit, Config, ConfigError, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
 use super::AppState;
 use super::dto::{next_attempt, rfc3339};
 use super::ingest;
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{Names, Query};
+use super::reload::problems;
+use crate::config::problem::Report;
+use crate::config::reload::Standing;
 use crate::domain::id::DestinationId;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
@@ -48,6 +51,7 @@ struct Observed {
     uptime: DurationMs,
     config_hash: String,
     config_loaded_at: UnixMs,
+    standing: Standing,
     configured: BTreeMap<DestinationName, Configured>,
     names: Names,
     ledger: Ledger,
@@ -115,6 +119,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         uptime: state.pipeline.uptime(),
         config_hash: snapshot.hash.clone(),
         config_loaded_at: snapshot.loaded_at,
+        standing: Standing::clone(&state.standing.load()),
         configured: configured.collect(),
         names,
         ledger,
@@ -171,8 +176,8 @@ fn build(observed: &Observed) -> StatusDto {
         config: Config {
             hash: observed.config_hash.clone(),
             loaded_at: observed.config_loaded_at.to_rfc3339(),
-            error: None,
-            needs_restart: Vec::new(),
+            error: observed.standing.refused.as_ref().map(config_error),
+            needs_restart: observed.standing.needs_restart.clone(),
         },
         store: StoreDto {
             bytes: observed.store_bytes,
@@ -184,6 +189,14 @@ fn build(observed: &Observed) -> StatusDto {
         balance: dto::Balance { books: Books::from(total), balanced: books_hold },
         destinations,
     }
+}
+
+fn config_error((at, report): &(UnixMs, Report)) -> ConfigError {
+    let message = match report.problems.as_slice() {
+        [only] => only.to_string(),
+        problems => format!("{} problems; postbackd check lists them", problems.len()),
+    };
+    ConfigError { message, at: at.to_rfc3339(), problems: problems(report) }
 }
 
 fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, counts: Counts) -> DestinationDto {
@@ -253,6 +266,14 @@ fn judge(
     if observed.damaged_rows > 0 {
         let rows = observed.damaged_rows;
         reasons.push(format!("{rows} rows of the store are damaged and passed over; the log names them"));
+    }
+    if let Some((_, report)) = &observed.standing.refused {
+        let first = report.problems.first().map(|problem| format!(": {problem}")).unwrap_or_default();
+        let more = match report.problems.len() {
+            0 | 1 => String::new(),
+            all => format!(" (and {} more)", all.saturating_sub(1)),
+        };
+        reasons.push(format!("the configuration file is refused, the one before goes on{first}{more}"));
     }
     for (name, destination) in destinations {
         // An operator's pause is meant; that a receiver is gone is a fault that nobody chose.

@@ -1,6 +1,7 @@
 //! What `/status` says, as JSON and as a table.
 
 use super::*;
+use crate::config::reload::Standing;
 use crate::domain::name::SourceName;
 use crate::store::EventCounts;
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
@@ -38,6 +39,7 @@ fn observed() -> Observed {
         uptime: DurationMs(12_345),
         config_hash: "0123456789abcdef".to_owned(),
         config_loaded_at: NOW,
+        standing: Standing::default(),
         configured: BTreeMap::from([(name("hook"), on("webhook")), (name("meta-eu"), on("fb_capi"))]),
         names: Names::new([
             (name("hook"), DestinationId(1)),

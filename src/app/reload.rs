@@ -1,0 +1,237 @@
+//! The task that keeps the running configuration and its files together: it looks when something hints at a change, every
+//! few seconds in any case, on SIGHUP, and when it is asked; reads, validates, builds, and takes over at once or not at all.
+//!
+//! One task, one reload at a time: however many hints come, they are one look. Whatever goes wrong, the configuration that
+//! runs goes on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::notify;
+use crate::config::diff::{self, Changes};
+use crate::config::problem::{Problem, Report};
+use crate::config::reload::{Outcome, Reloader, Standing};
+use crate::config::snapshot::Snapshot;
+use crate::config::watch::Watch;
+use crate::domain::name::DestinationName;
+use crate::egress::Egress;
+use crate::env::clock::Clock;
+use crate::pipeline::Pipeline;
+
+/// The floor under all hints.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Two looks this far apart that see the same mean that whoever writes has finished.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Looks at files that keep changing before they are read as they are.
+const SETTLE_TRIES: u32 = 10;
+
+/// Who wants to know how a reload ended.
+pub(super) type Request = oneshot::Sender<Outcome>;
+
+/// What the task works on.
+pub(super) struct Reloads {
+    pub pipeline: Pipeline,
+    pub egress: Arc<Egress>,
+    pub clock: Arc<dyn Clock>,
+    pub standing: Arc<ArcSwap<Standing>>,
+    pub requests: mpsc::Receiver<Request>,
+    pub hang_up: Option<Signal>,
+    pub path: PathBuf,
+    /// Hash of the configuration that the daemon started with.
+    pub started_with: String,
+}
+
+/// Why the files are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    /// The daemon has just started: they may have changed since they were read.
+    Start,
+    /// They may have changed.
+    Hint,
+    /// Somebody says so.
+    Asked,
+}
+
+impl Reloads {
+    /// Runs until the daemon ends.
+    pub(super) async fn run(mut self) {
+        let (hint, mut hints) = mpsc::channel(1);
+        let (mut watch, trouble) = Watch::new(move || {
+            // A full channel holds the hint already.
+            hint.try_send(()).ok();
+        });
+        if let Some(trouble) = trouble {
+            warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
+        }
+        let mut reloader = self.look(Reloader::new(self.path.clone()), Cause::Start).await.0;
+        loop {
+            // Before the look, so that what changes during it is a new hint.
+            watch = arm(watch, &reloader).await;
+            reloader = self.look(reloader, Cause::Hint).await.0;
+            tokio::select! {
+                Some(()) = hints.recv() => {}
+                () = sleep(LOOK_EVERY) => {}
+                () = hang_up(&mut self.hang_up) => {
+                    info!("SIGHUP: reading the configuration again.");
+                    reloader = self.look(reloader, Cause::Asked).await.0;
+                }
+                Some(request) = self.requests.recv() => {
+                    let (back, outcome) = self.look(reloader, Cause::Asked).await;
+                    reloader = back;
+                    // Whoever asked may have gone away.
+                    drop(request.send(outcome));
+                }
+            }
+        }
+    }
+
+    /// Looks at the files, and takes over what is new in them.
+    async fn look(&self, reloader: Reloader, cause: Cause) -> (Reloader, Outcome) {
+        let (mut reloader, news) = self.settle(reloader).await;
+        if !news && cause == Cause::Hint {
+            return (reloader, Outcome::Postponed("nothing has changed".to_owned()));
+        }
+        if cause != Cause::Start {
+            notify(&[sd_notify::NotifyState::Reloading]);
+        }
+        let now = self.clock.now();
+        let read = self.beside(&mut reloader, move |reloader| reloader.read(now)).await;
+        let outcome = match read {
+            Some(Ok((snapshot, report))) => self.take_over(snapshot, report.warnings.len()).await,
+            Some(Err(report)) => Outcome::Refused(report),
+            None => Outcome::Postponed("reading it panicked; this is a bug worth reporting".to_owned()),
+        };
+        if cause != Cause::Start || !self.is_running_already(&outcome) {
+            self.tell(&outcome);
+        }
+        if let Outcome::Postponed(_) = outcome {
+            reloader.forget();
+        }
+        (reloader, outcome)
+    }
+
+    /// Waits until the files hold still; `false` where they hold what was seen before.
+    async fn settle(&self, mut reloader: Reloader) -> (Reloader, bool) {
+        let mut last = None;
+        for _ in 0..SETTLE_TRIES {
+            let unseen = self.beside(&mut reloader, |reloader| reloader.unseen()).await.flatten();
+            let Some(now) = unseen else { return (reloader, false) };
+            if last == Some(now) {
+                break;
+            }
+            last = Some(now);
+            sleep(SETTLE).await;
+        }
+        (reloader, true)
+    }
+
+    /// Does what reads files on a thread for it; `None` where that panicked, and the reloader starts anew.
+    async fn beside<T: Send + 'static>(
+        &self,
+        reloader: &mut Reloader,
+        what: impl FnOnce(&mut Reloader) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut moved = std::mem::replace(reloader, Reloader::new(self.path.clone()));
+        let work = spawn_blocking(move || {
+            let done = what(&mut moved);
+            (moved, done)
+        });
+        let (back, done) = work.await.ok()?;
+        *reloader = back;
+        Some(done)
+    }
+
+    /// Whether nothing is different from what the daemon started with.
+    fn is_running_already(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Applied { changes, hash, .. } => *changes == Changes::default() && *hash == self.started_with,
+            Outcome::Refused(_) | Outcome::Postponed(_) => false,
+        }
+    }
+
+    /// All of it or nothing: clients are built and numbers are on disk before anything changes.
+    async fn take_over(&self, fresh: Snapshot, warnings: usize) -> Outcome {
+        let running = self.pipeline.snapshot();
+        let (next, changes) = diff::merge(&running, fresh);
+        let clients = match self.egress.prepare(&next) {
+            Ok(clients) => clients,
+            Err(error) => {
+                let key = format!("destinations.{}", error.destination);
+                let problem = Problem { file: PathBuf::new(), line: None, key, detail: error.detail };
+                return Outcome::Refused(Report { problems: vec![problem], warnings: Vec::new() });
+            }
+        };
+        let numbered = match self.pipeline.number(next.destinations.keys().cloned().collect()).await {
+            Ok(numbered) => numbered,
+            Err(unavailable) => return Outcome::Postponed(unavailable.to_string()),
+        };
+        let hash = next.hash.clone();
+        self.egress.install(clients);
+        self.pipeline.reload(Arc::new(next), numbered);
+        Outcome::Applied { hash, changes, warnings }
+    }
+
+    /// The log, `/status` and the service manager.
+    fn tell(&self, outcome: &Outcome) {
+        let before = self.standing.load();
+        let mut standing = Standing::clone(&before);
+        match outcome {
+            Outcome::Applied { hash, changes, warnings } => {
+                let names =
+                    |list: &[DestinationName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                standing = Standing { refused: None, needs_restart: changes.needs_restart.clone() };
+                info!(
+                    config = hash,
+                    added = names(&changes.added),
+                    changed = names(&changes.changed),
+                    removed = names(&changes.removed),
+                    needs_restart = changes.needs_restart.join(" "),
+                    warnings,
+                    "The configuration is in force."
+                );
+                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
+            }
+            Outcome::Refused(report) => {
+                for problem in &report.problems {
+                    error!(%problem, "The configuration is refused; the one before goes on.");
+                }
+                standing.refused = Some((self.clock.now(), report.clone()));
+                let text = "the configuration file is refused, the one before goes on; postbackd check says why";
+                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(text)]);
+            }
+            Outcome::Postponed(why) => {
+                warn!(why, "The configuration cannot be taken over now; it is tried again.");
+                notify(&[sd_notify::NotifyState::Ready]);
+            }
+        }
+        self.standing.store(Arc::new(standing));
+    }
+}
+
+async fn arm(mut watch: Watch, reloader: &Reloader) -> Watch {
+    let inputs = reloader.inputs().clone();
+    let arming = spawn_blocking(move || {
+        watch.arm(inputs.directories());
+        watch
+    });
+    // Where setting them panicked, the clock alone is left.
+    arming.await.unwrap_or_default()
+}
+
+/// Resolves at SIGHUP; never where signals cannot be caught.
+async fn hang_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}

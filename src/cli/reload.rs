@@ -1,0 +1,77 @@
+//! `postbackd reload`: have the daemon read its configuration now, and say what came of it.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::client::{self, Daemon};
+use super::deliveries::cell;
+use super::out;
+
+/// Exit code 0 where the configuration is in force, 1 where it is refused.
+pub async fn reload(daemon: &Daemon, as_json: bool) -> anyhow::Result<ExitCode> {
+    let response = daemon.post_whatever("/v1/reload", &json!({})).await?;
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+    let refused = response.status == 422 && body.get("problems").is_some_and(Value::is_array);
+    if !refused && !(200..300).contains(&response.status) {
+        client::success(&response)?;
+    }
+    if as_json {
+        out::json(&body)?;
+    } else {
+        out::line(&out::plain_lines(&if refused { refusal(&body) } else { applied(&body) }))?;
+    }
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn applied(body: &Value) -> String {
+    let names = |key: &str| -> Option<String> {
+        let list: Vec<&str> = body.get(key)?.as_array()?.iter().filter_map(Value::as_str).collect();
+        (!list.is_empty()).then(|| list.join(" "))
+    };
+    let mut lines = vec![format!("the configuration is in force ({})", cell(body, "/hash"))];
+    let titles =
+        [("added", "added"), ("changed", "changed"), ("removed", "removed"), ("needs_restart", "waits for a restart")];
+    for (key, title) in titles {
+        lines.extend(names(key).map(|names| format!("{title}: {names}")));
+    }
+    lines.join("\n")
+}
+
+fn refusal(body: &Value) -> String {
+    let problem = |problem: &Value| {
+        let line = problem.get("line").and_then(Value::as_u64).map(|line| format!(":{line}")).unwrap_or_default();
+        let key = problem.get("key").and_then(Value::as_str).filter(|key| !key.is_empty());
+        let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+        format!("{}{line}: {key}{}", cell(problem, "/file"), cell(problem, "/detail"))
+    };
+    let all = body.get("problems").and_then(Value::as_array).into_iter().flatten();
+    let mut lines: Vec<String> = all.map(problem).collect();
+    lines.push("the configuration is refused; the one before goes on".to_owned());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_is_told_in_a_few_lines() {
+        let good = json!({ "hash": "ab", "added": ["crm"], "changed": [], "removed": ["old"], "needs_restart": ["server.listen"] });
+        insta::assert_snapshot!(applied(&good), @r"
+        the configuration is in force (ab)
+        added: crm
+        removed: old
+        waits for a restart: server.listen
+        ");
+        let bad = json!({ "problems": [
+            { "file": "c.toml", "line": 3, "key": "server.lisen", "detail": "unknown" },
+            { "file": "c.toml", "line": null, "key": "", "detail": "the file does not exist" },
+        ] });
+        insta::assert_snapshot!(refusal(&bad), @r"
+        c.toml:3: server.lisen: unknown
+        c.toml: the file does not exist
+        the configuration is refused; the one before goes on
+        ");
+    }
+}
