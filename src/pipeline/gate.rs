@@ -16,6 +16,7 @@
 //! only the last pause is still known, by its row in the store.
 
 mod controls;
+mod ramp;
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,8 @@ use crate::domain::time::{DurationMs, UnixMs};
 use super::breaker::{Breaker, Sign};
 use super::lane::Rules;
 use super::pace::Pace;
+
+use ramp::Ramp;
 
 /// How soon a sick route is tried again.
 const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
@@ -103,6 +106,9 @@ pub(super) struct Gate {
     hold_probe: DurationMs,
     pace: Option<Pace>,
     breaker: Option<Breaker>,
+    /// While the destination recovers from an outage.
+    ramp: Option<Ramp>,
+    concurrency: usize,
     standstills: VecDeque<Standstill>,
 }
 
@@ -116,6 +122,8 @@ impl Gate {
             hold_probe: rules.hold_probe,
             pace: rules.rate_limit.map(Pace::new),
             breaker: rules.breaker.map(Breaker::new),
+            ramp: None,
+            concurrency: rules.concurrency,
             standstills: VecDeque::new(),
         }
     }
@@ -125,6 +133,7 @@ impl Gate {
         self.hold_probe = rules.hold_probe;
         self.pace = rules.rate_limit.map(Pace::new);
         self.breaker = rules.breaker.map(Breaker::new);
+        self.concurrency = rules.concurrency;
         self.go_home(Home::of(rules), now);
     }
 
@@ -197,6 +206,11 @@ impl Gate {
         gate.max(self.pace.as_ref().map(Pace::next))
     }
 
+    /// Exchanges that may be in flight as far as the gate is concerned.
+    pub(super) fn allowance(&self) -> usize {
+        self.ramp.map_or(self.concurrency, Ramp::allowed)
+    }
+
     /// Whether only something other than time lets the next delivery through.
     pub(super) fn is_shut(&self) -> bool {
         match &self.state {
@@ -222,7 +236,9 @@ impl Gate {
             // It was sent before; the probe that is under way will tell.
             return;
         }
-        let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(Sign::of(verdict), now));
+        let sign = Sign::of(verdict);
+        self.ramp = self.ramp.and_then(|ramp| ramp.after(sign, self.concurrency));
+        let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(sign, now));
         match verdict {
             Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
             Verdict::Gone => self.gone(now, detail),
@@ -348,6 +364,7 @@ impl Gate {
         if let Some(breaker) = &mut self.breaker {
             breaker.reset();
         }
+        self.ramp = Ramp::start(self.concurrency);
         self.state = LaneState::Active;
     }
 

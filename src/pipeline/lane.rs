@@ -6,11 +6,11 @@
 //!
 //! Bounded: fresh ones, retries and those that wait, each; exchanges in flight; outcomes that wait for their commit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, EventSeq};
-use crate::domain::limits::{LANE_BODIES, LANE_UNSETTLED};
+use crate::domain::limits::LANE_UNSETTLED;
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::pause::Pause;
 use crate::domain::retry::{self, RetryPolicy};
@@ -19,8 +19,13 @@ use crate::store::read::OutboxCursor;
 use crate::store::write::Owed;
 
 use super::gate::{Gate, LaneState, Pass, Said};
-use super::halves::Halves;
 use super::paging::{PageStart, Paging};
+use super::queue::{Part, Queue, Share, Taken, Together};
+
+/// One permit in so many is kept for what has just come in; at least one, where there are [`KEPT_FROM`].
+const KEPT_FOR_FRESH: usize = 8;
+/// With fewer permits than this, taking turns has to do.
+const KEPT_FROM: usize = 4;
 
 /// What the configuration says about a lane.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,27 +46,12 @@ pub struct Rules {
 /// Where a known delivery is.
 #[derive(Debug)]
 enum Place {
-    /// In `fresh`, `retries` or `halves`.
+    /// In the queue.
     Ready,
     /// On the wheel until this time.
     Waiting(UnixMs),
     /// Being sent, or sent and not settled yet.
     Leased(Box<Owed>),
-}
-
-/// A delivery that is due.
-#[derive(Debug)]
-struct Ready {
-    owed: Owed,
-    /// Since when it could be sent: `batch_wait` counts from here.
-    since: UnixMs,
-}
-
-/// Which queue has its turn, so that neither starves the other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Turn {
-    Fresh,
-    Retry,
 }
 
 /// See the module's page.
@@ -71,16 +61,15 @@ pub struct Lane {
     gate: Gate,
     pub(super) paging: Paging,
     known: BTreeMap<EventSeq, Place>,
-    fresh: VecDeque<Ready>,
-    retries: VecDeque<Ready>,
-    halves: Halves,
-    turn: Turn,
+    queue: Queue,
     waiting: usize,
     /// Exchanges in flight: the network permits.
     in_flight: usize,
+    /// Those of them that carry backlog only, by their first delivery.
+    backlog_in_flight: BTreeSet<EventSeq>,
     /// Exchanges that have ended and whose outcome is not committed yet.
     unsettled: usize,
-    /// Entries that `fresh`, `retries` and the wheel may be filled to, each.
+    /// Entries that each part of the queue and the wheel may be filled to.
     capacity: usize,
 }
 
@@ -101,12 +90,10 @@ impl Lane {
             gate,
             paging: Paging::default(),
             known: BTreeMap::new(),
-            fresh: VecDeque::new(),
-            retries: VecDeque::new(),
-            halves: Halves::default(),
-            turn: Turn::Fresh,
+            queue: Queue::new(),
             waiting: 0,
             in_flight: 0,
+            backlog_in_flight: BTreeSet::new(),
             unsettled: 0,
             capacity,
         }
@@ -133,19 +120,21 @@ impl Lane {
             return Offered::Kept;
         }
         let seq = owed.key.seq;
-        let Some(owed) = self.halves.take(owed) else {
+        let Some(owed) = self.queue.take_half(owed) else {
             self.known.insert(seq, Place::Ready);
             return Offered::Kept;
         };
         let place = OutboxCursor { due_at: owed.due_at, seq: owed.key.seq };
         // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
         // a backlog must not delay what has just come in.
-        let jumps = owed.history.exchanges == 0 && self.is_due(&owed, now) && self.fresh.len() < self.capacity / 2;
+        let part = if owed.history.exchanges == 0 { Part::Fresh } else { Part::Backlog };
+        let has_room = self.queue.len_of(Part::Fresh) < self.capacity / 2;
+        let jumps = part == Part::Fresh && self.is_due(&owed, now) && has_room;
         if !self.paging.covers(place) && !jumps {
             self.paging.missed(place);
             return Offered::Kept;
         }
-        self.take(owed, now).unwrap_or_else(|NoRoom| {
+        self.take(owed, part, now).unwrap_or_else(|NoRoom| {
             self.paging.pull_back(place);
             Offered::Kept
         })
@@ -163,7 +152,7 @@ impl Lane {
                 self.paging.advance(place);
                 continue;
             }
-            match self.take(owed, now) {
+            match self.take(owed, Part::Backlog, now) {
                 Ok(Offered::Kept) => self.paging.advance(place),
                 Ok(Offered::Arm(owed)) => {
                     armed.push(*owed);
@@ -181,8 +170,8 @@ impl Lane {
 
     /// Whether a page should be asked for now, and from where.
     pub(super) fn wants_page(&mut self, now: UnixMs) -> Option<PageStart> {
-        let ready = self.fresh.len() + self.retries.len();
-        let room = ready <= self.capacity / 2 && (self.paging.is_in_the_past(now) || self.waiting <= self.capacity / 2);
+        let room = self.queue.len() <= self.capacity / 2
+            && (self.paging.is_in_the_past(now) || self.waiting <= self.capacity / 2);
         if room && self.rules.enabled { self.paging.start() } else { None }
     }
 
@@ -191,7 +180,7 @@ impl Lane {
         match self.known.get(&owed.key.seq) {
             Some(Place::Waiting(at)) if *at == owed.due_at => {
                 self.waiting = self.waiting.saturating_sub(1);
-                self.ready(owed, now);
+                self.ready(owed, Part::Backlog, now);
             }
             Some(Place::Waiting(_) | Place::Ready | Place::Leased(_)) | None => {}
         }
@@ -199,20 +188,21 @@ impl Lane {
 
     /// What to send next in one exchange, if the lane may send now; never empty. It is leased from here on.
     pub(super) fn lease(&mut self, now: UnixMs) -> Option<Vec<Owed>> {
-        let gathered = self.halves.is_ready() || self.gathered_at().is_some_and(|at| at <= now);
-        if !gathered || !self.has_permit() {
+        let share = self.share();
+        if !self.has_permit() || self.queue.ready_at(share, self.together()).is_none_or(|at| at > now) {
             return None;
         }
         let pass = self.gate.open(now)?;
-        let batch = match self.halves.pop() {
-            Some(half) => half,
-            None => self.gather(if pass == Pass::Probe { 1 } else { self.rules.batch.max(1) }),
-        };
+        let most = if pass == Pass::Probe { 1 } else { self.rules.batch };
+        let Taken { batch, part } = self.queue.take(share, most)?;
         let first = batch.first()?;
         if pass == Pass::Probe {
             self.gate.probing(first.key);
         }
         self.in_flight += 1;
+        if part == Part::Backlog {
+            self.backlog_in_flight.insert(first.key.seq);
+        }
         for owed in &batch {
             let kept = Owed { event: None, ..owed.clone() };
             self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
@@ -220,27 +210,15 @@ impl Lane {
         Some(batch)
     }
 
-    /// Up to `most` deliveries, from both queues in turn.
-    fn gather(&mut self, most: usize) -> Vec<Owed> {
-        let mut batch = Vec::new();
-        while batch.len() < most {
-            let next = match self.turn {
-                Turn::Fresh => self.fresh.pop_front().or_else(|| self.retries.pop_front()),
-                Turn::Retry => self.retries.pop_front().or_else(|| self.fresh.pop_front()),
-            };
-            let Some(Ready { owed, .. }) = next else { break };
-            self.turn = if self.turn == Turn::Fresh { Turn::Retry } else { Turn::Fresh };
-            batch.push(owed);
-        }
-        batch
+    /// Some permits are kept for what has just come in, so that a backlog that is slow to drain does not delay it.
+    fn share(&self) -> Share {
+        let concurrency = self.rules.concurrency;
+        let kept = if concurrency < KEPT_FROM { 0 } else { (concurrency / KEPT_FOR_FRESH).max(1) };
+        if self.backlog_in_flight.len() >= concurrency - kept { Share::FreshOnly } else { Share::All }
     }
 
-    /// When what is ready may be sent: at once where it fills an exchange, else when the first of it has waited for others
-    /// long enough. `None` where nothing is ready.
-    fn gathered_at(&self) -> Option<UnixMs> {
-        let first = self.fresh.front().into_iter().chain(self.retries.front()).map(|ready| ready.since).min()?;
-        let full = self.fresh.len() + self.retries.len() >= self.rules.batch;
-        Some(if full { first } else { first + self.rules.batch_wait })
+    fn together(&self) -> Together {
+        Together { most: self.rules.batch, wait: self.rules.batch_wait }
     }
 
     /// The delivery as it was leased; `None` where it is not.
@@ -256,6 +234,7 @@ impl Lane {
     /// destination that was not known before; if it was to be the probe, the next one is.
     pub(super) fn ended(&mut self, first: DeliveryKey, unsettled: usize, said: Option<&Said<'_>>, now: UnixMs) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.backlog_in_flight.remove(&first.seq);
         self.unsettled += unsettled;
         match said {
             Some(said) => self.gate.ended(first, said, now),
@@ -267,18 +246,21 @@ impl Lane {
     pub(super) fn put_back(&mut self, key: DeliveryKey) {
         let Some(Place::Leased(owed)) = self.known.remove(&key.seq) else { return };
         self.known.insert(key.seq, Place::Ready);
-        let queue = if owed.history.exchanges == 0 { &mut self.fresh } else { &mut self.retries };
-        queue.push_front(Ready { owed: *owed, since: UnixMs(0) });
+        let part = if owed.history.exchanges == 0 { Part::Fresh } else { Part::Backlog };
+        self.queue.put_back(part, *owed);
     }
 
     /// The exchange that carried `members` was refused as a whole.
     pub(super) fn split(&mut self, members: &[EventSeq]) {
-        self.halves.split(members);
+        // A lane that was parked meanwhile does not expect them back: it gathers anew when it is not.
+        if self.rules.enabled {
+            self.queue.split(members);
+        }
     }
 
     /// The delivery is over, or has moved on.
     pub(super) fn is_over(&mut self, seq: EventSeq) {
-        self.halves.forget(seq);
+        self.queue.is_over(seq);
     }
 
     /// The outcome is committed (or void): the lease is over.
@@ -312,9 +294,7 @@ impl Lane {
     /// Leaves everything to the outbox but what is in flight.
     fn park(&mut self) {
         self.known.retain(|_, place| matches!(place, Place::Leased(_)));
-        self.fresh.clear();
-        self.retries.clear();
-        self.halves = Halves::default();
+        self.queue.clear();
         self.waiting = 0;
         self.rescan();
     }
@@ -350,9 +330,7 @@ impl Lane {
     pub(super) fn clock_set_back(&mut self, by: DurationMs) {
         self.known.retain(|_, place| !matches!(place, Place::Waiting(_)));
         self.waiting = 0;
-        for ready in self.fresh.iter_mut().chain(&mut self.retries) {
-            ready.since = ready.since - by;
-        }
+        self.queue.clock_set_back(by);
         self.rescan();
         self.gate.clock_set_back(by);
     }
@@ -363,17 +341,13 @@ impl Lane {
         if !self.has_permit() || self.gate.is_shut() {
             return None;
         }
-        let gate = self.gate.next_wake();
-        if self.halves.is_ready() {
-            return gate;
-        }
-        let gathered = self.gathered_at()?;
-        if self.rules.batch_wait == DurationMs::ZERO { gate } else { gate.max(Some(gathered)) }
+        let ready = self.queue.ready_at(self.share(), self.together())?;
+        self.gate.next_wake().max((self.rules.batch_wait > DurationMs::ZERO).then_some(ready))
     }
 
     /// Whether one more exchange may be in flight: also outcomes that cannot be committed take the place of new ones.
     fn has_permit(&self) -> bool {
-        let concurrency = self.rules.concurrency;
+        let concurrency = self.rules.concurrency.min(self.gate.allowance());
         self.in_flight < concurrency && self.in_flight + self.unsettled < concurrency + LANE_UNSETTLED
     }
 
@@ -400,7 +374,7 @@ impl Lane {
             }
     }
 
-    fn take(&mut self, mut owed: Owed, now: UnixMs) -> Result<Offered, NoRoom> {
+    fn take(&mut self, mut owed: Owed, part: Part, now: UnixMs) -> Result<Offered, NoRoom> {
         if !self.is_due(&owed, now) {
             if self.waiting >= self.capacity {
                 return Err(NoRoom);
@@ -411,24 +385,17 @@ impl Lane {
             owed.event = None;
             return Ok(Offered::Arm(Box::new(owed)));
         }
-        // Each queue has its own room: a backlog of retries must not keep out what has just come in.
-        let queue = if owed.history.exchanges == 0 { &self.fresh } else { &self.retries };
-        if queue.len() >= self.capacity {
+        // Each part has its own room: a backlog must not keep out what has just come in.
+        if self.queue.len_of(part) >= self.capacity {
             return Err(NoRoom);
         }
-        self.ready(owed, now);
+        self.ready(owed, part, now);
         Ok(Offered::Kept)
     }
 
-    fn ready(&mut self, mut owed: Owed, now: UnixMs) {
+    fn ready(&mut self, owed: Owed, part: Part, now: UnixMs) {
         self.known.insert(owed.key.seq, Place::Ready);
-        if owed.history.exchanges > 0 {
-            return self.retries.push_back(Ready { owed, since: now });
-        }
-        if self.fresh.len() >= LANE_BODIES {
-            owed.event = None;
-        }
-        self.fresh.push_back(Ready { owed, since: now });
+        self.queue.push(part, owed, now);
     }
 }
 

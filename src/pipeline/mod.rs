@@ -1,6 +1,6 @@
 //! From accepted event to settled outcome.
 //!
-//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `halves` and [`wheel`] (who is sent what,
+//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `queue`, `halves` and [`wheel`] (who is sent what,
 //! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
@@ -26,6 +26,7 @@ mod maintenance;
 mod operator;
 mod pace;
 mod paging;
+mod queue;
 mod record;
 mod routing;
 pub mod scheduler;

@@ -3,16 +3,7 @@
 use super::*;
 
 fn rules() -> Rules {
-    Rules {
-        enabled: true,
-        concurrency: 2,
-        batch: 1,
-        batch_wait: DurationMs::ZERO,
-        hold_probe: DurationMs::from_secs(900),
-        rate_limit: None,
-        breaker: None,
-        retry: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
-    }
+    Bench::plain()
 }
 
 impl Bench {

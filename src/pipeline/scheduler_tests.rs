@@ -39,7 +39,18 @@ impl Bench {
     }
 
     fn with(change: impl Fn(&mut Rules)) -> Self {
-        let mut rules = Rules {
+        let mut rules = Self::plain();
+        change(&mut rules);
+        let mut bench = Self::of(BTreeMap::from([(A, rules.clone()), (B, rules)]));
+        assert_eq!(bench.step(Input::Tick).loads, [A, B]);
+        for destination in [A, B] {
+            bench.step(Input::Page { destination, rows: Vec::new(), end: true });
+        }
+        bench
+    }
+
+    fn plain() -> Rules {
+        Rules {
             enabled: true,
             concurrency: 2,
             batch: 1,
@@ -48,14 +59,7 @@ impl Bench {
             rate_limit: None,
             breaker: None,
             retry: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
-        };
-        change(&mut rules);
-        let mut bench = Self::of(BTreeMap::from([(A, rules.clone()), (B, rules)]));
-        assert_eq!(bench.step(Input::Tick).loads, [A, B]);
-        for destination in [A, B] {
-            bench.step(Input::Page { destination, rows: Vec::new(), end: true });
         }
-        bench
     }
 
     fn of(rules: BTreeMap<DestinationId, Rules>) -> Self {
@@ -579,5 +583,7 @@ fn what_found_no_room_is_asked_for_when_there_is_room() {
 
 #[path = "batch_tests.rs"]
 mod batches;
+#[path = "isolation_tests.rs"]
+mod isolation;
 #[path = "reload_tests.rs"]
 mod reloads;
