@@ -40,7 +40,7 @@ pub fn judge(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet, 
         | Verdict::Transient { .. }
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => format!("HTTP {status}{said}"),
     };
     Judgement { verdict, detail, attempts_max: None }

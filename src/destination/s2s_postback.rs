@@ -186,7 +186,7 @@ impl Adapter for S2sPostback {
             | Verdict::DestinationFault
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => None,
         };
         let Some(refusal) = refusal else { return judged };

@@ -72,7 +72,7 @@ pub fn decide(policy: &RetryPolicy, history: &History, verdict: Verdict, now: Un
     match verdict {
         Verdict::Delivered => Disposition::Sent,
         Verdict::Permanent { reason } => Disposition::Dead { reason },
-        Verdict::DestinationFault | Verdict::BatchFault | Verdict::ProxyFault | Verdict::Cancelled => {
+        Verdict::DestinationFault | Verdict::BatchFault | Verdict::ProxyFault { .. } | Verdict::Cancelled => {
             Disposition::Keep { at: now }
         }
         Verdict::Transient { reason, not_before } => again(policy, history, reason, not_before, now, dice),
@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_is_not_the_events_fault_changes_nothing() {
-        for verdict in [Verdict::DestinationFault, Verdict::ProxyFault, Verdict::BatchFault, Verdict::Cancelled] {
+        let proxy_fault = Verdict::ProxyFault { usable_at: UnixMs(9) };
+        for verdict in [Verdict::DestinationFault, proxy_fault, Verdict::BatchFault, Verdict::Cancelled] {
             assert_eq!(decide(&steady(), &past(99), verdict, START, 0), Disposition::Keep { at: START });
         }
     }

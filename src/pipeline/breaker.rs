@@ -40,7 +40,7 @@ impl Sign {
         match verdict {
             Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => Self::Lives,
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } => Self::Fails,
-            Verdict::Throttled { .. } | Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => {
+            Verdict::Throttled { .. } | Verdict::DestinationFault | Verdict::ProxyFault { .. } | Verdict::Cancelled => {
                 Self::Nothing
             }
         }

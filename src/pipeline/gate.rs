@@ -4,6 +4,7 @@
 //!   Active ──429──> Throttled ──until──> Active
 //!   Active ──breaker──> Open ──probe goes through──> Active   (a probe that fails doubles the pause)
 //!   Active ──credential fault──> Held ──probe is not a fault──> Active
+//!   Active ──no proxy works──> Held ──probe got through one──> Active, whatever the destination said to it
 //!   Disabled (by configuration) never sends.
 //! ```
 
@@ -16,9 +17,6 @@ use crate::domain::time::{DurationMs, UnixMs};
 use super::breaker::{Breaker, Sign};
 use super::lane::Rules;
 use super::pace::Pace;
-
-/// How soon a sick route is tried again.
-const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
 
 /// A wait that must not count against `give_up_after`.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +47,22 @@ pub enum LaneState {
     /// Every delivery would fare the same: one probe at a time, until one is not met by the fault.
     Held {
         since: UnixMs,
+        by: Hold,
         fault: String,
         probe_at: UnixMs,
         probing: Option<DeliveryKey>,
     },
     /// Switched off in the configuration; what it is owed is parked.
     Disabled,
+}
+
+/// What a lane is held by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// The destination refuses what every delivery carries.
+    Credentials,
+    /// None of its proxies works.
+    Proxy,
 }
 
 /// How an exchange ended, as far as the gate is concerned.
@@ -171,14 +179,17 @@ impl Gate {
         }
         let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(Sign::of(verdict), now));
         match verdict {
-            Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
-            // A sick route is tried again soon; the destination itself is not at fault.
-            Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.hold_probe), detail),
-            Verdict::Cancelled => self.forget_probe(key),
+            Verdict::DestinationFault => self.hold(now, Hold::Credentials, now + self.hold_probe, detail),
+            Verdict::ProxyFault { usable_at } if usable_at > now => self.hold(now, Hold::Proxy, usable_at, detail),
+            // Another proxy works, so there is nothing to wait for.
+            Verdict::ProxyFault { .. } | Verdict::Cancelled => self.forget_probe(key),
             Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => self.recover(probe, now),
             Verdict::Throttled { .. } => {
                 self.recover(probe, now);
                 self.throttle(patience);
+            }
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe && self.waits_for_a_proxy() => {
+                self.recover(probe, now);
             }
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe => self.probe_failed(now, detail),
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if trips => self.trip(now, detail),
@@ -215,14 +226,22 @@ impl Gate {
         }
     }
 
-    fn hold(&mut self, now: UnixMs, probe_after: DurationMs, fault: &str) {
-        let since = match &self.state {
-            LaneState::Held { since, .. } => *since,
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => now,
+    fn waits_for_a_proxy(&self) -> bool {
+        match &self.state {
+            LaneState::Held { by, .. } => *by == Hold::Proxy,
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Disabled => false,
+        }
+    }
+
+    fn hold(&mut self, now: UnixMs, by: Hold, probe_at: UnixMs, fault: &str) {
+        let (since, by) = match &self.state {
+            // A probe that got through no proxy has not cleared the credentials.
+            LaneState::Held { since, by: Hold::Credentials, .. } => (*since, Hold::Credentials),
+            LaneState::Held { since, by: Hold::Proxy, .. } => (*since, by),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => (now, by),
             LaneState::Disabled => return,
         };
-        let probe_at = now + probe_after;
-        self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
+        self.state = LaneState::Held { since, by, fault: fault.to_owned(), probe_at, probing: None };
     }
 
     /// The longest wait asked for holds: answers of one moment come in any order.
@@ -282,5 +301,87 @@ impl Gate {
             breaker.reset();
         }
         self.state = LaneState::Active;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{DestinationId, EventSeq};
+    use crate::domain::outcome::RetryReason;
+    use crate::domain::retry::RetryPolicy;
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+    const TRANSIENT: Verdict = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+
+    fn gate() -> Gate {
+        Gate::new(&Rules {
+            enabled: true,
+            concurrency: 4,
+            batch: 1,
+            batch_wait: DurationMs::ZERO,
+            hold_probe: DurationMs::from_secs(900),
+            rate_limit: None,
+            breaker: None,
+            retry: RetryPolicy::default(),
+        })
+    }
+
+    fn key(seq: u64) -> DeliveryKey {
+        DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) }
+    }
+
+    fn ended(gate: &mut Gate, seq: u64, verdict: Verdict, now: UnixMs) {
+        gate.ended(key(seq), &Said { verdict, patience: now, detail: "why" }, now);
+    }
+
+    fn probe(gate: &mut Gate, seq: u64, now: UnixMs) {
+        assert_eq!(gate.open(now), Some(Pass::Probe));
+        gate.probing(key(seq));
+    }
+
+    // Row 74.
+    #[test]
+    fn a_lane_is_held_only_while_no_proxy_works() {
+        let mut gate = gate();
+        ended(&mut gate, 1, Verdict::ProxyFault { usable_at: NOW }, NOW);
+        assert_eq!(gate.open(NOW), Some(Pass::Any), "another proxy works");
+        let usable_at = NOW + DurationMs::from_secs(5);
+        ended(&mut gate, 2, Verdict::ProxyFault { usable_at }, NOW);
+        assert_eq!((gate.open(NOW), gate.next_wake()), (None, Some(usable_at)));
+        probe(&mut gate, 3, usable_at);
+        ended(&mut gate, 3, Verdict::ProxyFault { usable_at }, usable_at);
+        probe(&mut gate, 4, usable_at);
+        ended(&mut gate, 4, Verdict::Delivered, usable_at);
+        assert_eq!(*gate.state(), LaneState::Active);
+    }
+
+    #[test]
+    fn an_answer_of_a_sick_destination_through_a_proxy_that_works_ends_the_hold() {
+        for verdict in [TRANSIENT, Verdict::Ambiguous { reason: RetryReason::Timeout }] {
+            let mut gate = gate();
+            let usable_at = NOW + DurationMs::from_secs(5);
+            ended(&mut gate, 1, Verdict::ProxyFault { usable_at }, NOW);
+            probe(&mut gate, 2, usable_at);
+            ended(&mut gate, 2, verdict, usable_at);
+            assert_eq!(*gate.state(), LaneState::Active);
+        }
+    }
+
+    #[test]
+    fn a_sick_proxy_does_not_clear_bad_credentials() {
+        let mut gate = gate();
+        ended(&mut gate, 1, Verdict::DestinationFault, NOW);
+        let now = NOW + DurationMs::from_secs(900);
+        probe(&mut gate, 2, now);
+        let usable_at = now + DurationMs::from_secs(5);
+        ended(&mut gate, 2, Verdict::ProxyFault { usable_at }, now);
+        probe(&mut gate, 3, usable_at);
+        ended(&mut gate, 3, TRANSIENT, usable_at);
+        assert!(
+            matches!(gate.state(), LaneState::Held { since: NOW, by: Hold::Credentials, .. }),
+            "{:?}",
+            gate.state()
+        );
     }
 }

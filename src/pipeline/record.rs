@@ -64,7 +64,7 @@ impl Recorder<'_> {
             | Verdict::Throttled { .. }
             | Verdict::Permanent { .. }
             | Verdict::Ambiguous { .. } => false,
-            Verdict::BatchFault | Verdict::DestinationFault | Verdict::ProxyFault | Verdict::Cancelled => return,
+            Verdict::BatchFault | Verdict::DestinationFault | Verdict::ProxyFault { .. } | Verdict::Cancelled => return,
         };
         self.board.attempt(self.destination, self.now, &event.canonical, delivered, took);
         if delivered {
@@ -89,7 +89,7 @@ fn reason_word(verdict: Verdict) -> &'static str {
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => verdict.as_str(),
     }
 }

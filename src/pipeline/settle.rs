@@ -97,7 +97,7 @@ fn verdict(lane: &Lane, answer: &Judgement, parts: &[Part]) -> Verdict {
         | Verdict::Permanent { .. }
         | Verdict::DestinationFault
         | Verdict::Ambiguous { .. }
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled) => return other,
     };
     if exchanged().count() > 1 { Verdict::BatchFault } else { refusal }

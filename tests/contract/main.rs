@@ -147,7 +147,7 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => (None, None),
     };
     let context = format!("{} {row}: {judged:?}", kind.as_str());

@@ -34,7 +34,7 @@ pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redac
         | Verdict::DestinationFault
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => judged,
     }
 }
@@ -71,7 +71,7 @@ fn judge_error(
             | Verdict::Transient { .. }
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => transient,
         },
     };
