@@ -39,6 +39,10 @@ fn of_destination(destination: &Destination, now: UnixMs) -> Vec<String> {
             "may reach every private address; name the networks instead: allow_private = [\"10.0.0.0/8\"]".to_owned(),
         );
     }
+    if destination.network.is_named_to_a_proxy() {
+        let why = "names are resolved by the proxy; the address guard sees names and literals only";
+        notes.push(format!("goes through a proxy: {why} (socks5:// resolves here)"));
+    }
     if let Some(prepared) = example(destination, now) {
         notes.extend(of_request(destination.kind, &prepared));
     }

@@ -1,8 +1,8 @@
 //! The configuration: from TOML files to an immutable [`snapshot::Snapshot`], or to all that is wrong with them.
 //!
 //! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
-//! problems, one file per part of the contract uses that (`server`, `sources`, `retry`, `destinations`, `when`, `pacing`, `kinds`,
-//! `fb_capi`, `endpoint`, `values`), `secret_source` reads secrets from where they are kept, `validate` joins it all,
+//! problems, one file per part of the contract uses that (`server`, `sources`, `retry`, `destinations`, `when`, `pacing`, `proxies`,
+//! `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source` reads secrets from where they are kept, `validate` joins it all,
 //! `snapshot` is what the daemon runs on, `checklist` says what to look at before going live.
 //!
 //! Invariants: one reading finds every problem; no error text holds a secret; a key that has no effect is refused.
@@ -18,6 +18,7 @@ mod fingerprint;
 mod kinds;
 mod pacing;
 pub mod problem;
+mod proxies;
 mod raw;
 mod retry;
 mod secret_source;

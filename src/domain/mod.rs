@@ -14,6 +14,7 @@ pub mod name;
 pub mod net;
 pub mod outcome;
 pub mod pacing;
+pub mod proxy;
 pub mod retry;
 pub mod secret;
 pub mod time;

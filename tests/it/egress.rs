@@ -25,7 +25,7 @@ const PLENTY: DurationMs = DurationMs::from_secs(30);
 const SOON: DurationMs = DurationMs(400);
 
 fn egress(allow_private: AllowPrivate, timeout: DurationMs) -> Egress {
-    let network = NetworkPolicy { timeout, allow_private };
+    let network = NetworkPolicy { timeout, allow_private, proxies: Vec::new() };
     Egress::new(&snapshot(vec![("x", network)]), Arc::new(SystemClock::new())).unwrap()
 }
 

@@ -21,5 +21,8 @@ mod api_refusals;
 mod egress;
 mod kill;
 mod mixed;
+mod proxies;
+mod proxy_egress;
+mod proxy_real;
 mod shell;
 mod support;

@@ -4,4 +4,6 @@
 pub mod daemon;
 pub mod desk;
 pub mod destinations;
+pub mod proxy;
 pub mod sink;
+pub mod tls;
