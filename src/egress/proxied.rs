@@ -91,7 +91,10 @@ impl Proxied {
             let last = routes.complaint().map_or_else(String::new, |last| format!(" (the last failure: {last})"));
             format!("no proxy is due for another try yet{last}")
         });
-        Err(Fault::Proxy { detail, usable_at: self.clock.now() + routes::rounded_up(routes.usable_in(now)) })
+        let wait = routes.usable_in(now);
+        // The wall clock shows whole milliseconds, so a probe by it could come a fraction of one too early.
+        let wait = if wait.is_zero() { DurationMs::ZERO } else { routes::rounded_up(wait + Duration::from_millis(1)) };
+        Err(Fault::Proxy { detail, usable_at: self.clock.now() + wait })
     }
 
     fn judge(&self, ticket: Ticket, hop: &Hop, sent: Result<Answer, Failure>) -> Step {

@@ -138,6 +138,9 @@ fn proxies_are_shown_in_their_order_and_those_that_fail_in_the_table_too() {
     seen.routes.insert(name("meta-eu"), vec![failing]);
     insta::assert_snapshot!(line(&seen), @"  ~ meta-eu: proxy http://10.0.0.1:3128: it asks for a user �[2J (failing since 2026-11-21T23:40:38.000Z, next try at 2026-11-21T23:41:08.000Z)");
     assert_eq!(build(&seen).destinations["meta-eu"].proxy.as_ref().unwrap().in_use, None);
+    let reason = Some("proxy http://10.0.0.1:3128: it asks for a user \x1b[2J".to_owned());
+    seen.lanes.insert(name("meta-eu"), LaneView { state: "held", reason, until: None, in_flight: 0 });
+    assert_eq!(line(&seen), "", "it is told among the reasons");
 }
 
 #[test]
