@@ -57,7 +57,11 @@ impl DestinationClient {
     /// Sends `request` once and reads the answer within its bounds.
     pub(super) async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
         judge(&request.url, &self.allow, self.names).map_err(Fault::Refused)?;
-        let outgoing = outgoing(request).map_err(Fault::Refused)?;
+        self.send(outgoing(request).map_err(Fault::Refused)?).await
+    }
+
+    /// The one way out, for whatever has been judged.
+    async fn send(&self, outgoing: reqwest::Request) -> Result<Answer, Fault> {
         match &self.reach {
             Reach::Directly(wire, timeout) => match wire.send(outgoing, *timeout).await {
                 Ok(answer) => Ok(answer),
