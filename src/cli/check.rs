@@ -74,7 +74,7 @@ fn words(fault: Fault) -> String {
         | Fault::Tls(text)
         | Fault::Ambiguous(text)
         | Fault::Refused(text)
-        | Fault::Proxy(text) => text,
+        | Fault::Proxy { detail: text, .. } => text,
         Fault::Timeout { .. } => "no connection in time".to_owned(),
     }
 }

@@ -14,15 +14,13 @@ use super::retry::{self, Retry};
 use super::section::{Section, Whole, text_of};
 use super::server::narrow;
 use super::snapshot::{Destination, LanePolicy, NetworkPolicy};
-use super::{fb_capi, kinds, pacing, when};
+use super::{fb_capi, kinds, pacing, proxies, when};
 use crate::destination::Kind;
 use crate::destination::registry::Spec;
 use crate::domain::name::DestinationName;
 use crate::domain::net::AllowPrivate;
 use crate::domain::time::DurationMs;
 
-/// Keys of the contract that this version does not act on.
-const LATER: [&str; 1] = ["proxy"];
 const CONCURRENCY: Whole = Whole { bounds: 1..=1024, default: 16 };
 const TIMEOUT_DEFAULT: DurationMs = DurationMs::from_secs(15);
 const TIMEOUT_MAX: DurationMs = DurationMs::from_secs(600);
@@ -81,15 +79,21 @@ fn one(entry: &Entry, path: &str, world: &World<'_>, cx: &mut Reading<'_>) -> Op
         rate_limit: pacing::rate_limit(&mut section, cx),
         breaker: pacing::breaker(&mut section, cx),
     };
-    let network = NetworkPolicy { timeout: timeout(&mut section, cx), allow_private: allow_private(&mut section, cx) };
-    section.later(&LATER, cx);
-    let judge = Judge { listen: world.listen, allow: &network.allow_private };
+    let network = NetworkPolicy {
+        timeout: timeout(&mut section, cx),
+        allow_private: allow_private(&mut section, cx),
+        proxies: proxies::read(&mut section, cx),
+    };
+    let judge = Judge { listen: world.listen, network: &network };
     let spec = kind.and_then(|kind| kinds::read(kind, &mut section, &judge, cx));
     refuse_foreign(&mut section, kind, cx);
     if let Some(spec) = &spec {
         check_window(spec, &retry, &section, cx);
     }
-    let print = spec.as_ref().map(fingerprint::secrets);
+    let print = spec.as_ref().map(fingerprint::secrets).map(|mut print| {
+        print.extend(proxies::secrets(&network.proxies));
+        print
+    });
     section.finish(cx);
     let spec = spec?;
     let described = format!("{spec:?}");

@@ -7,14 +7,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use url::{Host, Url};
 
+use super::snapshot::NetworkPolicy;
 use crate::domain::net::{self, AllowPrivate};
 
 /// What a URL is judged by.
 pub(crate) struct Judge<'a> {
     /// Our own addresses: a destination there would feed its own events back.
     pub(crate) listen: &'a [SocketAddr],
-    pub(crate) allow: &'a AllowPrivate,
+    pub(crate) network: &'a NetworkPolicy,
 }
+
+/// Longest name a host can have (RFC 1035); SOCKS carries two bytes more.
+const HOST_BYTES: usize = 253;
 
 impl Judge<'_> {
     /// Reads a URL, or says what is wrong with it and what to write instead.
@@ -56,8 +60,18 @@ impl Judge<'_> {
                 "is postbackd's own address ({host}:{port}): its events would come back; write another"
             ));
         }
-        match net::refuse_host(&host, self.allow) {
+        self.behind_a_proxy(url, &host)?;
+        let NetworkPolicy { allow_private: allow, .. } = self.network;
+        let unseen = self.network.is_named_to_a_proxy();
+        let refused = if unseen { net::refuse_unseen_host(&host, allow) } else { net::refuse_host(&host, allow) };
+        match refused {
             None => Ok(()),
+            Some(why) if unseen && matches!((&host, allow), (Host::Domain(_), AllowPrivate::Networks(_))) => {
+                let remedy = "write its address instead, or allow_private = true";
+                Err(format!(
+                    "may not be {host}: {why}, and the proxy resolves it, so its network cannot be told; {remedy}"
+                ))
+            }
             Some(why) => {
                 let list = match &host {
                     Host::Ipv4(address) => format!(", or allow_private = [\"{address}/32\"]"),
@@ -67,6 +81,27 @@ impl Judge<'_> {
                 let remedy = format!("if that is meant, add allow_private = true{list}");
                 Err(format!("may not be {host}: {why}; {remedy}"))
             }
+        }
+    }
+}
+
+impl Judge<'_> {
+    /// What cannot be said to a proxy.
+    fn behind_a_proxy(&self, url: &Url, host: &Host<&str>) -> Result<(), String> {
+        if self.network.proxies.is_empty() {
+            return Ok(());
+        }
+        match host {
+            Host::Domain(name) if name.len() > HOST_BYTES => Err(format!(
+                "has a host name of more than {HOST_BYTES} bytes, which no proxy takes; write a shorter one"
+            )),
+            // The TLS of a connection through a proxy takes no IPv6 address for a server's name.
+            Host::Ipv6(_) if url.scheme() == "https" => {
+                Err("is an https address with an IPv6 address in it, which cannot be reached through a proxy; \
+                     write its host name"
+                    .to_owned())
+            }
+            Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_) => Ok(()),
         }
     }
 }
@@ -111,9 +146,43 @@ fn without_macros(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::proxy::Proxy;
+    use crate::domain::time::DurationMs;
+
+    fn network(allow_private: AllowPrivate, proxies: &[&str]) -> NetworkPolicy {
+        let proxies = proxies.iter().map(|proxy| Proxy::parse(proxy).unwrap()).collect();
+        NetworkPolicy { timeout: DurationMs::from_secs(1), allow_private, proxies }
+    }
 
     fn judged(text: &str, listen: &str, allow: &AllowPrivate) -> Result<Url, String> {
-        Judge { listen: &[listen.parse().unwrap()], allow }.url(text)
+        Judge { listen: &[listen.parse().unwrap()], network: &network(allow.clone(), &[]) }.url(text)
+    }
+
+    // Row 76: a name no SOCKS request can carry. Rows 41 and 42 where a proxy resolves.
+    #[test]
+    fn behind_a_proxy_names_are_judged_by_what_they_are_called() {
+        let long = format!("https://{}example.com/", "a23456789.".repeat(25));
+        let networks = AllowPrivate::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
+        for (proxy, url, good) in [
+            ("socks5h://127.0.0.1:1080", "http://nas.local/", false),
+            ("http://127.0.0.1:3128", "http://nas.local/", false),
+            ("https://127.0.0.1:3128", "http://nas.local/", false),
+            ("socks5://127.0.0.1:1080", "http://nas.local/", true),
+            ("socks5h://127.0.0.1:1080", "http://10.0.0.5/", true),
+            ("socks5h://127.0.0.1:1080", "http://127.0.0.1/", false),
+            ("socks5h://127.0.0.1:1080", "https://hooks.example.com/", true),
+            ("socks5h://127.0.0.1:1080", "https://[2606:4700::1111]/", false),
+            ("socks5://127.0.0.1:1080", "http://[2606:4700::1111]/", true),
+            ("socks5h://127.0.0.1:1080", &long, false),
+        ] {
+            let said = Judge { listen: &[], network: &network(networks.clone(), &[proxy]) }.url(url);
+            assert_eq!(said.is_ok(), good, "{proxy} {url} {said:?}");
+            let direct = Judge { listen: &[], network: &network(networks.clone(), &[]) }.url(url);
+            assert!(direct.is_ok() || url.contains("127.0.0.1"), "{url}");
+        }
+        let mixed = network(networks, &["socks5://127.0.0.1:1080", "http://127.0.0.1:3128"]);
+        let said = Judge { listen: &[], network: &mixed }.url("http://nas.local/").unwrap_err();
+        assert!(said.contains("the proxy resolves it"), "{said}");
     }
 
     #[test]
@@ -137,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_template_is_judged_by_its_fixed_host() {
-        let judge = Judge { listen: &[], allow: &AllowPrivate::No };
+        let judge = Judge { listen: &[], network: &network(AllowPrivate::No, &[]) };
         assert!(judge.template("https://t.example/p/{uid}?a={event}&b={data.x").is_ok_and(|url| url.is_some()));
         assert!(judge.template("http://127.1/{uid}").is_err());
         assert!(judge.template("http:\\\\127.1\\{uid}").is_err());

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
 //! problems, one file per part of the contract uses that (`server`, `sources`, `postback` with `postback_event` and
-//! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source`
+//! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `proxies`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source`
 //! reads secrets from where they are kept, `validate` joins it all, `snapshot` is what the daemon runs on, `checklist` says
 //! what to look at before going live. For a running daemon: `watch` hints that something changed, `inputs` knows whether it
 //! did, `reload` reads it, `diff` says what is different.
@@ -24,6 +24,7 @@ mod postback;
 mod postback_event;
 mod postback_hash;
 pub mod problem;
+mod proxies;
 mod raw;
 pub mod reload;
 mod retry;

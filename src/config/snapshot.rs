@@ -12,6 +12,7 @@ use crate::domain::money::Currency;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::net::AllowPrivate;
 use crate::domain::pacing::{BreakerPolicy, RateLimit};
+use crate::domain::proxy::Proxy;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::time::{DurationMs, UnixMs};
@@ -125,6 +126,15 @@ pub struct NetworkPolicy {
     /// Total time of one exchange.
     pub timeout: DurationMs,
     pub allow_private: AllowPrivate,
+    /// In the order they are tried; empty: directly.
+    pub proxies: Vec<Proxy>,
+}
+
+impl NetworkPolicy {
+    /// Whether some proxy resolves the destination's name, so that its addresses are not seen here.
+    pub fn is_named_to_a_proxy(&self) -> bool {
+        self.proxies.iter().any(|proxy| proxy.scheme.resolves_names())
+    }
 }
 
 impl Source {

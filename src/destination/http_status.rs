@@ -41,7 +41,7 @@ pub fn judge(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet, 
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
         | Verdict::Gone
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => format!("HTTP {status}{said}"),
     };
     Judgement::new(verdict, detail)

@@ -191,7 +191,7 @@ impl Adapter for S2sPostback {
             | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => None,
         };
         let Some(refusal) = refusal else { return judged };

@@ -103,6 +103,15 @@ pub fn refuse_host(host: &url::Host<&str>, allow: &AllowPrivate) -> Option<&'sta
     }
 }
 
+/// As [`refuse_host`], where a proxy resolves names and their addresses are never seen here: names that point into a
+/// private network are refused unless every address is allowed, because nobody can tell in which network they lie.
+pub fn refuse_unseen_host(host: &url::Host<&str>, allow: &AllowPrivate) -> Option<&'static str> {
+    match (host, allow) {
+        (url::Host::Domain(name), AllowPrivate::Networks(_)) => refuse_name(name),
+        (_, _) => refuse_host(host, allow),
+    }
+}
+
 /// The address that is really meant: the IPv4 address inside a mapped or a NAT64 one, else the address itself.
 pub fn canonical(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -306,5 +315,19 @@ mod tests {
         let allow = AllowPrivate::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
         assert_eq!(host("http://intranet/", &allow), None);
         assert!(host("http://127.0.0.1/", &allow).is_some());
+    }
+
+    #[test]
+    fn names_that_a_proxy_resolves_cannot_wait_for_their_addresses() {
+        let unseen = |url: &str, allow: &AllowPrivate| {
+            refuse_unseen_host(&url::Url::parse(url).unwrap().host().unwrap(), allow).is_some()
+        };
+        let networks = AllowPrivate::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
+        for url in ["http://localhost/", "http://a.internal/", "http://printer.local./", "http://intranet/"] {
+            assert!(unseen(url, &AllowPrivate::No) && unseen(url, &networks), "{url}");
+            assert!(!unseen(url, &AllowPrivate::All), "{url}");
+        }
+        assert!(!unseen("http://10.0.0.1/", &networks) && unseen("http://127.0.0.1/", &networks));
+        assert!(!unseen("http://example.com/", &AllowPrivate::No));
     }
 }

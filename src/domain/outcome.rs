@@ -74,8 +74,11 @@ pub enum Verdict {
     Ambiguous {
         reason: RetryReason,
     },
-    /// The proxy failed, not the destination: nothing is spent.
-    ProxyFault,
+    /// The proxy failed, not the destination: nothing is spent. A route can be used again from `usable_at`, which has
+    /// come where another one works.
+    ProxyFault {
+        usable_at: UnixMs,
+    },
     /// Stopped by us (shutdown): not an attempt.
     Cancelled,
 }
@@ -151,7 +154,7 @@ impl Verdict {
             Self::DestinationFault | Self::Gone => "destination_fault",
             Self::BatchFault => "batch_fault",
             Self::Ambiguous { .. } => "ambiguous",
-            Self::ProxyFault => "proxy_fault",
+            Self::ProxyFault { .. } => "proxy_fault",
             Self::Cancelled => "cancelled",
         }
     }

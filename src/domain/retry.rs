@@ -72,9 +72,11 @@ pub fn decide(policy: &RetryPolicy, history: &History, verdict: Verdict, now: Un
     match verdict {
         Verdict::Delivered => Disposition::Sent,
         Verdict::Permanent { reason } => Disposition::Dead { reason },
-        Verdict::DestinationFault | Verdict::Gone | Verdict::BatchFault | Verdict::ProxyFault | Verdict::Cancelled => {
-            Disposition::Keep { at: now }
-        }
+        Verdict::DestinationFault
+        | Verdict::Gone
+        | Verdict::BatchFault
+        | Verdict::ProxyFault { .. }
+        | Verdict::Cancelled => Disposition::Keep { at: now },
         Verdict::Transient { reason, not_before } => again(policy, history, reason, not_before, now, dice),
         Verdict::Ambiguous { reason } => again(policy, history, reason, None, now, dice),
         Verdict::Throttled { not_before } => again(policy, history, RetryReason::Throttled, not_before, now, dice),
@@ -205,8 +207,8 @@ mod tests {
 
     #[test]
     fn what_is_not_the_events_fault_changes_nothing() {
-        for verdict in
-            [Verdict::DestinationFault, Verdict::Gone, Verdict::ProxyFault, Verdict::BatchFault, Verdict::Cancelled]
+        let proxy_fault = Verdict::ProxyFault { usable_at: UnixMs(9) };
+        for verdict in [Verdict::DestinationFault, Verdict::Gone, proxy_fault, Verdict::BatchFault, Verdict::Cancelled]
         {
             assert_eq!(decide(&steady(), &past(99), verdict, START, 0), Disposition::Keep { at: START });
         }

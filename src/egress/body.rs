@@ -9,10 +9,11 @@ use crate::domain::limits;
 use crate::domain::message::printable;
 use crate::env::transport::Answer;
 
-/// The status was read, the rest did not come.
+/// Status and headers were read, the rest did not come.
 #[derive(Debug)]
 pub(super) struct Broken {
-    pub(super) status: u16,
+    /// Without a body.
+    pub(super) begun: Answer,
     pub(super) error: reqwest::Error,
 }
 
@@ -22,7 +23,7 @@ pub(super) async fn read(mut response: Response) -> Result<Answer, Broken> {
     let headers = headers(&response);
     match read_up_to(&mut response, limits::RESPONSE_BODY_BYTES).await {
         Ok(body) => Ok(Answer { status, headers, body: body.bytes }),
-        Err(error) => Err(Broken { status, error }),
+        Err(error) => Err(Broken { begun: Answer { status, headers, body: Vec::new() }, error }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One destination's client: how it is built, and one exchange through it.
+//! One destination's client: what is judged before an exchange, and which way it takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,78 +7,109 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use url::{Host, Url};
 
-use super::resolve::GuardedResolver;
-use super::tls::{self, Roots};
-use super::{body, error};
+use super::proxied::Proxied;
+use super::proxy::Failure;
+use super::wire::Wire;
 use crate::config::snapshot::Destination;
 use crate::domain::net::{self, AllowPrivate};
-use crate::env::transport::{Answer, Fault, Method, Request};
+use crate::env::clock::Clock;
+use crate::env::transport::{Answer, Fault, Method, Request, RouteView};
 
 /// Name lookup, TCP and TLS together; a receiver that needs longer will not answer in time either.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Below the 60 s after which most load balancers close idle connections, so that we close first.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// Idle connections kept for one host: the lane's concurrency within these bounds.
-const POOL_IDLE: (usize, usize) = (4, 16);
 /// Mail: the classic target of requests forged through a server that posts anywhere.
 const SMTP_PORT: u16 = 25;
 /// Headers that belong to the transport; set by hand they would desynchronise the connection.
 const FRAMING: [&str; 5] = ["connection", "content-length", "transfer-encoding", "te", "upgrade"];
 const USER_AGENT: &str = concat!("postbackd/", env!("CARGO_PKG_VERSION"));
 
-/// A reqwest client with what is judged before it is used.
+/// The ways to a destination with what is judged before one is taken.
 #[derive(Debug)]
 pub(super) struct DestinationClient {
-    client: Client,
-    roots: Roots,
+    reach: Reach,
+    names: Names,
     allow: Arc<AllowPrivate>,
 }
 
+/// How a destination is reached.
+#[derive(Debug)]
+enum Reach {
+    Directly(Box<Wire>, Duration),
+    /// Never otherwise: a destination with proxies has no client that could connect to it directly.
+    ThroughProxies(Proxied),
+}
+
 impl DestinationClient {
-    pub(super) fn build(destination: &Destination) -> Result<Self, String> {
-        let timeout = destination.network.timeout.to_std();
-        let allow = Arc::new(destination.network.allow_private.clone());
-        let idle = destination.lane.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
-        let (client, roots) = tls::build(|| {
-            base(timeout).pool_max_idle_per_host(idle).dns_resolver(Arc::new(GuardedResolver::new(Arc::clone(&allow))))
-        })
-        .map_err(|detail| format!("the HTTP client cannot be built: {detail}"))?;
-        Ok(Self { client, roots, allow })
+    pub(super) fn build(destination: &Destination, clock: &Arc<dyn Clock>) -> Result<Self, String> {
+        let network = &destination.network;
+        let timeout = network.timeout.to_std();
+        let reach = if network.proxies.is_empty() {
+            Reach::Directly(Box::new(Wire::build(destination, None, connect_timeout(timeout))?), timeout)
+        } else {
+            Reach::ThroughProxies(Proxied::build(destination, connect_timeout(timeout), Arc::clone(clock))?)
+        };
+        let names = if network.is_named_to_a_proxy() { Names::Unseen } else { Names::Resolved };
+        Ok(Self { reach, names, allow: Arc::new(network.allow_private.clone()) })
     }
 
     /// Sends `request` once and reads the answer within its bounds.
     pub(super) async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
-        judge(&request.url, &self.allow).map_err(Fault::Refused)?;
-        let headers = headers(&request.headers).map_err(Fault::Refused)?;
-        let mut outgoing = self.client.request(method(request.method), request.url).headers(headers);
-        // A GET without a body must not announce an empty one; a POST must.
-        if !request.body.is_empty() || request.method != Method::Get {
-            outgoing = outgoing.body(request.body);
-        }
-        let response = match outgoing.send().await {
-            Ok(response) => response,
-            Err(error) => return Err(error::before_answer(&error, self.roots)),
-        };
-        body::read(response).await.map_err(|broken| error::within_answer(&broken))
+        judge(&request.url, &self.allow, self.names).map_err(Fault::Refused)?;
+        self.send(outgoing(request).map_err(Fault::Refused)?).await
     }
 
     /// Whether a connection can be opened to where `url` leads. The root's headers are asked for, and nothing of an event
     /// goes along, neither path nor query. Whatever comes back, a connection stood.
     pub(super) async fn reach(&self, url: &Url) -> Result<(), Fault> {
-        judge(url, &self.allow).map_err(Fault::Refused)?;
+        judge(url, &self.allow, self.names).map_err(Fault::Refused)?;
         let mut root = url.clone();
         root.set_path("/");
         root.set_query(None);
-        let Err(error) = self.client.head(root).send().await else { return Ok(()) };
-        match error::before_answer(&error, self.roots) {
-            Fault::Ambiguous(_) | Fault::Timeout { sent: true } => Ok(()),
-            fault @ (Fault::Network(_)
-            | Fault::Tls(_)
-            | Fault::Timeout { sent: false }
-            | Fault::Refused(_)
-            | Fault::Proxy(_)) => Err(fault),
+        match self.send(reqwest::Request::new(reqwest::Method::HEAD, root)).await {
+            Ok(_) | Err(Fault::Ambiguous(_) | Fault::Timeout { sent: true }) => Ok(()),
+            Err(
+                fault @ (Fault::Network(_)
+                | Fault::Tls(_)
+                | Fault::Timeout { sent: false }
+                | Fault::Refused(_)
+                | Fault::Proxy { .. }),
+            ) => Err(fault),
         }
     }
+
+    /// The one way out, for whatever has been judged.
+    async fn send(&self, outgoing: reqwest::Request) -> Result<Answer, Fault> {
+        match &self.reach {
+            Reach::Directly(wire, timeout) => match wire.send(outgoing, *timeout).await {
+                Ok(answer) => Ok(answer),
+                Err(Failure::Other(fault) | Failure::BrokenOff(fault)) => Err(fault),
+                Err(Failure::Silence) => Err(Fault::Timeout { sent: true }),
+                Err(Failure::Proxy { detail, .. }) => Err(Fault::Network(detail)),
+            },
+            Reach::ThroughProxies(proxied) => proxied.exchange(&outgoing).await,
+        }
+    }
+
+    /// The proxies as people are shown them.
+    pub(super) fn routes(&self) -> Vec<RouteView> {
+        match &self.reach {
+            Reach::Directly(..) => Vec::new(),
+            Reach::ThroughProxies(proxied) => proxied.view(),
+        }
+    }
+}
+
+fn outgoing(request: Request) -> Result<reqwest::Request, String> {
+    let headers = headers(&request.headers)?;
+    let mut outgoing = reqwest::Request::new(method(request.method), request.url);
+    *outgoing.headers_mut() = headers;
+    // A GET without a body must not announce an empty one; a POST must.
+    if !request.body.is_empty() || request.method != Method::Get {
+        *outgoing.body_mut() = Some(request.body.into());
+    }
+    Ok(outgoing)
 }
 
 /// What holds for every client of ours, whoever it talks to.
@@ -103,8 +134,18 @@ fn connect_timeout(total: Duration) -> Duration {
     (total * 2 / 3).min(CONNECT_TIMEOUT_MAX)
 }
 
-/// The part of the judgement that needs no lookup: reqwest never asks a resolver about a literal.
-fn judge(url: &Url, allow: &AllowPrivate) -> Result<(), String> {
+/// Who sees the addresses behind a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Names {
+    /// We do, when it is resolved.
+    Resolved,
+    /// A proxy does.
+    Unseen,
+}
+
+/// The part of the judgement that needs no lookup: reqwest never asks a resolver about a literal, nor about a name that
+/// a proxy resolves.
+fn judge(url: &Url, allow: &AllowPrivate, names: Names) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("the URL's scheme is \"{}\"; only http and https are spoken", url.scheme()));
     }
@@ -114,15 +155,16 @@ fn judge(url: &Url, allow: &AllowPrivate) -> Result<(), String> {
     if url.port_or_known_default() == Some(SMTP_PORT) {
         return Err("port 25 is mail; nothing is sent there".to_owned());
     }
-    let literal = match url.host() {
-        Some(Host::Ipv4(address)) => address.into(),
-        Some(Host::Ipv6(address)) => address.into(),
-        Some(Host::Domain(_)) => return Ok(()),
-        None => return Err("the URL has no host".to_owned()),
+    let host = url.host().ok_or("the URL has no host")?;
+    let refused = match (&host, names) {
+        // Which addresses a name has is judged where it is resolved.
+        (Host::Domain(_), Names::Resolved) => None,
+        (Host::Domain(_), Names::Unseen) => net::refuse_unseen_host(&host, allow),
+        (Host::Ipv4(_) | Host::Ipv6(_), Names::Resolved | Names::Unseen) => net::refuse_host(&host, allow),
     };
-    match net::refuse(literal, allow) {
+    match refused {
         None => Ok(()),
-        Some(why) => Err(format!("{literal}: {why}; set allow_private for this destination if that is meant")),
+        Some(why) => Err(format!("{host}: {why}; set allow_private for this destination if that is meant")),
     }
 }
 
@@ -159,7 +201,22 @@ mod tests {
     use super::*;
 
     fn judged(url: &str, allow: &AllowPrivate) -> Result<(), String> {
-        judge(&url.parse().unwrap(), allow)
+        judge(&url.parse().unwrap(), allow, Names::Resolved)
+    }
+
+    // Rows 41 and 42, where a proxy resolves.
+    #[test]
+    fn names_that_a_proxy_resolves_are_judged_by_what_they_are_called() {
+        let unseen = |url: &str, allow: &AllowPrivate| judge(&url.parse().unwrap(), allow, Names::Unseen);
+        let networks = AllowPrivate::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
+        for url in
+            ["https://localhost/", "http://db.internal/", "http://nas.local/", "http://intranet/", "http://127.1/"]
+        {
+            assert!(unseen(url, &AllowPrivate::No).is_err() && unseen(url, &networks).is_err(), "{url}");
+            assert_eq!(unseen(url, &AllowPrivate::All), Ok(()), "{url}");
+        }
+        assert_eq!(unseen("https://hooks.example.com/", &AllowPrivate::No), Ok(()));
+        assert_eq!(judged("https://localhost/", &AllowPrivate::No), Ok(()), "its addresses will be seen");
     }
 
     #[test]

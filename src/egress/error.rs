@@ -9,6 +9,8 @@
 //! | afterwards, no answer in time | `Timeout { sent: true }` |
 //! | afterwards, no whole answer | `Ambiguous` |
 //!
+//! Where a proxy is on the way, [`super::proxy`] decides which of these are its own.
+//!
 //! Nothing more precise is said of a request that may have left: where we cannot know, we do not claim that nothing was
 //! sent. Texts are short and carry neither URL nor anything of the request.
 
@@ -16,6 +18,7 @@ use std::error::Error;
 use std::io;
 
 use super::body::Broken;
+use super::proxy::phase_in_words;
 use super::resolve::ResolveError;
 use super::tls::Roots;
 use crate::domain::message::printable;
@@ -32,7 +35,7 @@ pub(super) fn before_answer(error: &reqwest::Error, roots: Roots) -> Fault {
     if let Some(resolve) = find::<ResolveError>(error) {
         return match resolve {
             ResolveError::Refused(why) => Fault::Refused(short(why)),
-            ResolveError::Failed(why) => Fault::Network(short(why)),
+            ResolveError::Failed(why) | ResolveError::OfProxy(why) => Fault::Network(short(why)),
         };
     }
     if error.is_builder() {
@@ -46,7 +49,7 @@ pub(super) fn before_answer(error: &reqwest::Error, roots: Roots) -> Fault {
 
 /// Why an answer that had begun did not end.
 pub(super) fn within_answer(broken: &Broken) -> Fault {
-    let Broken { status, error } = broken;
+    let (status, error) = (broken.begun.status, &broken.error);
     let why = if error.is_timeout() { "it did not end in time".to_owned() } else { broken_off(error) };
     Fault::Ambiguous(format!("an answer with status {status} began, but {why}"))
 }
@@ -57,6 +60,28 @@ pub(super) fn words(error: &reqwest::Error) -> String {
         return short(&resolve.to_string());
     }
     if error.is_timeout() { "no answer in time".to_owned() } else { cause(error) }
+}
+
+/// What went wrong between us and a proxy; `None` where nothing did, or there is none.
+pub(super) fn phase(error: &reqwest::Error) -> Option<&'static str> {
+    // The types of these errors cannot be named, so their texts are read; tests hold the texts to what they mean.
+    chain(error).find_map(|one| phase_in_words(&one.to_string()))
+}
+
+/// Whether it was the destination's name that did not resolve.
+pub(super) fn is_lookup_of_destination(error: &reqwest::Error) -> bool {
+    match find::<ResolveError>(error) {
+        Some(ResolveError::Failed(_) | ResolveError::Refused(_)) => true,
+        Some(ResolveError::OfProxy(_)) | None => false,
+    }
+}
+
+/// Whether TLS failed by what a TLS peer said or showed, rather than by bytes that are no TLS or by none at all.
+pub(super) fn is_said_by_tls_peer(error: &reqwest::Error) -> bool {
+    match find::<rustls::Error>(error) {
+        Some(rustls::Error::InvalidMessage(_)) | None => false,
+        Some(_) => true,
+    }
 }
 
 /// Whether nothing listens at the address.

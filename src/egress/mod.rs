@@ -5,7 +5,9 @@
 //! - No packet goes to an address [`crate::domain::net::refuse`] refuses. Two places ask it, because a name and a literal
 //!   take different ways through reqwest: `client` judges literals before every exchange, `resolve` judges what a
 //!   name resolves to, and the connection is made to exactly the addresses that were judged.
-//! - The environment has no say: proxies come from the configuration only.
+//! - The environment has no say: proxies come from the configuration only. A destination that has some is never reached
+//!   directly, whatever becomes of them: `proxied` takes one of them or none, `routes` knows how they are, `proxy` tells a
+//!   proxy's failure from the destination's.
 //!
 //! Absent on purpose: HTTP/2 (advisories, silent re-sends), decompression (bombs), cookies, and any retry: the scheduler
 //! decides what is tried again. This folder is the only one that names reqwest; `error` turns its errors into ours.
@@ -14,8 +16,12 @@ pub mod api_client;
 mod body;
 mod client;
 mod error;
+mod proxied;
+mod proxy;
 mod resolve;
+mod routes;
 pub mod tls;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,10 +34,11 @@ use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::name::DestinationName;
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
-use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, Transport};
+use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Transport};
 use client::DestinationClient;
 
-/// One reqwest client per destination of the running snapshot: its timeout, its connections, its judgement of addresses.
+/// The clients of every destination of a snapshot (one for each of its proxies): its timeout, its connections, its
+/// judgement of addresses.
 pub struct Egress {
     clients: ArcSwap<Clients>,
     clock: Arc<dyn Clock>,
@@ -67,7 +74,7 @@ impl Egress {
             let client = match running.0.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
-                    let built = DestinationClient::build(destination);
+                    let built = DestinationClient::build(destination, &self.clock);
                     Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
                 }
             };
@@ -109,6 +116,11 @@ impl Transport for Egress {
             let took = self.clock.monotonic().saturating_sub(start);
             Exchange { took: DurationMs(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)), result }
         })
+    }
+
+    fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {
+        let clients = self.clients.load();
+        clients.0.get(destination).map(|(_, client)| client.routes()).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::domain::name::DestinationName;
-use crate::domain::time::DurationMs;
+use crate::domain::time::{DurationMs, UnixMs};
 
 /// HTTP methods a destination may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,8 +76,9 @@ pub enum Fault {
     Ambiguous(String),
     /// The destination's address is one we must not connect to: nothing was sent.
     Refused(String),
-    /// The proxy failed, not the destination.
-    Proxy(String),
+    /// The proxy failed, not the destination. Some route is usable again from `usable_at`: at once where another one
+    /// works.
+    Proxy { detail: String, usable_at: UnixMs },
 }
 
 /// One exchange as it happened.
@@ -85,6 +86,43 @@ pub enum Fault {
 pub struct Exchange {
     pub took: DurationMs,
     pub result: Result<Answer, Fault>,
+}
+
+/// How one proxy of a destination is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteView {
+    /// `scheme://host:port`, without its login.
+    pub address: String,
+    pub state: RouteState,
+    /// Since when it works, or fails.
+    pub since: UnixMs,
+    /// When it failed last, and how.
+    pub last_error: Option<(UnixMs, String)>,
+    /// When a failing one is tried again.
+    pub next_try_at: Option<UnixMs>,
+    /// Exchanges it has carried since the start.
+    pub used: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteState {
+    /// The first in the list that works: the next exchange takes it.
+    Active,
+    /// Works as far as is known, and stands behind the active one.
+    Standby,
+    /// Left alone until its next try.
+    Failing,
+}
+
+impl RouteState {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Failing => "failing",
+        }
+    }
 }
 
 /// A boxed future, so that the trait can be an object.
@@ -95,4 +133,9 @@ pub trait Transport: Send + Sync {
     /// Sends `request` exactly once: no redirect is followed, nothing is repeated silently, and the future ends within the
     /// destination's total timeout.
     fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a>;
+
+    /// The proxies of `destination` in the order of the configuration; empty where it is reached directly.
+    fn routes(&self, _destination: &DestinationName) -> Vec<RouteView> {
+        Vec::new()
+    }
 }

@@ -164,7 +164,7 @@ fn consequence(verdict: Verdict) -> &'static str {
         Verdict::Permanent { .. } | Verdict::BatchFault => "a real delivery would go to the DLQ",
         Verdict::DestinationFault => "the destination would be held: deliveries wait, none is spent",
         Verdict::Gone => "the destination would be paused until an operator resumes it: deliveries wait, none is spent",
-        Verdict::ProxyFault => "real deliveries would wait for the proxy, none is spent",
+        Verdict::ProxyFault { .. } => "real deliveries would wait for the proxy, none is spent",
         Verdict::Cancelled => "the daemon is stopping; test again",
     }
 }

@@ -43,7 +43,7 @@ impl Sign {
             Verdict::Throttled { .. }
             | Verdict::DestinationFault
             | Verdict::Gone
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => Self::Nothing,
         }
     }

@@ -219,7 +219,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => own_view(destination, instance, &loaded, count, &view, at),
         };
         let response = said.to_owned();
@@ -303,7 +303,7 @@ pub(super) fn judge_fault(fault: Fault) -> Judgement {
         Fault::Ambiguous(text) => (Verdict::Ambiguous { reason: RetryReason::Ambiguous }, text),
         // Every event would fare the same until an operator looks: hold, lose nothing.
         Fault::Refused(text) => (Verdict::DestinationFault, text),
-        Fault::Proxy(text) => (Verdict::ProxyFault, text),
+        Fault::Proxy { detail, usable_at } => (Verdict::ProxyFault { usable_at }, detail),
     };
     Judgement::new(verdict, detail)
 }

@@ -45,7 +45,7 @@ fn meta() -> Destination {
         when: Vec::new(),
         retry: RetryPolicy::default(),
         lane: LanePolicy { concurrency: 1, hold_probe: DurationMs(1), rate_limit: None, breaker: None },
-        network: NetworkPolicy { timeout: DurationMs(1), allow_private: AllowPrivate::No },
+        network: NetworkPolicy { timeout: DurationMs(1), allow_private: AllowPrivate::No, proxies: Vec::new() },
         adapter,
         fingerprint: 0,
     }

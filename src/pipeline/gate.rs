@@ -4,6 +4,7 @@
 //!   Active ──429──> Throttled ──until──> Active
 //!   Active ──breaker──> Open ──probe goes through──> Active   (a probe that fails doubles the pause)
 //!   Active ──credential fault──> Held ──probe is not a fault──> Active
+//!   Active ──no proxy works──> Held ──probe got through one──> Active, whatever the destination said to it
 //!   any ──operator, or the receiver is gone──> Paused ──resume, or its time──> Active
 //!   any ──configuration──> Disabled or Orphaned, which never send; from there, and wherever the destination's own
 //!   configuration changed, back to Active: what was wrong may be mended
@@ -30,9 +31,6 @@ use super::lane::Rules;
 use super::pace::Pace;
 
 use ramp::Ramp;
-
-/// How soon a sick route is tried again.
-const PROXY_PROBE: DurationMs = DurationMs::from_secs(30);
 
 /// A wait that must not count against `give_up_after`.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +61,7 @@ pub enum LaneState {
     /// Every delivery would fare the same: one probe at a time, until one is not met by the fault.
     Held {
         since: UnixMs,
+        by: Hold,
         fault: String,
         probe_at: UnixMs,
         probing: Option<DeliveryKey>,
@@ -73,6 +72,15 @@ pub enum LaneState {
     Disabled,
     /// Gone from the configuration; what it is owed is parked until the name returns.
     Orphaned,
+}
+
+/// What a lane is held by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// The destination refuses what every delivery carries.
+    Credentials,
+    /// None of its proxies works.
+    Proxy,
 }
 
 /// How an exchange ended, as far as the gate is concerned.
@@ -240,15 +248,18 @@ impl Gate {
         self.ramp = self.ramp.and_then(|ramp| ramp.after(sign, self.concurrency));
         let trips = self.breaker.as_mut().is_some_and(|breaker| breaker.count(sign, now));
         match verdict {
-            Verdict::DestinationFault => self.hold(now, self.hold_probe, detail),
+            Verdict::DestinationFault => self.hold(now, Hold::Credentials, now + self.hold_probe, detail),
             Verdict::Gone => self.gone(now, detail),
-            // A sick route is tried again soon; the destination itself is not at fault.
-            Verdict::ProxyFault => self.hold(now, PROXY_PROBE.min(self.hold_probe), detail),
-            Verdict::Cancelled => self.forget_probe(key),
+            Verdict::ProxyFault { usable_at } if usable_at > now => self.hold(now, Hold::Proxy, usable_at, detail),
+            // Another proxy works, so there is nothing to wait for.
+            Verdict::ProxyFault { .. } | Verdict::Cancelled => self.forget_probe(key),
             Verdict::Delivered | Verdict::Permanent { .. } | Verdict::BatchFault => self.recover(probe, now),
             Verdict::Throttled { .. } => {
                 self.recover(probe, now);
                 self.throttle(patience);
+            }
+            Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe && self.waits_for_a_proxy() => {
+                self.recover(probe, now);
             }
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if probe => self.probe_failed(now, detail),
             Verdict::Transient { .. } | Verdict::Ambiguous { .. } if trips => self.trip(now, detail),
@@ -294,14 +305,27 @@ impl Gate {
         }
     }
 
-    fn hold(&mut self, now: UnixMs, probe_after: DurationMs, fault: &str) {
-        let since = match &self.state {
-            LaneState::Held { since, .. } => *since,
-            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => now,
+    fn waits_for_a_proxy(&self) -> bool {
+        match &self.state {
+            LaneState::Held { by, .. } => *by == Hold::Proxy,
+            LaneState::Active
+            | LaneState::Throttled { .. }
+            | LaneState::Open { .. }
+            | LaneState::Paused(_)
+            | LaneState::Disabled
+            | LaneState::Orphaned => false,
+        }
+    }
+
+    fn hold(&mut self, now: UnixMs, by: Hold, probe_at: UnixMs, fault: &str) {
+        let (since, by) = match &self.state {
+            // A probe that got through no proxy has not cleared the credentials.
+            LaneState::Held { since, by: Hold::Credentials, .. } => (*since, Hold::Credentials),
+            LaneState::Held { since, by: Hold::Proxy, .. } => (*since, by),
+            LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => (now, by),
             LaneState::Paused(_) | LaneState::Disabled | LaneState::Orphaned => return,
         };
-        let probe_at = now + probe_after;
-        self.state = LaneState::Held { since, fault: fault.to_owned(), probe_at, probing: None };
+        self.state = LaneState::Held { since, by, fault: fault.to_owned(), probe_at, probing: None };
     }
 
     /// The longest wait asked for holds: answers of one moment come in any order.

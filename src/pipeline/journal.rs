@@ -77,7 +77,7 @@ impl Journal {
         let next_try = view.until.map(UnixMs::to_rfc3339).unwrap_or_default();
         match stopped {
             Some("held") => {
-                warn!(%destination, reason, next_try, "The destination is held until it takes its credentials again.");
+                warn!(%destination, reason, next_try, "The destination is held; one delivery at a time tries it.");
             }
             Some("paused") if view.paused_by == Some(PausedBy::Destination) => {
                 warn!(

@@ -50,6 +50,7 @@ use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
+use crate::env::transport::RouteView;
 use crate::store::read::Reader;
 use crate::store::write::{Accept, Applied, Discard, Replay, WriteOp};
 use crate::telemetry::rolling::StatsView;
@@ -225,6 +226,11 @@ impl Pipeline {
 
     pub fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
         self.board.lanes()
+    }
+
+    /// The proxies of a destination and how they are; empty where it is reached directly.
+    pub fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {
+        self.env.transport.routes(destination)
     }
 
     pub fn health(&self) -> Health {

@@ -67,7 +67,7 @@ impl Recorder<'_> {
             Verdict::BatchFault
             | Verdict::DestinationFault
             | Verdict::Gone
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => return,
         };
         self.board.attempt(self.destination, self.now, &event.canonical, delivered, took);
@@ -94,7 +94,7 @@ fn reason_word(verdict: Verdict) -> &'static str {
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => verdict.as_str(),
     }
 }

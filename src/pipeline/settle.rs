@@ -101,7 +101,7 @@ fn verdict(lane: &Lane, answer: &Judgement, parts: &[Part]) -> Verdict {
         | Verdict::DestinationFault
         | Verdict::Gone
         | Verdict::Ambiguous { .. }
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled) => return other,
     };
     if exchanged().count() > 1 { Verdict::BatchFault } else { refusal }

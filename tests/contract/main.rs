@@ -154,7 +154,7 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
         Verdict::Delivered
         | Verdict::DestinationFault
         | Verdict::BatchFault
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => (None, None),
     };
     let told = format!("{} {row}: {judged:?}", kind.as_str());

@@ -25,7 +25,7 @@ const PLENTY: DurationMs = DurationMs::from_secs(30);
 const SOON: DurationMs = DurationMs(400);
 
 fn egress(allow_private: AllowPrivate, timeout: DurationMs) -> Egress {
-    let network = NetworkPolicy { timeout, allow_private };
+    let network = NetworkPolicy { timeout, allow_private, proxies: Vec::new() };
     Egress::new(&snapshot(vec![("x", network)]), Arc::new(SystemClock::new())).unwrap()
 }
 
@@ -86,7 +86,7 @@ async fn a_redirect_is_not_followed() {
     assert_eq!(elsewhere.connections(), 0);
 }
 
-/// A child process, because a process's own environment cannot be changed safely.
+/// Row 75. A child process, because a process's own environment cannot be changed safely.
 #[tokio::test]
 async fn environment_proxies_are_ignored() {
     const TARGET: &str = "POSTBACKD_TEST_TARGET";

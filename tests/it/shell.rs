@@ -58,7 +58,8 @@ struct Bench {
 }
 
 fn config() -> Snapshot {
-    let network = NetworkPolicy { timeout: DurationMs::from_secs(60), allow_private: AllowPrivate::No };
+    let network =
+        NetworkPolicy { timeout: DurationMs::from_secs(60), allow_private: AllowPrivate::No, proxies: Vec::new() };
     let mut config = snapshot(vec![("there", network)]);
     for destination in config.destinations.values_mut() {
         let destination = Arc::get_mut(destination).unwrap();

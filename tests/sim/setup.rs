@@ -53,7 +53,11 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
                 rate_limit: rng.percent(30).then(|| RateLimit { count: 2, per: DurationMs::from_secs(1) }),
                 breaker: rng.percent(70).then(BreakerPolicy::default),
             },
-            network: NetworkPolicy { timeout: DurationMs::from_secs(15), allow_private: AllowPrivate::No },
+            network: NetworkPolicy {
+                timeout: DurationMs::from_secs(15),
+                allow_private: AllowPrivate::No,
+                proxies: Vec::new(),
+            },
             adapter,
             fingerprint: 0,
         };

@@ -72,6 +72,10 @@ fn of_destination(destination: &Destination, snapshot: &Snapshot) -> Entry {
         let remedy = "name the networks instead: allow_private = [\"10.0.0.0/8\"]";
         entry.open.push(format!("may reach every private address; {remedy}"));
     }
+    if destination.network.is_named_to_a_proxy() {
+        let why = "names are resolved by the proxy; the address guard sees names and literals only";
+        entry.facts.push(format!("goes through a proxy: {why} (socks5:// resolves here)"));
+    }
     entry.open.extend(address.as_ref().and_then(of_address));
     match &whole {
         Ok((prepared, left_out)) => {

@@ -4,6 +4,7 @@ use super::{NOW, load, load_text, said, said_about, written};
 use crate::config::snapshot::Snapshot;
 use crate::destination::filter::{Condition, Test};
 use crate::domain::net::AllowPrivate;
+use crate::domain::proxy::Proxy;
 use crate::domain::retry::StatusSet;
 use crate::domain::time::{DurationMs, UnixMs};
 
@@ -101,6 +102,28 @@ fn a_fingerprint_changes_with_what_matters_and_only_then() {
     assert_ne!(token("\"a\""), token("\"b\""));
     assert_ne!(fingerprint(&format!("[retry]\nfirst = \"31s\"\n{HOOK}")), base);
     assert_ne!(fingerprint(&format!("{HOOK}enabled = false\n")), base);
+    let proxy = |text: &str| fingerprint(&format!("{HOOK}proxy = {text}\n"));
+    let one = proxy("\"socks5://u:p@h:1080\"");
+    assert_eq!(proxy("[\"socks5://u:p@H:1080/\"]"), one);
+    for other in ["\"socks5://u:q@h:1080\"", "\"socks5h://u:p@h:1080\"", "[\"socks5://u:p@h:1080\", \"http://h:1\"]"] {
+        assert_ne!(proxy(other), one, "{other}");
+    }
+}
+
+#[test]
+fn proxies_are_read_in_their_order_from_wherever_they_are_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let text = format!(
+        "{HOOK}proxy = [\"http://10.0.0.1:3128\", {{ file = \"p\" }}]\n[sources.a]\ntoken = {{ env = \"TOKEN\" }}\n"
+    );
+    let dir = written(&[("c.toml", text.as_bytes()), ("p", b"socks5h://u:p%40ss@gate.example.com:7000\n")]);
+    std::fs::set_permissions(dir.path().join("c.toml"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (snapshot, report) = load(&dir.path().join("c.toml")).unwrap();
+    let network = &snapshot.destinations.get("hook").unwrap().network;
+    let addresses: Vec<String> = network.proxies.iter().map(Proxy::address).collect();
+    assert_eq!(addresses, ["http://10.0.0.1:3128", "socks5h://gate.example.com:7000"]);
+    assert_eq!(network.proxies[1].login.as_ref().unwrap().password.expose(), "p@ss");
+    assert_eq!(report.warnings, [], "an address without a login is no secret");
 }
 
 #[test]

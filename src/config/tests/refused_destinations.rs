@@ -57,15 +57,48 @@ header = {}
 colour = "red""#), @r#"
 c.toml:5: destinations.one.time_out: is not a key of postbackd; did you mean "timeout"?
 c.toml:6: destinations.one.header: is not a key of postbackd; did you mean "headers"?
-c.toml:7: destinations.one.colour: is not a key of postbackd; remove it (known here: kind, enabled, events, sources, when, retry, concurrency, hold_probe, rate_limit, breaker, timeout, allow_private, url, method, headers, signing_secrets, include_user, template)
+c.toml:7: destinations.one.colour: is not a key of postbackd; remove it (known here: kind, enabled, events, sources, when, retry, concurrency, hold_probe, rate_limit, breaker, timeout, allow_private, proxy, url, method, headers, signing_secrets, include_user, template)
 "#);
 }
 
 #[test]
-fn keys_of_later_versions_are_not_ignored() {
+fn a_proxy_says_what_to_write_and_never_its_login() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
 url = "https://hooks.example.com/"
-proxy = "socks5://u:hunter2@127.0.0.1""#), @"c.toml:5: destinations.one.proxy: is not available in this version of postbackd; remove it");
+proxy = "socks5://u:hunter2@127.0.0.1""#), @r#"c.toml:5: destinations.one.proxy: has no port; add the one your proxy listens on, often 1080: write one like "http://user:password@proxy.example.com:3128" or "socks5h://proxy.example.com:1080""#);
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://hooks.example.com/"
+proxy = ["socks4://127.0.0.1:1080", "http://u:hunter2@h:1/path", { env = "SPACED" }, { env = "NONE" }, 5, "http://u:p@h:1", "http://u:p@h:1", "http://u:q@h:1"]"#), @r#"
+c.toml:5: destinations.one.proxy[0]: is a SOCKS 4 proxy, which knows no password and no IPv6; write socks5:// or socks5h:// if it speaks SOCKS 5
+c.toml:5: destinations.one.proxy[1]: has more than user, password, host and port (in user and password, @ : / ? # % are written %40 %3A %2F %3F %23 %25); write one like "http://user:password@proxy.example.com:3128" or "socks5h://proxy.example.com:1080"
+c.toml:5: destinations.one.proxy[2]: does not begin with a scheme; write one like "http://user:password@proxy.example.com:3128" or "socks5h://proxy.example.com:1080"
+c.toml:5: destinations.one.proxy[3]: the environment variable "NONE" is not set; set it for this process (systemd: Environment= or EnvironmentFile=)
+c.toml:5: destinations.one.proxy[4]: is a whole number; write "http://user:password@host:port" (or https, socks5, socks5h), { env = "NAME" } or another place of a secret, or a list of these
+c.toml:5: destinations.one.proxy[6]: stands in the list twice; remove one of the two
+"#);
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://hooks.example.com/"
+proxy = []"#), @r#"c.toml:5: destinations.one.proxy: is an empty list; write "http://user:password@host:port" (or https, socks5, socks5h), { env = "NAME" } or another place of a secret, or a list of these, or remove it to connect directly"#);
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://hooks.example.com/"
+proxy = true"#), @r#"c.toml:5: destinations.one.proxy: is true or false; write "http://user:password@host:port" (or https, socks5, socks5h), { env = "NAME" } or another place of a secret, or a list of these"#);
+    let many: Vec<String> = (1..=17).map(|port| format!("\"http://h:{port}\"")).collect();
+    assert_snapshot!(said_of_destination(&format!("kind = \"webhook\"\nurl = \"https://hooks.example.com/\"\nproxy = [{}]", many.join(", "))), @"c.toml:5: destinations.one.proxy: lists 17 proxies; write at most 16");
+}
+
+// Rows 41 and 42, where a proxy resolves.
+#[test]
+fn what_a_proxy_resolves_is_judged_by_name() {
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://printer.local/"
+allow_private = ["10.0.0.0/8"]
+proxy = "socks5h://127.0.0.1:1080""#), @"c.toml:4: destinations.one.url: may not be printer.local: it is a name of the local network (.local), and the proxy resolves it, so its network cannot be told; write its address instead, or allow_private = true");
+    assert_snapshot!(said_of_destination(r#"kind = "s2s_postback"
+url_template = "http://2130706433/{uid}"
+proxy = "http://127.0.0.1:3128""#), @r#"c.toml:4: destinations.one.url_template: may not be 127.0.0.1: it is loopback (127.0.0.0/8); if that is meant, add allow_private = true, or allow_private = ["127.0.0.1/32"]"#);
+    assert_snapshot!(said_of_destination(r#"kind = "webhook"
+url = "https://[2606:4700::1111]/"
+proxy = "http://127.0.0.1:3128""#), @"c.toml:4: destinations.one.url: is an https address with an IPv6 address in it, which cannot be reached through a proxy; write its host name");
 }
 
 #[test]

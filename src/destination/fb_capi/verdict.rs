@@ -39,7 +39,7 @@ pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redac
         | Verdict::Gone
         | Verdict::BatchFault
         | Verdict::Ambiguous { .. }
-        | Verdict::ProxyFault
+        | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => judged,
     }
 }
@@ -84,7 +84,7 @@ fn judge_error(
             | Verdict::Gone
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
-            | Verdict::ProxyFault
+            | Verdict::ProxyFault { .. }
             | Verdict::Cancelled => {
                 attempts_max = Some(UNSURE_ATTEMPTS);
                 transient

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::domain::time::UnixMs;
+use crate::env::transport::{RouteState, RouteView};
 use crate::http::reload::ProblemDto;
 use crate::store::{Counts, EventCounts};
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
@@ -106,8 +108,58 @@ pub(super) struct DestinationDto {
     pub(super) last_error: Option<LastErrorDto>,
     /// How many delivered requests went without a field, since the start.
     pub(super) left_out: BTreeMap<String, u64>,
-    /// Set once destinations can have proxies.
-    pub(super) proxy: Option<String>,
+    /// `null` where it is reached directly.
+    pub(super) proxy: Option<ProxyDto>,
+}
+
+/// The proxies of a destination, in the order they are preferred.
+#[derive(Debug, Serialize)]
+pub(super) struct ProxyDto {
+    pub(super) routes: Vec<RouteDto>,
+    /// The address the next exchange takes; `null` while all of them fail.
+    pub(super) in_use: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RouteDto {
+    /// Without its login.
+    pub(super) address: String,
+    /// `active`, `standby` or `failing`.
+    pub(super) state: &'static str,
+    /// Since when it works, or fails.
+    pub(super) since: String,
+    pub(super) last_error: Option<RouteErrorDto>,
+    pub(super) next_try_at: Option<String>,
+    /// Exchanges it has carried since the start.
+    pub(super) used: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RouteErrorDto {
+    pub(super) at: String,
+    pub(super) message: String,
+}
+
+impl ProxyDto {
+    pub(super) fn of(routes: &[RouteView]) -> Option<Self> {
+        let in_use = routes.iter().find(|route| route.state == RouteState::Active).map(|route| route.address.clone());
+        let routes: Vec<RouteDto> = routes.iter().map(RouteDto::from).collect();
+        (!routes.is_empty()).then_some(Self { routes, in_use })
+    }
+}
+
+impl From<&RouteView> for RouteDto {
+    fn from(route: &RouteView) -> Self {
+        let error = route.last_error.as_ref();
+        Self {
+            address: route.address.clone(),
+            state: route.state.as_str(),
+            since: route.since.to_rfc3339(),
+            last_error: error.map(|(at, message)| RouteErrorDto { at: at.to_rfc3339(), message: message.clone() }),
+            next_try_at: route.next_try_at.map(UnixMs::to_rfc3339),
+            used: route.used,
+        }
+    }
 }
 
 /// A value for each window.

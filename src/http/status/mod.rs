@@ -11,7 +11,9 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 
-use self::dto::{Books, Commit, Config, ConfigError, DestinationDto, Events, LastErrorDto, Pair, StatusDto, StoreDto};
+use self::dto::{
+    Books, Commit, Config, ConfigError, DestinationDto, Events, LastErrorDto, Pair, ProxyDto, StatusDto, StoreDto,
+};
 use super::AppState;
 use super::dto::{next_attempt, rfc3339};
 use super::ingest;
@@ -25,6 +27,7 @@ use crate::domain::id::DestinationId;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
+use crate::env::transport::RouteView;
 use crate::pipeline::{Health, LaneView, Unavailable};
 use crate::store::read::Reader;
 use crate::store::{Counts, Ledger, StoreError};
@@ -60,6 +63,7 @@ struct Observed {
     /// Rows of the store that could not be read.
     damaged_rows: u64,
     lanes: BTreeMap<DestinationName, LaneView>,
+    routes: BTreeMap<DestinationName, Vec<RouteView>>,
     stats: BTreeMap<DestinationName, StatsView>,
     health: Health,
     postbacks: BTreeMap<SourceName, ingest::Counts>,
@@ -114,6 +118,8 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
     let configured = snapshot.destinations.iter().map(|(name, destination)| {
         (name.clone(), Configured { kind: destination.kind.as_str(), enabled: destination.enabled })
     });
+    let names_of = snapshot.destinations.keys();
+    let routes = names_of.map(|name| (name.clone(), state.pipeline.routes(name))).collect();
     Ok(Observed {
         now,
         uptime: state.pipeline.uptime(),
@@ -127,6 +133,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         store_bytes,
         damaged_rows: state.reader.damaged_rows(),
         lanes: state.pipeline.lanes(),
+        routes,
         stats: state.pipeline.stats(now),
         health: state.pipeline.health(),
         postbacks: state.noticed.counts(),
@@ -221,7 +228,7 @@ fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, c
         by_event: stats.by_event.iter().map(|(event, stats)| (event.to_string(), (*stats).into())).collect(),
         last_error: stats.last_error.map(LastErrorDto::from),
         left_out: stats.left_out,
-        proxy: None,
+        proxy: observed.routes.get(name).and_then(|routes| ProxyDto::of(routes)),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::reload::Standing;
 use crate::domain::name::SourceName;
+use crate::env::transport::RouteState;
 use crate::store::EventCounts;
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
 
@@ -12,13 +13,9 @@ fn name(text: &str) -> DestinationName {
     text.parse().unwrap()
 }
 
-/// Two configured destinations, one that is gone with deliveries owed, one that is gone without.
-fn observed() -> Observed {
-    let counts = |sent, failed| Counts { accepted: sent + failed + 1, sent, failed, skipped: 1, ..Counts::default() };
-    let on = |kind| Configured { kind, enabled: true };
-    let source: SourceName = "app".parse().unwrap();
+fn stats() -> StatsView {
     let percentiles = Percentiles { p50: Some(31.004), p95: Some(120.0), p99: None };
-    let stats = StatsView {
+    StatsView {
         success_rate: Windows { hour: Some(2.0 / 3.0), day: Some(1.0) },
         latency_ms: Windows { hour: percentiles, day: percentiles },
         exchange_ms: Windows::default(),
@@ -33,7 +30,15 @@ fn observed() -> Observed {
             message: "busy \x1b[2J".to_owned(),
         }),
         left_out: BTreeMap::from([("user.phone".to_owned(), 2)]),
-    };
+    }
+}
+
+/// Two configured destinations, one that is gone with deliveries owed, one that is gone without.
+fn observed() -> Observed {
+    let counts = |sent, failed| Counts { accepted: sent + failed + 1, sent, failed, skipped: 1, ..Counts::default() };
+    let on = |kind| Configured { kind, enabled: true };
+    let source: SourceName = "app".parse().unwrap();
+    let stats = stats();
     Observed {
         now: NOW,
         uptime: DurationMs(12_345),
@@ -75,6 +80,7 @@ fn observed() -> Observed {
                 },
             ),
         ]),
+        routes: BTreeMap::new(),
         stats: BTreeMap::from([(name("meta-eu"), stats)]),
         health: Health {
             failing: Vec::new(),
@@ -120,6 +126,40 @@ fn the_table_is_aligned_and_harmless() {
     old          -        orphaned          2        0       1     0    0        1          0      1s      -       -       -  -
     older        -        disabled          2        0       0     1    0        1          0       -      -       -       -  -
     "#);
+}
+
+fn route(address: &str, state: RouteState, failed: Option<&str>) -> RouteView {
+    RouteView {
+        address: address.to_owned(),
+        state,
+        since: NOW,
+        last_error: failed.map(|why| (NOW, format!("proxy {address}: {why}"))),
+        next_try_at: (state == RouteState::Failing).then_some(NOW + DurationMs(30_000)),
+        used: 7,
+    }
+}
+
+#[test]
+fn proxies_are_shown_in_their_order_and_those_that_fail_in_the_table_too() {
+    let mut seen = observed();
+    let failing = route("http://10.0.0.1:3128", RouteState::Failing, Some("it asks for a user \x1b[2J"));
+    let working = route("socks5h://10.0.0.2:1080", RouteState::Active, Some("reset"));
+    seen.routes.insert(name("hook"), Vec::new());
+    seen.routes.insert(name("meta-eu"), vec![failing.clone(), working]);
+    let status = build(&seen);
+    assert!(status.destinations["hook"].proxy.is_none());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&status.destinations["meta-eu"].proxy).unwrap());
+    let line = |seen: &Observed| {
+        let text = text::render(&build(seen));
+        text.lines().filter(|line| line.starts_with("  ~ ")).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(line(&seen), @"  ~ meta-eu: proxy http://10.0.0.1:3128: it asks for a user �[2J (failing since 2026-11-21T23:40:38.000Z, next try at 2026-11-21T23:41:08.000Z, socks5h://10.0.0.2:1080 is used instead)");
+    seen.routes.insert(name("meta-eu"), vec![failing]);
+    insta::assert_snapshot!(line(&seen), @"  ~ meta-eu: proxy http://10.0.0.1:3128: it asks for a user �[2J (failing since 2026-11-21T23:40:38.000Z, next try at 2026-11-21T23:41:08.000Z)");
+    assert_eq!(build(&seen).destinations["meta-eu"].proxy.as_ref().unwrap().in_use, None);
+    let reason = Some("proxy http://10.0.0.1:3128: it asks for a user \x1b[2J".to_owned());
+    seen.lanes.insert(name("meta-eu"), LaneView { state: "held", reason, until: None, paused_by: None, in_flight: 0 });
+    assert_eq!(line(&seen), "", "it is told among the reasons");
 }
 
 #[test]

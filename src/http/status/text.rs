@@ -50,6 +50,7 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
     for reason in reasons {
         writeln!(out, "  ! {}", one_line(reason, 300))?;
     }
+    write_proxies(out, status)?;
     writeln!(out, "config   {} since {}", config.hash, config.loaded_at)?;
     let free = store.free_disk_bytes.map_or_else(|| "?".to_owned(), bytes);
     let commit = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
@@ -81,6 +82,26 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         books.skipped,
         books.discarded,
     )
+}
+
+/// A line for each proxy that fails, unless a reason has told it: another may be doing its work, so that nothing else would.
+fn write_proxies(out: &mut String, status: &StatusDto) -> std::fmt::Result {
+    for (name, destination) in &status.destinations {
+        let Some(proxy) = &destination.proxy else { continue };
+        for route in proxy.routes.iter().filter(|route| route.state == "failing") {
+            let why = route.last_error.as_ref().map_or("?", |error| error.message.as_str());
+            let told = format!("{name} is held: {why}");
+            if status.reasons.iter().any(|reason| reason.starts_with(&told)) {
+                continue;
+            }
+            let instead =
+                proxy.in_use.as_deref().map_or_else(String::new, |other| format!(", {other} is used instead"));
+            let next = route.next_try_at.as_deref().unwrap_or("?");
+            let line = format!("{name}: {why} (failing since {}, next try at {next}{instead})", route.since);
+            writeln!(out, "  ~ {}", one_line(&line, 400))?;
+        }
+    }
+    Ok(())
 }
 
 fn table(status: &StatusDto) -> String {

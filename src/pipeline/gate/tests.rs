@@ -99,7 +99,7 @@ fn what_is_in_flight_when_a_pause_begins_does_not_end_it() {
         TRANSIENT,
         Verdict::Throttled { not_before: None },
         Verdict::DestinationFault,
-        Verdict::ProxyFault,
+        Verdict::ProxyFault { usable_at: UnixMs(u64::MAX) },
         Verdict::Gone,
         Verdict::Cancelled,
     ] {
@@ -207,4 +207,54 @@ fn a_pause_lasts_as_long_as_was_said_also_when_the_clock_is_set_back() {
     let now = NOW - DurationMs::from_days(1);
     assert!(!gate.sends(now + MINUTE));
     assert!(gate.sends(now + HOUR));
+}
+
+fn tell(gate: &mut Gate, seq: u64, verdict: Verdict, now: UnixMs) {
+    gate.ended(key(seq), &Said { verdict, patience: now, detail: "why" }, now);
+}
+
+fn probe(gate: &mut Gate, seq: u64, now: UnixMs) {
+    assert_eq!(gate.open(now), Some(Pass::Probe));
+    gate.probing(key(seq));
+}
+
+// Row 74.
+#[test]
+fn a_lane_is_held_only_while_no_proxy_works() {
+    let mut gate = gate();
+    tell(&mut gate, 1, Verdict::ProxyFault { usable_at: NOW }, NOW);
+    assert_eq!(gate.open(NOW), Some(Pass::Any), "another proxy works");
+    let usable_at = NOW + DurationMs::from_secs(5);
+    tell(&mut gate, 2, Verdict::ProxyFault { usable_at }, NOW);
+    assert_eq!((gate.open(NOW), gate.next_wake()), (None, Some(usable_at)));
+    probe(&mut gate, 3, usable_at);
+    tell(&mut gate, 3, Verdict::ProxyFault { usable_at }, usable_at);
+    probe(&mut gate, 4, usable_at);
+    tell(&mut gate, 4, Verdict::Delivered, usable_at);
+    assert_eq!(*gate.state(), LaneState::Active);
+}
+
+#[test]
+fn an_answer_of_a_sick_destination_through_a_proxy_that_works_ends_the_hold() {
+    for verdict in [TRANSIENT, Verdict::Ambiguous { reason: RetryReason::Timeout }] {
+        let mut gate = gate();
+        let usable_at = NOW + DurationMs::from_secs(5);
+        tell(&mut gate, 1, Verdict::ProxyFault { usable_at }, NOW);
+        probe(&mut gate, 2, usable_at);
+        tell(&mut gate, 2, verdict, usable_at);
+        assert_eq!(*gate.state(), LaneState::Active);
+    }
+}
+
+#[test]
+fn a_sick_proxy_does_not_clear_bad_credentials() {
+    let mut gate = gate();
+    tell(&mut gate, 1, Verdict::DestinationFault, NOW);
+    let now = NOW + DurationMs::from_secs(900);
+    probe(&mut gate, 2, now);
+    let usable_at = now + DurationMs::from_secs(5);
+    tell(&mut gate, 2, Verdict::ProxyFault { usable_at }, now);
+    probe(&mut gate, 3, usable_at);
+    tell(&mut gate, 3, TRANSIENT, usable_at);
+    assert!(matches!(gate.state(), LaneState::Held { since: NOW, by: Hold::Credentials, .. }), "{:?}", gate.state());
 }

@@ -128,6 +128,8 @@ impl Daemon {
     pub fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postbackd"));
         command.arg(verb).arg("--config").arg(self.config()).stdin(Stdio::null());
+        // Receivers with TLS have a certificate of the tests' own CA.
+        command.env("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/ca.pem"));
         command.env("POSTBACKD_LOG", std::env::var("POSTBACKD_LOG").unwrap_or_else(|_| "error".to_owned()));
         command
     }

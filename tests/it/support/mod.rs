@@ -5,4 +5,6 @@ pub mod daemon;
 pub mod desk;
 pub mod destinations;
 pub mod meta;
+pub mod proxy;
 pub mod sink;
+pub mod tls;

@@ -1,0 +1,53 @@
+//! TLS before something that speaks none: it ends here, and the bytes go on to another address.
+//!
+//! The certificate in `fixtures` is good for `localhost`, `hooks.example.com` and `127.0.0.1`, from 2020 to 2100, and
+//! signed by `ca.pem`, which every daemon under test trusts (and nothing else). The CA's own key was thrown away.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+/// A running front; gone, with all its connections, when dropped.
+#[derive(Debug)]
+pub struct TlsFront {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl TlsFront {
+    pub async fn start(behind: SocketAddr) -> Self {
+        postbackd::egress::tls::install().unwrap();
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("../fixtures/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../fixtures/server.key.pem")).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                connections.spawn(async move {
+                    // A peer that does not trust the certificate goes away: what some tests want.
+                    let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                    let Ok(mut inside) = TcpStream::connect(behind).await else { return };
+                    copy_bidirectional(&mut outside, &mut inside).await.unwrap_or_default();
+                });
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
