@@ -324,6 +324,9 @@ pub struct SinkArgs {
     /// The status of a normal answer
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
+    /// The body of a normal answer, in place of ok or what Meta would say
+    #[arg(long, value_name = "TEXT")]
+    pub answer: Option<String>,
     /// Fail: the first N requests (3), or a share of all (0.2, 20%), with 503 or a given status (3:429); may be repeated
     #[arg(long, value_name = "COUNT|RATE[:STATUS]")]
     pub fail: Vec<Fault>,

@@ -38,6 +38,10 @@ async fn say(
         out::json(&state)?;
     } else {
         out::line(&text(&state))?;
+        let paused = state.pointer("/state").and_then(Value::as_str) == Some("paused");
+        if verb == "release" && paused {
+            out::note(&format!("a release ends no pause; for that: postbackd resume {}", out::plain(name)));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

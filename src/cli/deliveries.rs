@@ -156,10 +156,14 @@ fn event_text(event: &Value) -> String {
             }
         }
         lines.extend([String::new(), format!("{words}  ({})", name("/id"))]);
+        if delivery.pointer("/detail").is_some_and(|detail| !detail.is_null()) {
+            lines.push(format!("  {}", name("/detail")));
+        }
         let attempts = delivery.get("attempts").and_then(Value::as_array);
         lines.extend(attempts.into_iter().flatten().map(attempt_line));
         // Every attempt goes without the same, as long as nobody changes the configuration.
-        lines.extend(attempts.and_then(|all| all.last()).into_iter().flat_map(left_out_lines));
+        let last = attempts.and_then(|all| all.last()).into_iter();
+        lines.extend(last.flat_map(left_out_lines).map(|line| format!("     {line}")));
     }
     lines.join("\n")
 }
@@ -172,10 +176,14 @@ fn attempt_line(attempt: &Value) -> String {
         .into_owned()
 }
 
-fn left_out_lines(attempt: &Value) -> Vec<String> {
-    let left_out = attempt.get("left_out").and_then(Value::as_array).into_iter().flatten();
-    let line = |left: &Value| format!("     left out: {} {}", cell(left, "/field"), cell(left, "/why"));
-    left_out.map(|left| out::plain(&line(left)).into_owned()).collect()
+/// What did not make it into the request; a field that the event never had is only missed there.
+pub fn left_out_lines(of: &Value) -> Vec<String> {
+    let line = |left: &Value| {
+        let (field, why) = (cell(left, "/field"), cell(left, "/why"));
+        let word = if why.starts_with("is missing") { "warning" } else { "left out" };
+        out::plain(&format!("{word}: {field} {why}")).into_owned()
+    };
+    of.get("left_out").and_then(Value::as_array).into_iter().flatten().map(line).collect()
 }
 
 #[cfg(test)]
@@ -207,7 +215,9 @@ mod tests {
                 "target":"deposit","reason":"transient","next_attempt_at":"2026-01-01T00:01:00.000Z","attempts":[
                 {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy\nwait\n"},
                 {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":"",
-                "left_out":[{"field":"user.phone","why":"holds letters"}]}]}]}"#,
+                "left_out":[{"field":"user.phone","why":"holds letters"},{"field":"page.url","why":"is missing; Meta asks for it"}]}]},
+                {"id":"dlv_2","destination":"meta","status":"failed_permanently","target":"Purchase","reason":"invalid",
+                "detail":"value is missing","next_attempt_at":null,"attempts":[]}]}"#,
         );
         insta::assert_snapshot!(event_text(&event), @r#"
         evt_1  deposit  from app
@@ -219,6 +229,10 @@ mod tests {
           1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy wait
           2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms
              left out: user.phone holds letters
+             warning: page.url is missing; Meta asks for it
+
+        meta: failed_permanently, as Purchase, reason invalid  (dlv_2)
+          value is missing
         "#);
     }
 }

@@ -164,7 +164,7 @@ fn selection(which: &DlqSelection, reason: Option<&str>) -> Result<Map<String, V
         (true, true, true) => ("all", Value::from(true)),
         (true, false, false) => ("filter", Value::Object(filter)),
         _ => {
-            let wanted = "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --reason, \
+            let wanted = "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --with-reason, \
                           --since, --until), and only one of these";
             return Err(Usage(wanted.to_owned()));
         }

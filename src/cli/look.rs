@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::args::{Globals, PreviewArgs, TestArgs};
 use super::client::{self, Daemon};
-use super::deliveries::cell;
+use super::deliveries::{cell, left_out_lines};
 use super::{Usage, exchange, out};
 use crate::domain::limits::EVENT_BYTES;
 use crate::domain::time::{DurationMs, UnixMs};
@@ -132,15 +132,16 @@ fn headline(answer: &Value) -> String {
 /// Why it would not go out, what is missing in it, what else to know.
 fn notes(answer: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    for word in ["skipped", "refused"] {
-        if let Some(why) = answer.get(word).filter(|why| !why.is_null()) {
+    // What has no name there is skipped for the same reason.
+    let again = answer.get("skipped") == answer.get("refused");
+    for word in if again { &["refused"][..] } else { &["skipped", "refused"] } {
+        if let Some(why) = answer.get(*word).filter(|why| !why.is_null()) {
             lines.push(format!("{word}: {}: {}", cell(why, "/reason"), cell(why, "/detail")));
         }
     }
-    for (member, word) in [("left_out", "left out"), ("warnings", "warning")] {
-        for note in answer.get(member).and_then(Value::as_array).into_iter().flatten() {
-            lines.push(format!("{word}: {}: {}", cell(note, "/field"), cell(note, "/why")));
-        }
+    lines.extend(left_out_lines(answer));
+    for note in answer.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        lines.push(format!("warning: {}: {}", cell(note, "/field"), cell(note, "/why")));
     }
     lines.iter().map(|line| out::plain(line).into_owned()).collect()
 }
@@ -164,7 +165,7 @@ mod tests {
         insta::assert_snapshot!(shown(preview_text, whole), @r#"
         deposit as Purchase for meta (fb_capi), from app
         skipped: disabled: destinations.meta.enabled is false
-        left out: user.phone: is no� phone number
+        left out: user.phone is no� phone number
         warning: event_id: ingest would refuse this event
 
         POST https://graph.facebook.com/v26.0/1/events
@@ -172,7 +173,7 @@ mod tests {
 
         {"data":[]}
         "#);
-        let refused = r#"{"destination":"meta","kind":"fb_capi","source":"app","event":"x","target":null,"skipped":null,
+        let refused = r#"{"destination":"meta","kind":"fb_capi","source":"app","event":"x","target":null,"skipped":{"reason":"unmapped","detail":"no name for x"},
             "request":null,"refused":{"reason":"unmapped","detail":"no name for x"},"left_out":[],"warnings":[]}"#;
         insta::assert_snapshot!(shown(preview_text, refused), @r"
         x for meta (fb_capi), from app

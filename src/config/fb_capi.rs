@@ -64,11 +64,13 @@ pub(crate) fn read(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Readin
     let options = section.texts("data_processing_options", cx);
     let country = whole_if(section, "data_processing_options_country", cx);
     let state = whole_if(section, "data_processing_options_state", cx);
+    // What is missing or wrong is a problem already; something stands in for it, and the other keys are judged all the same.
+    let stand_in = || "stand-in".to_owned();
     Some(FbCapiSpec {
-        pixel_id: pixel_id?,
-        access_token: token?.secret,
+        pixel_id: pixel_id.unwrap_or_else(stand_in),
+        access_token: token.map_or_else(|| Secret::new(stand_in()), |found| found.secret),
         api_version,
-        base_url: base_url?,
+        base_url: base_url.or_else(|| Url::parse(BASE_URL).ok())?,
         test_event_code,
         action_source: action_source.map(str::to_owned),
         external_id_from_uid,

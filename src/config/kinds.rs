@@ -50,11 +50,15 @@ pub(crate) fn keys(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// Reads the keys of `kind`; `None` where a needed one is missing or wrong.
+/// An address in place of one that was refused, so that the kind's builder still judges the other keys and all problems
+/// are told at once. Nothing is ever sent there: a configuration with a problem is not used.
+const STAND_IN: &str = "https://hooks.example.com/";
+
+/// Reads the keys of `kind`. What is missing or wrong is a problem, and something stands in for it.
 pub(crate) fn read(kind: Kind, section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> Option<Spec> {
     match kind {
         Kind::Webhook => webhook(section, judge, cx).map(Spec::Webhook),
-        Kind::S2sPostback => s2s(section, judge, cx).map(Spec::S2sPostback),
+        Kind::S2sPostback => Some(Spec::S2sPostback(s2s(section, judge, cx))),
         Kind::FbCapi => super::fb_capi::read(section, judge, cx).map(Spec::FbCapi),
     }
 }
@@ -76,7 +80,7 @@ fn webhook(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -
     let fields = section.texts("include_user", cx).unwrap_or_default();
     let template = section.text("template", cx).map(str::to_owned);
     Some(WebhookSpec {
-        url: url?,
+        url: url.or_else(|| Url::parse(STAND_IN).ok())?,
         method,
         headers,
         signing_secrets: found.into_iter().map(|(found, _)| found.secret).collect(),
@@ -141,7 +145,7 @@ fn headers(parent: &mut Section<'_>, cx: &mut Reading<'_>) -> Vec<(String, Secre
     headers
 }
 
-fn s2s(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> Option<S2sSpec> {
+fn s2s(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> S2sSpec {
     let template = url_template(section, judge, cx);
     let method = s2s_method(section, cx);
     let expected_status = match section.node("expected_status", cx).map(|node| values::statuses(node, (200, 599))) {
@@ -165,19 +169,19 @@ fn s2s(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> Op
     let mut secrets = BTreeMap::new();
     for entry in table.entries() {
         let key = table.key(&entry.key);
-        if let Some(found) = secret_source::read(&entry.node, &key, Form::Text, Ends::Never, cx) {
-            secrets.insert(entry.key.clone(), found.secret);
-        }
+        let found = secret_source::read(&entry.node, &key, Form::Text, Ends::Never, cx);
+        // One that cannot be read is there all the same: the template that names it is not wrong.
+        secrets.insert(entry.key.clone(), found.map_or_else(|| Secret::new(String::new()), |found| found.secret));
     }
-    Some(S2sSpec {
-        url_template: template?,
+    S2sSpec {
+        url_template: template.unwrap_or_else(|| STAND_IN.to_owned()),
         method,
         expected_status,
         success_pattern,
         failure_pattern,
         on_failure_pattern: on_failure.unwrap_or(OnFailurePattern::Permanent),
         secrets,
-    })
+    }
 }
 
 fn url_template(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> Option<String> {

@@ -201,9 +201,12 @@ impl<'a> Section<'a> {
         let given = self.text(key, cx)?;
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
         if found.is_none() {
-            let all: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let remedy = match nearest(given, words.iter().map(|(word, _)| *word)) {
+                Some(word) => format!("did you mean \"{word}\"?"),
+                None => format!("write {}", one_of(words.iter().map(|(word, _)| *word))),
+            };
             let place = self.place(key);
-            cx.problem(&place, self.key(key), format!("{} is not known; write {}", shown(given), all.join(", ")));
+            cx.problem(&place, self.key(key), format!("{} is not known; {remedy}", shown(given)));
         }
         found
     }
@@ -242,6 +245,15 @@ impl<'a> Section<'a> {
             };
             cx.problem(&entry.node.at, self.key(name), detail);
         }
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let quoted: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        Some(_) | None => quoted.concat(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `GET /v1/events/{id}`: one event with every delivery and every attempt, by our id or by the sender's.
 
+use std::collections::BTreeMap;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -12,7 +14,7 @@ use super::dto::{EventDto, LeftOutDto, delivery_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::Names;
-use crate::domain::delivery::{Attempt, Delivery};
+use crate::domain::delivery::{Attempt, Delivery, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, EventSeq, InstanceId};
 use crate::pipeline::LaneView;
@@ -39,6 +41,8 @@ struct DeliveryDto<'a> {
     status: &'static str,
     target: Option<&'a str>,
     reason: Option<&'a str>,
+    /// What is wrong, in words, while it is in the DLQ.
+    detail: Option<&'a str>,
     attempt_count: u32,
     next_attempt_at: Option<String>,
     attempts: Vec<AttemptDto<'a>>,
@@ -59,6 +63,9 @@ struct AttemptDto<'a> {
 /// What the store tells of one event.
 type Deliveries = Vec<(DestinationId, Delivery, Vec<Attempt>)>;
 
+/// What is wrong with those of its deliveries that are in the DLQ, in words.
+type Details = BTreeMap<DestinationId, String>;
+
 pub(super) async fn event(
     State(state): State<AppState>,
     id: Result<Path<String>, PathRejection>,
@@ -75,12 +82,26 @@ pub(super) async fn event(
         [only] => *only,
         several => return Err(ambiguous(&given, instance, several)),
     };
-    let (event, deliveries) = state.read(move |reader| Ok((reader.event(seq)?, reader.trace(seq)?))).await?;
+    let (event, deliveries, details) = state
+        .read(move |reader| {
+            let deliveries = reader.trace(seq)?;
+            let mut details = Details::new();
+            for (destination, delivery, _) in &deliveries {
+                if delivery.state.status() == Status::FailedPermanently
+                    && let Some(entry) = reader.dlq_entry(DeliveryKey { seq, destination: *destination })?
+                {
+                    details.insert(*destination, entry.autopsy.detail);
+                }
+            }
+            Ok((reader.event(seq)?, deliveries, details))
+        })
+        .await?;
     let event =
         event.ok_or_else(|| Problem::not_found(format!("the event {given:?} is no longer kept (retention.events)")))?;
     let lanes = state.lanes();
     let lane = |destination| names.name(destination).and_then(|name| lanes.get(name));
-    Ok(Json(trace(EventId { instance, seq }, &event, &deliveries, &names, lane)).into_response())
+    let told = Told { deliveries: &deliveries, details: &details };
+    Ok(Json(trace(EventId { instance, seq }, &event, told, &names, lane)).into_response())
 }
 
 /// The events of that id: ours if it is one of this store, else the sender's.
@@ -104,14 +125,22 @@ fn ambiguous(given: &str, instance: InstanceId, several: &[EventSeq]) -> Problem
     Problem::new(StatusCode::CONFLICT, "ambiguous_id", "Several events have this id", detail).with_member("events", ids)
 }
 
+/// What the store tells of an event's deliveries.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    deliveries: &'a Deliveries,
+    details: &'a Details,
+}
+
 fn trace<'a, 'b>(
     id: EventId,
     event: &'a Event,
-    deliveries: &'a Deliveries,
+    told: Told<'a>,
     names: &Names,
     lane: impl Fn(DestinationId) -> Option<&'b LaneView>,
 ) -> Trace<'a> {
-    let deliveries = deliveries
+    let deliveries = told
+        .deliveries
         .iter()
         .map(|(destination, delivery, attempts)| DeliveryDto {
             id: delivery_id(id.instance, DeliveryKey { seq: id.seq, destination: *destination }),
@@ -119,6 +148,7 @@ fn trace<'a, 'b>(
             status: delivery.state.status().as_str(),
             target: delivery.target.as_ref().map(crate::domain::name::TargetName::as_str),
             reason: delivery.state.reason(),
+            detail: told.details.get(destination).map(String::as_str),
             attempt_count: delivery.history.counted,
             next_attempt_at: rfc3339(next_attempt(delivery.state.due_at(), lane(*destination))),
             attempts: attempts
@@ -180,8 +210,9 @@ mod tests {
     fn shown_trace(deliveries: &Deliveries) -> String {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         let id = EventId { instance: InstanceId::from_random(0), seq: EventSeq(7) };
+        let told = Told { deliveries, details: &Details::new() };
         let active = LaneView { state: "active", reason: None, until: None, paused_by: None, in_flight: 0 };
-        serde_json::to_string_pretty(&trace(id, &sample(), deliveries, &names, |_| Some(&active))).unwrap()
+        serde_json::to_string_pretty(&trace(id, &sample(), told, &names, |_| Some(&active))).unwrap()
     }
 
     #[test]
@@ -243,6 +274,7 @@ mod tests {
               "status": "failed",
               "target": "Purchase",
               "reason": "transient",
+              "detail": null,
               "attempt_count": 1,
               "next_attempt_at": "2026-11-21T23:41:08.000Z",
               "attempts": [

@@ -63,7 +63,25 @@ impl Journal {
         let Some(left_out) = self.quotas.entry(delivery.key.destination).or_default().take(now) else { return };
         let left_out = (left_out > 0).then_some(left_out);
         let together = (together > 1).then_some(together);
-        warn!(%destination, %delivery, together, attempt, http_status, reason, detail, left_out, "An attempt failed.");
+        if attempt.is_some() {
+            warn!(%destination, %delivery, together, attempt, http_status, reason, detail, left_out, "An attempt failed.");
+        } else {
+            warn!(%destination, %delivery, reason, detail, left_out, "No request can be made of the event.");
+        }
+    }
+
+    /// The destination took what was sent, and says more than that: some of it may be missing there.
+    pub(super) fn remark(
+        &mut self,
+        destination: &DestinationName,
+        delivery: DeliveryId,
+        together: usize,
+        detail: &str,
+        now: Duration,
+    ) {
+        let Some(left_out) = self.quotas.entry(delivery.key.destination).or_default().take(now) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        warn!(%destination, %delivery, together, detail, left_out, "Delivered, with a remark of the destination.");
     }
 
     /// The state of a destination, told whenever it may have changed.

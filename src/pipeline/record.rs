@@ -39,6 +39,10 @@ impl Recorder<'_> {
                     }
                     if answer.verdict == Verdict::Delivered {
                         self.board.left_out(self.destination, &attempt.left_out);
+                        if !said && is_remark(&answer.detail, attempt.http_status) {
+                            said = true;
+                            journal.remark(self.destination, delivery, together, &answer.detail, self.monotonic);
+                        }
                     } else if !said {
                         said = true;
                         let (attempt, http_status) = (Some(attempt.n), attempt.http_status);
@@ -85,6 +89,11 @@ impl Recorder<'_> {
     }
 }
 
+/// Whether the words for a delivered answer say more than its status: fewer events were counted, or a message came.
+fn is_remark(detail: &str, http_status: Option<u16>) -> bool {
+    http_status.is_none_or(|status| detail != format!("HTTP {status}"))
+}
+
 fn reason_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
@@ -96,5 +105,18 @@ fn reason_word(verdict: Verdict) -> &'static str {
         | Verdict::BatchFault
         | Verdict::ProxyFault { .. }
         | Verdict::Cancelled => verdict.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivered_answer_is_remarked_on_where_it_says_more_than_its_status() {
+        assert!(!is_remark("HTTP 200", Some(200)));
+        for said in ["HTTP 200, warning: 2 sent, 1 received", "HTTP 200, Meta says: late", "HTTP 2000"] {
+            assert!(is_remark(said, Some(200)), "{said}");
+        }
     }
 }

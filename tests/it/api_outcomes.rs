@@ -291,11 +291,14 @@ async fn one_event_has_one_id_at_its_destination_through_retry_crash_and_replay(
     settled(&daemon, &[("failed_permanently", 1)]).await;
     daemon.kill();
     daemon.restart().await;
+    let dead = delivery(&daemon, "1", "hook").await;
+    assert_eq!(dead["detail"], "HTTP 400, the answer has no body", "the trace says what is wrong, as the DLQ does");
     sink.set(vec![Act::Reply(Reply::new(200, ""))]);
     let replayed = daemon.post("/v1/dlq/replay", r#"{"all":true}"#).await.json();
     assert_eq!(replayed, json!({ "matched": 1, "replayed": 1, "job": null }));
     settled(&daemon, &[("sent", 1), ("failed_permanently", 0)]).await;
     let found = delivery(&daemon, "1", "hook").await;
+    assert_eq!(found["detail"], Value::Null, "and no longer than it is wrong");
     let id = found["id"].as_str().unwrap();
     let seen = tokio::time::timeout(Duration::from_secs(10), sink.wait_for(3)).await.unwrap();
     for request in &seen {

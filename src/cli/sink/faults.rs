@@ -12,6 +12,8 @@ const FAILURE: u16 = 503;
 pub struct Behaviour {
     /// The status of a normal answer.
     pub status: u16,
+    /// The body of a normal answer, where it is told.
+    pub answer: Option<String>,
     /// Counts use themselves up one after the other, then the rates are asked in order.
     pub fail: Vec<Fault>,
     /// Before every answer.
@@ -49,6 +51,7 @@ impl Default for Behaviour {
     fn default() -> Self {
         Self {
             status: 200,
+            answer: None,
             fail: Vec::new(),
             delay: DurationMs::ZERO,
             retry_after: None,

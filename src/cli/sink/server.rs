@@ -212,16 +212,18 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Answered {
     match record.answer {
         Answer::Reset => Err(NoAnswer::Reset),
         Answer::Hang => std::future::pending().await,
-        Answer::Status(status) => Ok(reply(status, &record, behaviour.retry_after)),
+        Answer::Status(status) => Ok(reply(status, &record, behaviour)),
     }
 }
 
-fn reply(status: u16, record: &Record, retry_after: Option<u64>) -> Response<Full<Bytes>> {
+fn reply(status: u16, record: &Record, behaviour: Behaviour) -> Response<Full<Bytes>> {
+    let Behaviour { answer, retry_after, status: normal, .. } = behaviour;
     let meta = record.meta_answer().filter(|_| (200..300).contains(&status));
-    let mut response = match (meta, status) {
-        (Some(body), _) => respond(status, "application/json", body.to_string()),
-        (None, 200..300) => respond(status, "text/plain", "ok\n".to_owned()),
-        (None, _) => respond(status, "text/plain", format!("the sink was told to answer {status}\n")),
+    let mut response = match (answer.filter(|_| status == normal), meta, status) {
+        (Some(text), ..) => respond(status, "text/plain", text),
+        (None, Some(body), _) => respond(status, "application/json", body.to_string()),
+        (None, None, 200..300) => respond(status, "text/plain", "ok\n".to_owned()),
+        (None, None, _) => respond(status, "text/plain", format!("the sink was told to answer {status}\n")),
     };
     if let (Some(seconds), 429 | 503) = (retry_after, status) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -277,6 +279,16 @@ mod tests {
         let sink = sink(Behaviour::default()).await;
         let answer = exchange(&sink, "/v26.0/1/events", r#"{"data":[{},{}]}"#).await.unwrap();
         assert!(answer.contains(r#""events_received":2"#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_told_answer_is_that_of_every_request_that_does_not_fail() {
+        let told = Behaviour { answer: Some("success=true;".to_owned()), ..Behaviour::default() };
+        let sink = sink(Behaviour { fail: vec!["1:500".parse().unwrap()], ..told }).await;
+        let failed = exchange(&sink, "/", "").await.unwrap();
+        assert!(failed.ends_with("the sink was told to answer 500\n"), "{failed}");
+        let taken = exchange(&sink, "/", "{\"data\":[{}]}").await.unwrap();
+        assert!(taken.ends_with("\r\n\r\nsuccess=true;"), "{taken}");
     }
 
     #[tokio::test]

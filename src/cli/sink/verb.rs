@@ -21,6 +21,7 @@ pub async fn run(args: &SinkArgs, json: bool) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         behaviour: Behaviour {
             status: args.status,
+            answer: args.answer.clone(),
             fail: args.fail.clone(),
             delay: args.delay.unwrap_or(DurationMs::ZERO),
             retry_after: args.retry_after,

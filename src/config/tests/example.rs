@@ -116,3 +116,31 @@ fn every_alternative_in_the_example_is_accepted_in_place_of_its_key() {
     }
     assert!(tried >= 12, "only {tried} alternatives were found");
 }
+
+/// With the kinds' own builders, which are asked about the rest although a key is wrong already.
+fn problems(destination: &str) -> Vec<String> {
+    let text = format!("[destinations.one]\n{destination}");
+    let dir = written(&[("c.toml", text.as_bytes())]);
+    let loaded = validate::load_with(&dir.path().join("c.toml"), NOW, &variable, &registry::build);
+    loaded.unwrap_err().problems.into_iter().map(|problem| problem.key).collect()
+}
+
+#[test]
+fn a_wrong_key_hides_no_other() {
+    let webhook =
+        "kind = \"webhook\"\nurl = \"ftp://x\"\ntemplate = '{ \"a\": {uid} }'\nsigning_secrets = [\"whsec_!\"]";
+    let wanted = ["url", "template", "signing_secrets"].map(|key| format!("destinations.one.{key}"));
+    assert_eq!(problems(webhook), wanted);
+    let network = "kind = \"s2s_postback\"\nurl_template = \"ftp://x\"\nsuccess_pattern = \"(\"";
+    assert_eq!(problems(network), ["destinations.one.url_template", "destinations.one.success_pattern"]);
+    let meta = "kind = \"fb_capi\"\npixel_id = 1\nretry = { give_up_after = \"9d\" }";
+    let wanted = ["access_token", "pixel_id", "retry.give_up_after"].map(|key| format!("destinations.one.{key}"));
+    assert_eq!(problems(meta), wanted);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_one_problem() {
+    let network = "kind = \"s2s_postback\"\nurl_template = \"https://t.acme.io/?c={uid}&k={secret.key}\"\n\
+                   secrets = { key = { env = \"MISSING\" } }";
+    assert_eq!(problems(network), ["destinations.one.secrets.key"]);
+}

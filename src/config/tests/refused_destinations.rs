@@ -235,7 +235,7 @@ expected_status = [200, "2xx"]"#), @r#"c.toml:5: destinations.one.expected_statu
 fn methods_are_listed() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
 url = "https://hooks.example.com/"
-method = "HEAD""#), @r#"c.toml:5: destinations.one.method: "HEAD" is not known; write "GET", "POST", "PUT", "PATCH", "DELETE""#);
+method = "HEAD""#), @r#"c.toml:5: destinations.one.method: "HEAD" is not known; write "GET", "POST", "PUT", "PATCH" or "DELETE""#);
 }
 
 #[test]
@@ -270,7 +270,7 @@ c.toml:5: destinations.one.access_token: holds a space or another character that
 c.toml:6: destinations.one.api_version: "26" is not a version of Meta's API; write one like "v26.0"
 c.toml:7: destinations.one.batch: 1001 is out of range; write 1 to 1000
 c.toml:8: destinations.one.batch_wait: 2m would hold events back for long; write "1m" or less
-c.toml:9: destinations.one.action_source: "web" is not known; write "email", "website", "app", "phone_call", "chat", "physical_store", "system_generated", "business_messaging", "other"
+c.toml:9: destinations.one.action_source: "web" is not known; write "email", "website", "app", "phone_call", "chat", "physical_store", "system_generated", "business_messaging" or "other"
 c.toml:10: destinations.one.data_processing_options_country: is a text; write a whole number without quotes, like 0 or 1
 "#);
 }

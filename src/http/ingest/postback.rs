@@ -76,8 +76,9 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let snapshot = state.pipeline.snapshot();
     let query = pixel::parameters(&query.unwrap_or_default());
-    let source = source.ok().and_then(|Path(name)| snapshot.sources.get(name.as_str()));
-    let sender = source.ok_or_else(unknown_source).and_then(|source| {
+    let named = source.map(|Path(name)| name).unwrap_or_default();
+    let known = snapshot.sources.get(named.as_str());
+    let sender = known.ok_or_else(unknown_source).and_then(|source| {
         let in_query = query.iter().find(|(name, _)| name == TOKEN).map(|(_, value)| value.as_str());
         let token = in_query.or_else(|| auth::bearer(headers));
         if token.is_some_and(|token| source.accepts(token, state.clock.now())) {
@@ -89,6 +90,7 @@ async fn answer(
     let source = match sender {
         Ok(source) => source,
         Err(problem) => {
+            state.noticed.turned_away(known.map(|source| &source.name), &named, &problem);
             body::discard(headers, body).await;
             return Err(problem);
         }
@@ -218,15 +220,27 @@ fn read(recipe: &Recipe, given: Vec<Parameter>, context: &Context) -> Result<Rea
     }
     recipe.strip(&mut parameters);
     let unexpanded = parameters.unexpanded();
+    let empty = !parameters.names().any(|name| parameters.value(name).is_some());
     let pairs = parameters.pairs();
     match recipe.read(parameters, context.default_currency) {
         Ok(Outcome::Ignored) => Ok(Read { incoming: None, unexpanded }),
+        Ok(Outcome::Event(_)) if empty => Err(nothing_in_it(&unexpanded)),
         Ok(Outcome::Event(mapped)) => {
             let incoming = validated(&mapped, context, pairs)?;
             Ok(Read { incoming: Some(incoming), unexpanded })
         }
         Err(faults) => Err(problem(faults)),
     }
+}
+
+/// A fixed event name makes an event of anything; one without any value would be taken for a repeat of the one before.
+fn nothing_in_it(unexpanded: &[String]) -> Problem {
+    let why = match unexpanded {
+        [] => "no parameter has a value".to_owned(),
+        names => format!("no parameter has a value: the network did not fill in {}", names.join(", ")),
+    };
+    let detail = format!("{why}; repeats of such a postback could not be told apart: correct the URL at the network");
+    Problem::field("$", "no_identity", detail)
 }
 
 fn validated(mapped: &Mapped, context: &Context, pairs: Vec<(String, String)>) -> Result<Incoming, Problem> {
@@ -341,6 +355,18 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let pairs = vec![pair("a", "1"), pair("b", ""), pair("event", "lead")];
         assert_eq!(read.discriminator, Discriminator::Parameters(pairs));
+    }
+
+    #[test]
+    fn a_postback_without_any_value_is_no_event() {
+        let recipe = presets::find("cake").unwrap().recipe();
+        for (query, wanted) in [("token=t", "no parameter has a value;"), ("r=%23reqid%23&t=", "did not fill in r;")] {
+            let problem = told(&recipe, query).unwrap_err();
+            let (code, path, detail) = problem.said();
+            assert_eq!((code, path), ("no_identity", "$"), "{query}");
+            assert!(detail.contains(wanted), "{detail}");
+        }
+        assert!(told(&recipe, "r=%23reqid%23&sub=7").unwrap().incoming.is_some(), "one value tells it from others");
     }
 
     proptest! {

@@ -101,6 +101,10 @@ fn postbacks_worth_a_look_are_shown_by_source() {
     assert_eq!(json["postbacks"], serde_json::json!({ "net": { "ignored": 3, "unexpanded": 2 } }));
     let line = "postback net: 2 with macros not filled in, 3 ignored by its map (since the start)";
     assert!(text::render(&status).lines().any(|shown| shown == line));
+    let counts = ingest::Counts { ignored: 0, unexpanded: 2 };
+    let postbacks = BTreeMap::from([("net".parse().unwrap(), counts)]);
+    let shown = text::render(&build(&Observed { postbacks, ..Observed::default() }));
+    assert!(shown.contains("postback net: 2 with macros not filled in (since the start)\n"), "{shown}");
 }
 
 #[test]
@@ -118,6 +122,7 @@ fn the_table_is_aligned_and_harmless() {
     config   0123456789abcdef since 2026-11-21T23:40:38.000Z
     store    1.5 MiB, 10.0 GiB of disk free, commit p50 4.12 ms p99 -
     events   6 accepted, 2 duplicates (1 conflicts), 4 rejected
+    left out meta-eu: user.phone 2 (since the start)
     balance  16 accepted = 0 pending + 4 failed + 8 sent + 0 failed_permanently + 4 skipped + 0 discarded
 
     DESTINATION  KIND     STATE      ACCEPTED  PENDING  FAILED  SENT  DLQ  SKIPPED  DISCARDED  OLDEST  OK 1h  OK 24h  P95 1h  LAST ERROR
@@ -259,7 +264,10 @@ fn a_receiver_that_is_gone_is_a_fault_and_an_operators_pause_is_not() {
     let status = judged(PausedBy::Destination);
     assert_eq!((status.state, status.reasons.concat().as_str()), ("degraded", "hook is paused: gone: HTTP 410"));
     assert_eq!(status.destinations["hook"].paused_by, Some("destination"));
-    assert_eq!(judged(PausedBy::Operator).state, "ok");
+    let meant = judged(PausedBy::Operator);
+    assert_eq!(meant.state, "ok");
+    let lines = |status: &StatusDto| text::render(status).matches("hook: gone: HTTP 410").count();
+    assert_eq!((lines(&meant), lines(&status)), (1, 0), "an operator's pause has a line of its own with its reason");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Texts of strangers (an error message of a destination) lose their control characters here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::presets::NOTHING;
@@ -9,6 +10,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::dto::{DestinationDto, StatusDto};
 use crate::domain::message::{cut, printable};
+use crate::domain::pause::PausedBy;
 use crate::http::ingest;
 
 /// What is shown of a destination's last error, bytes.
@@ -63,12 +65,11 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         "events   {accepted} accepted, {duplicates} duplicates ({conflicts} conflicts), {rejected} rejected"
     )?;
     for (source, ingest::Counts { ignored, unexpanded }) in postbacks {
-        let source = one_line(source, 64);
-        writeln!(
-            out,
-            "postback {source}: {unexpanded} with macros not filled in, {ignored} ignored by its map (since the start)"
-        )?;
+        let said = [(unexpanded, "with macros not filled in"), (ignored, "ignored by its map")];
+        let said = said.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}"));
+        writeln!(out, "postback {}: {} (since the start)", one_line(source, 64), said.collect::<Vec<_>>().join(", "))?;
     }
+    write_notes(out, &status.destinations)?;
     let books = &balance.books;
     writeln!(
         out,
@@ -99,6 +100,25 @@ fn write_proxies(out: &mut String, status: &StatusDto) -> std::fmt::Result {
             let next = route.next_try_at.as_deref().unwrap_or("?");
             let line = format!("{name}: {why} (failing since {}, next try at {next}{instead})", route.since);
             writeln!(out, "  ~ {}", one_line(&line, 400))?;
+        }
+    }
+    Ok(())
+}
+
+/// What an operator paused, and what requests went without: neither is a fault, and both should be known.
+fn write_notes(out: &mut String, destinations: &BTreeMap<String, DestinationDto>) -> std::fmt::Result {
+    for (name, destination) in destinations {
+        if destination.paused_by == Some(PausedBy::Operator.as_str()) {
+            let until = destination.until.as_deref().map(|at| format!(" until {at}")).unwrap_or_default();
+            let why = one_line(destination.reason.as_deref().unwrap_or_default(), 300);
+            writeln!(out, "paused   {name}{until}: {why}")?;
+        }
+    }
+    for (name, destination) in destinations {
+        let fields: Vec<String> =
+            destination.left_out.iter().map(|(field, count)| format!("{field} {count}")).collect();
+        if !fields.is_empty() {
+            writeln!(out, "left out {name}: {} (since the start)", one_line(&fields.join(", "), 300))?;
         }
     }
     Ok(())
