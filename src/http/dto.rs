@@ -54,8 +54,8 @@ impl<'a> EventDto<'a> {
 /// A field that a request went without, and why.
 #[derive(PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct LeftOutDto<'a> {
-    field: &'a str,
-    why: &'a str,
+    pub(crate) field: &'a str,
+    pub(crate) why: &'a str,
 }
 
 impl<'a> From<&'a LeftOut> for LeftOutDto<'a> {

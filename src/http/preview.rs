@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::dto::{RequestDto, request_dto};
+use super::dto::{LeftOutDto, RequestDto, request_dto};
 use super::ingest::{Context, Look, look};
 use super::json::Json;
 use super::problem::{FieldError, Problem};
@@ -52,13 +52,6 @@ struct PreviewDto<'a> {
 pub(super) struct WhyDto {
     pub(super) reason: &'static str,
     pub(super) detail: String,
-}
-
-/// A field and what is to be said of it.
-#[derive(PartialEq, Eq, Debug, Serialize)]
-pub(super) struct LeftOutDto<'a> {
-    field: &'a str,
-    why: &'a str,
 }
 
 /// `POST /v1/preview`
@@ -184,9 +177,14 @@ pub(super) fn source(
     given: Option<String>,
 ) -> Result<SourceName, Problem> {
     let Some(given) = given else {
-        let taken = destination.sources.iter().flatten().next();
+        let taken = |name: &&SourceName| destination.sources.as_ref().is_none_or(|taken| taken.contains(*name));
+        let speaks_json =
+            |name: &&SourceName| snapshot.sources.get(*name).is_some_and(|source| source.postback.is_plain());
+        let names = || snapshot.sources.keys().filter(taken);
+        // An event that is written as JSON comes from an application sooner than from a network.
+        let likely = names().find(speaks_json).or_else(|| names().next());
         let nobody = || NOBODY.parse().map_err(|_| Problem::internal("no source could be made up"));
-        return taken.or_else(|| snapshot.sources.keys().next()).cloned().map_or_else(nobody, Ok);
+        return likely.cloned().map_or_else(nobody, Ok);
     };
     snapshot.sources.keys().find(|known| known.as_str() == given).cloned().ok_or_else(|| {
         let known: Vec<&str> = snapshot.sources.keys().map(SourceName::as_str).collect();
@@ -222,5 +220,5 @@ pub(super) fn refused(unsendable: &Unsendable) -> WhyDto {
 }
 
 pub(super) fn left_out_dto(left_out: &[LeftOut]) -> Vec<LeftOutDto<'_>> {
-    left_out.iter().map(|LeftOut { field, why }| LeftOutDto { field, why }).collect()
+    left_out.iter().map(LeftOutDto::from).collect()
 }

@@ -10,9 +10,9 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use super::dto::{RequestDto, request_dto};
+use super::dto::{LeftOutDto, RequestDto, request_dto};
 use super::json::Json;
-use super::preview::{self, LeftOutDto, WhyDto};
+use super::preview::{self, WhyDto};
 use super::problem::Problem;
 use super::{AppState, body};
 use crate::config::snapshot::{Destination, Snapshot};

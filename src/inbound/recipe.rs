@@ -48,6 +48,13 @@ pub struct Recipe {
     pub names: Names,
 }
 
+impl Recipe {
+    /// Whether nothing was said about postbacks: the source of an application, not of a network.
+    pub fn is_plain(&self) -> bool {
+        self.fields.is_empty() && self.answer.is_none() && self.hash.is_none()
+    }
+}
+
 /// A postback read.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {

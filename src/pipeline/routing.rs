@@ -55,19 +55,21 @@ impl Routing {
 
     /// The lanes' rules.
     pub(super) fn rules(&self) -> BTreeMap<DestinationId, Rules> {
-        self.by_id.iter().map(|(id, destination)| (*id, rules(destination))).collect()
+        self.by_id.iter().map(|(id, destination)| (*id, Rules::of(destination))).collect()
     }
 }
 
-fn rules(destination: &Destination) -> Rules {
-    Rules {
-        enabled: destination.enabled,
-        concurrency: destination.lane.concurrency,
-        batch: destination.adapter.batch_max(),
-        batch_wait: destination.adapter.batch_wait(),
-        hold_probe: destination.lane.hold_probe,
-        rate_limit: destination.lane.rate_limit,
-        breaker: destination.lane.breaker,
-        retry: destination.retry.clone(),
+impl Rules {
+    pub fn of(destination: &Destination) -> Self {
+        Self {
+            enabled: destination.enabled,
+            concurrency: destination.lane.concurrency,
+            batch: destination.adapter.batch_max(),
+            batch_wait: destination.adapter.batch_wait(),
+            hold_probe: destination.lane.hold_probe,
+            rate_limit: destination.lane.rate_limit,
+            breaker: destination.lane.breaker,
+            retry: destination.retry.clone(),
+        }
     }
 }

@@ -418,3 +418,13 @@ async fn check_probes_every_destination_and_sends_it_no_event() {
     let text = daemon.cli(&["check", "--probe"], "").await.out;
     assert_eq!(text.matches("  a connection to it can be opened").count(), 2, "{text}");
 }
+
+#[tokio::test]
+async fn an_event_of_nobody_in_particular_is_looked_at_as_the_applications() {
+    let sources = "[sources.affise]\ntoken = \"t-affise\"\npreset = \"affise\"\n";
+    let sink = Sink::with_status(200).await;
+    let daemon = Daemon::start(&format!("{sources}{}", webhook("hook", &sink.url("/hook"), ""))).await;
+    let event = json!({ "event": "deposit", "event_id": "1", "uid": "u" });
+    let shown = previewed(&daemon, json!({ "destination": "hook", "event": event })).await;
+    assert_eq!(shown["source"], "app", "not the network that stands first in the alphabet");
+}

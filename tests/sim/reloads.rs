@@ -57,18 +57,8 @@ impl World {
     pub(super) fn rules(&self) -> BTreeMap<DestinationId, Rules> {
         let listed = self.ids.iter().filter(|(_, id)| self.listed.get(id) != Some(&Listed::Gone));
         let rules = listed.map(|(name, id)| {
-            let destination = &self.snapshot.destinations[name];
-            let rules = Rules {
-                enabled: !self.listed.contains_key(id),
-                concurrency: destination.lane.concurrency,
-                batch: destination.adapter.batch_max(),
-                batch_wait: destination.adapter.batch_wait(),
-                hold_probe: destination.lane.hold_probe,
-                rate_limit: destination.lane.rate_limit,
-                breaker: destination.lane.breaker,
-                retry: destination.retry.clone(),
-            };
-            (*id, rules)
+            let rules = Rules::of(&self.snapshot.destinations[name]);
+            (*id, Rules { enabled: !self.listed.contains_key(id), ..rules })
         });
         rules.collect()
     }
