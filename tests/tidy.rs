@@ -63,6 +63,11 @@ const WORDS: &[Word] = &[
         only: &["config/watch.rs", "app.rs", "app/"],
         instead: "put file watching into config/watch.rs",
     },
+    Word {
+        text: "prometheus_client",
+        only: &["telemetry/metrics.rs", "http/metrics.rs"],
+        instead: "count in telemetry/metrics.rs",
+    },
     Word { text: "axum", only: &["http/", "http.rs"], instead: "put it into http" },
     Word { text: "hyper", only: &["http/", "cli/sink/", "egress/error.rs"], instead: "put it into http, or cli/sink" },
     Word { text: "hyper_util", only: &["http/", "cli/sink/"], instead: "put it into http, or cli/sink" },

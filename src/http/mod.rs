@@ -19,6 +19,7 @@ mod framing;
 mod health;
 mod ingest;
 mod json;
+mod metrics;
 mod preview;
 mod problem;
 mod query;
@@ -117,6 +118,7 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(method_not_allowed);
     let guarded = Router::new()
         .route("/status", get(status::status))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/events/{id}", get(events::event))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/dlq", get(dlq::list))

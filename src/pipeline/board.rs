@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::domain::delivery::LeftOut;
 use crate::domain::name::{CanonicalName, DestinationName};
 use crate::domain::time::{DurationMs, UnixMs};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::{DestinationStats, LastError, StatsView};
 
 use super::{Health, LaneView, Unavailable};
@@ -20,6 +21,7 @@ pub(super) struct Board {
     lanes: Mutex<BTreeMap<DestinationName, LaneView>>,
     stats: Mutex<BTreeMap<DestinationName, DestinationStats>>,
     store: Mutex<StoreHealth>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(super) fn set_lane(&self, destination: &DestinationName, view: LaneView) {
         lock(&self.lanes).insert(destination.clone(), view);
     }
@@ -61,6 +67,7 @@ impl Board {
     }
 
     pub(super) fn sent(&self, destination: &DestinationName, at: UnixMs, latency: DurationMs) {
+        self.metrics.delivered(destination, latency);
         lock(&self.stats).entry(destination.clone()).or_default().sent(at, latency);
     }
 
@@ -80,6 +87,7 @@ impl Board {
     }
 
     pub(super) fn committed(&self, took: Duration) {
+        self.metrics.committed(took);
         let mut store = lock(&self.store);
         if store.commits.len() >= COMMITS {
             store.commits.pop_front();

@@ -53,6 +53,7 @@ use crate::env::Env;
 use crate::env::transport::RouteView;
 use crate::store::read::Reader;
 use crate::store::write::{Accept, Applied, Discard, Replay, WriteOp};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::StatsView;
 
 pub use start::{Running, start};
@@ -235,6 +236,11 @@ impl Pipeline {
 
     pub fn health(&self) -> Health {
         self.board.health()
+    }
+
+    /// Counters since the start.
+    pub fn metrics(&self) -> &Metrics {
+        self.board.metrics()
     }
 
     /// Rolling statistics of every destination that was attempted.

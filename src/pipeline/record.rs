@@ -29,11 +29,15 @@ impl Recorder<'_> {
     pub(super) fn record(&self, report: &Report, journal: &mut Journal) {
         let answer = report.ended.answer.as_ref();
         let together = report.ended.parts.iter().filter(|part| matches!(part.end, PartEnd::Exchanged { .. })).count();
+        if together > 0 {
+            self.board.metrics().exchange(self.destination, report.took);
+        }
         let mut said = false;
         for (part, event) in report.ended.parts.iter().zip(&report.events) {
             let delivery = DeliveryId { instance: self.instance, key: part.key };
             match (&part.end, answer) {
                 (PartEnd::Exchanged { attempt, .. }, Some(answer)) => {
+                    self.board.metrics().attempt(self.destination, answer.verdict.as_str());
                     if let Some(event) = event {
                         self.count(event, answer.verdict, report.took);
                     }

@@ -1,4 +1,5 @@
 //! What is measured and how it is shown.
 
 pub mod log;
+pub mod metrics;
 pub mod rolling;

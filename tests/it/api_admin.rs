@@ -8,8 +8,9 @@ use crate::support::daemon::{Daemon, TOKEN};
 use crate::support::desk::{SLOW, accept, deposit, destination, problem, settled, walk, webhook};
 use crate::support::sink::{Act, Reply, Sink};
 
-const ADMIN_PATHS: [(&str, &str); 11] = [
+const ADMIN_PATHS: [(&str, &str); 12] = [
     ("GET", "/status"),
+    ("GET", "/metrics"),
     ("GET", "/v1/events/1"),
     ("GET", "/v1/deliveries"),
     ("GET", "/v1/dlq"),

@@ -22,6 +22,7 @@ mod api_refusals;
 mod egress;
 mod kill;
 mod meta;
+mod metrics;
 mod mixed;
 mod postback;
 mod postback_presets;

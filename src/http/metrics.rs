@@ -1,0 +1,101 @@
+//! `GET /metrics`: everything for Prometheus, in its text format (OpenMetrics). Few series, labels from the configuration only.
+//!
+//! What the store counts is exact since it was created and survives restarts; what happens in the process counts from its
+//! start (see [`crate::telemetry::metrics`]).
+
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::AppState;
+use super::problem::Problem;
+use super::query::Names;
+use crate::domain::delivery::Status;
+use crate::store::{EventCounts, Ledger};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The states of a destination (SPEC 2).
+const STATES: [&str; 7] = ["active", "throttled", "open", "held", "paused", "disabled", "orphaned"];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeliveryLabels {
+    destination: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EventLabels {
+    source: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    destination: String,
+    state: &'static str,
+}
+
+type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
+
+pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
+    let names = state.names().await?;
+    let (ledger, bytes) = state.read(|reader| Ok((Ledger::clone(&reader.ledger()), reader.file_bytes()))).await?;
+    let mut registry = Registry::with_prefix("postbackd");
+    state.pipeline.metrics().register(&mut registry);
+    deliveries(&mut registry, &names, &ledger);
+    events(&mut registry, &ledger);
+    let states = Level::default();
+    for (destination, lane) in state.lanes() {
+        for known in STATES {
+            let labels = StateLabels { destination: destination.to_string(), state: known };
+            states.get_or_create(&labels).set(u64::from(known == lane.state));
+        }
+    }
+    registry.register("destination_state", "1 for the state that holds", states);
+    let size = Gauge::<u64, AtomicU64>::default();
+    size.set(bytes);
+    registry.register_with_unit("store", "Size of the store's file", Unit::Bytes, size);
+    let config = Gauge::<u64, AtomicU64>::default();
+    config.set(u64::from(state.standing.load().refused.is_none()));
+    registry.register("config_ok", "0 while the configuration file is refused and the one before goes on", config);
+    let mut body = String::new();
+    text::encode(&mut body, &registry).map_err(|_| Problem::internal("the metrics could not be written"))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
+}
+
+fn deliveries(registry: &mut Registry, names: &Names, ledger: &Ledger) {
+    let levels = Level::default();
+    for (name, id) in names.iter() {
+        let counts = ledger.deliveries.get(&id).copied().unwrap_or_default();
+        for status in Status::ALL {
+            let labels = DeliveryLabels { destination: name.to_string(), status: status.as_str() };
+            levels.get_or_create(&labels).set(counts.of(status));
+        }
+    }
+    registry.register("deliveries", "Deliveries by where they stand, since the store was created", levels);
+}
+
+/// The outcomes exclude each other: a conflict is no duplicate here, although `/status` counts it among them.
+fn events(registry: &mut Registry, ledger: &Ledger) {
+    let counters = Family::<EventLabels, Counter>::default();
+    for (source, EventCounts { accepted, duplicates, conflicts, rejected }) in &ledger.events {
+        let outcomes = [
+            ("queued", *accepted),
+            ("duplicate", duplicates.saturating_sub(*conflicts)),
+            ("conflict", *conflicts),
+            ("rejected", *rejected),
+        ];
+        for (outcome, count) in outcomes {
+            counters.get_or_create(&EventLabels { source: source.to_string(), outcome }).inc_by(count);
+        }
+    }
+    registry.register("events", "Events by what became of them, since the store was created", counters);
+}
