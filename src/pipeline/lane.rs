@@ -287,8 +287,13 @@ impl Lane {
         }
     }
 
-    pub(super) fn pause(&mut self, pause: Pause) {
-        self.gate.pause(pause);
+    /// One that is over already is only counted: what the lane has found out since stays.
+    pub(super) fn pause(&mut self, pause: Pause, now: UnixMs) {
+        if pause.is_over(now) && self.state().paused_by().is_none() {
+            self.gate.was_paused(&pause);
+        } else {
+            self.gate.pause(pause);
+        }
     }
 
     pub(super) fn resume(&mut self, now: UnixMs) {
