@@ -125,6 +125,12 @@ impl Lane {
         self.known.len()
     }
 
+    /// Deliveries whose outcome is not committed yet.
+    #[cfg(test)]
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
     /// A delivery that is owed as of a commit. It is taken where there is room; otherwise the outbox keeps it and the
     /// cursor is moved back in front of it.
     pub(super) fn offer(&mut self, owed: Owed, now: UnixMs) -> Offered {

@@ -577,5 +577,7 @@ fn what_found_no_room_is_asked_for_when_there_is_room() {
     assert_eq!(loads, [A], "the outbox holds what memory could not");
 }
 
+#[path = "batch_model_tests.rs"]
+mod batch_model;
 #[path = "batch_tests.rs"]
 mod batches;
