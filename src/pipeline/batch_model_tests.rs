@@ -187,7 +187,7 @@ impl Model {
         // Their lease lasts until the commit.
         let kept = parts.iter().filter(|part| !matches!(part.end, PartEnd::NoRoom));
         self.leased.extend(kept.map(|part| part.key.seq.0));
-        let answer = exchanged.then(|| Judgement { verdict, detail: "why".to_owned(), attempts_max });
+        let answer = exchanged.then(|| Judgement { verdict, detail: "why".to_owned(), attempts_max, warns: false });
         self.step(Input::Ended(Ended { answer, parts }));
     }
 

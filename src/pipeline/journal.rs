@@ -66,6 +66,20 @@ impl Journal {
         warn!(%destination, %delivery, together, attempt, http_status, reason, detail, left_out, "An attempt failed.");
     }
 
+    /// Lines said of a destination lately.
+    #[cfg(test)]
+    pub(super) fn lines(&self, id: DestinationId) -> u32 {
+        self.quotas.get(&id).map_or(0, |quota| quota.said)
+    }
+
+    /// An exchange that delivered, with something an operator should see; `delivery` is the first of those in it. `now` is
+    /// monotonic.
+    pub(super) fn warned(&mut self, destination: &DestinationName, delivery: DeliveryId, detail: &str, now: Duration) {
+        let Some(left_out) = self.quotas.entry(delivery.key.destination).or_default().take(now) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        warn!(%destination, %delivery, detail, left_out, "The destination took what was sent, with a warning.");
+    }
+
     /// The state of a destination, told whenever it may have changed.
     pub(super) fn lane(&mut self, id: DestinationId, destination: &DestinationName, view: &LaneView) {
         let stopped = matches!(view.state, "held" | "open" | "paused").then_some(view.state);

@@ -102,7 +102,7 @@ impl Bench {
         };
         let end = || PartEnd::Exchanged { attempt: attempt.clone(), autopsy: autopsy() };
         let parts = keys.iter().map(|key| Part { key: *key, end: end() }).collect();
-        let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max });
+        let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max, warns: false });
         self.step(Input::Ended(Ended { answer, parts }))
     }
 
