@@ -256,6 +256,30 @@ fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
 }
 
 #[test]
+fn an_unsendable_neighbour_does_not_shorten_the_patience_that_was_asked_for() {
+    let mut bench = gathering(2);
+    bench.step(Input::Owed(some(1..=2)));
+    let attempt = Attempt {
+        n: 1,
+        at: NOW,
+        took: DurationMs(1),
+        http_status: Some(429),
+        verdict: String::new(),
+        response: String::new(),
+        left_out: Vec::new(),
+    };
+    let refused = Verdict::Permanent { reason: DeadReason::Invalid };
+    let parts = vec![
+        Part { key: key(A, 1), end: PartEnd::Unsent { verdict: refused, autopsy: autopsy() } },
+        Part { key: key(A, 2), end: PartEnd::Exchanged { attempt, autopsy: autopsy() } },
+    ];
+    let until = NOW + DurationMs::from_hours(1);
+    let answer = Some(Judgement::new(Verdict::Throttled { not_before: Some(until) }, ""));
+    bench.step(Input::Ended(Ended { answer, parts }));
+    assert_eq!(*bench.state(A), LaneState::Throttled { until });
+}
+
+#[test]
 fn a_held_lane_is_probed_with_one_delivery() {
     let mut bench = gathering(3);
     bench.step(Input::Owed(some(1..=3)));
