@@ -108,12 +108,14 @@ pub struct Judgement {
     /// event's own fault; `None` leaves it to the retry policy alone. Where a request carried several deliveries the
     /// answer does not say whose fault it is: then this is a reason to split, not to bury.
     pub attempts_max: Option<u32>,
+    /// The request was taken, and yet an operator should see what `detail` says.
+    pub warns: bool,
 }
 
 impl Judgement {
     /// Without a limit of its own.
     pub fn new(verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { verdict, detail: detail.into(), attempts_max: None }
+        Self { verdict, detail: detail.into(), attempts_max: None, warns: false }
     }
 }
 

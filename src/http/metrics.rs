@@ -1,4 +1,4 @@
-//! `GET /metrics`: everything for Prometheus, in its text format (OpenMetrics). Few series, labels from the configuration only.
+//! `GET /metrics`: everything for Prometheus, in its text format (`OpenMetrics`). Few series, labels from the configuration only.
 //!
 //! What the store counts is exact since it was created and survives restarts; what happens in the process counts from its
 //! start (see [`crate::telemetry::metrics`]).

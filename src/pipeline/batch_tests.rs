@@ -3,6 +3,7 @@
 use super::*;
 
 const WAIT: DurationMs = DurationMs::from_secs(1);
+
 fn gathering(batch: usize) -> Bench {
     Bench::with(move |rules| {
         rules.batch = batch;
@@ -108,6 +109,39 @@ fn a_half_is_not_filled_up_with_others() {
     let halves = commit(&mut bench, done).batches;
     assert_eq!(halves, [[1, 2], [3, 4]]);
     assert_eq!(bench.step(Input::Owed(some(5..=8))).batches, [[5, 6, 7, 8]], "new ones go their own way");
+}
+
+#[test]
+fn others_that_wait_do_not_join_a_half() {
+    let mut bench = Bench::with(|rules| {
+        rules.batch = 4;
+        rules.concurrency = 1;
+    });
+    assert_eq!(bench.step(Input::Owed(some(1..=6))).batches, [[1, 2, 3, 4]]);
+    let done = bench.all_ended(&keys(1..=4), Verdict::BatchFault, None);
+    assert_eq!(done.batches, [[5, 6]], "nothing waits for the commit");
+    let done = commit(&mut bench, done);
+    assert!(done.sent.is_empty(), "one exchange at a time");
+    bench.step(Input::Owed(some(7..=8)));
+    assert_eq!(bench.all_ended(&keys(5..=6), Verdict::Delivered, None).batches, [[1, 2]]);
+    assert_eq!(bench.all_ended(&keys(1..=2), Verdict::Delivered, None).batches, [[3, 4]], "halves come first");
+    assert_eq!(bench.all_ended(&keys(3..=4), Verdict::Delivered, None).batches, [[7, 8]]);
+}
+
+#[test]
+fn a_half_goes_without_a_member_that_is_over_or_has_moved() {
+    let mut bench = gathering(8);
+    bench.step(Input::Owed(some(1..=6)));
+    bench.now = NOW + WAIT;
+    assert_eq!(bench.step(Input::Tick).batches.len(), 1);
+    bench.all_ended(&keys(1..=6), Verdict::BatchFault, None);
+    // What the writer could not commit in time was committed all the same, or was purged meanwhile.
+    let mut sent = bench.step(Input::Stale { key: key(A, 1) }).batches;
+    sent.extend(bench.step(Input::Settled { key: key(A, 5), owed: None }).batches);
+    for seq in [2, 3, 4, 6] {
+        sent.extend(bench.step(Input::Settled { key: key(A, seq), owed: Some(retry(A, seq, NOW)) }).batches);
+    }
+    assert_eq!(sent, [[2, 3], [4, 6]]);
 }
 
 #[test]
@@ -219,6 +253,30 @@ fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
     assert_eq!(done.settled[0].disposition, Disposition::Dead { reason: DeadReason::Expired });
     assert!(matches!(done.settled[1].disposition, Disposition::Retry { .. }));
     assert_eq!(bench.scheduler.in_flight(), 0);
+}
+
+#[test]
+fn an_unsendable_neighbour_does_not_shorten_the_patience_that_was_asked_for() {
+    let mut bench = gathering(2);
+    bench.step(Input::Owed(some(1..=2)));
+    let attempt = Attempt {
+        n: 1,
+        at: NOW,
+        took: DurationMs(1),
+        http_status: Some(429),
+        verdict: String::new(),
+        response: String::new(),
+        left_out: Vec::new(),
+    };
+    let refused = Verdict::Permanent { reason: DeadReason::Invalid };
+    let parts = vec![
+        Part { key: key(A, 1), end: PartEnd::Unsent { verdict: refused, autopsy: autopsy() } },
+        Part { key: key(A, 2), end: PartEnd::Exchanged { attempt, autopsy: autopsy() } },
+    ];
+    let until = NOW + DurationMs::from_hours(1);
+    let answer = Some(Judgement::new(Verdict::Throttled { not_before: Some(until) }, ""));
+    bench.step(Input::Ended(Ended { answer, parts }));
+    assert_eq!(*bench.state(A), LaneState::Throttled { until });
 }
 
 #[test]

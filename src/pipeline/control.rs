@@ -33,7 +33,7 @@ pub(super) fn apply(lanes: &mut BTreeMap<DestinationId, Lane>, control: Control,
     match control {
         Control::Paused { destination, pause } => {
             if let Some(lane) = lanes.get_mut(&destination) {
-                lane.pause(pause);
+                lane.pause(pause, now);
             }
         }
         Control::Resumed { destination } => {
@@ -44,7 +44,7 @@ pub(super) fn apply(lanes: &mut BTreeMap<DestinationId, Lane>, control: Control,
         Control::Pauses(mut all) => {
             for (destination, lane) in lanes {
                 match all.remove(destination) {
-                    Some(pause) => lane.pause(pause),
+                    Some(pause) => lane.pause(pause, now),
                     // An operator's pause is never in a lane before it is on disk; a lane's own may be on its way there.
                     None if lane.state().paused_by() == Some(PausedBy::Operator) => lane.resume(now),
                     None => {}

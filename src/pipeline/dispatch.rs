@@ -185,17 +185,19 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
     let redactor = destination.adapter.redactor();
     let Sent { parts, view, at } = sent;
     let count = parts.iter().filter(|part| matches!(part, Rendered::Sent { .. })).count();
+    // Secrets are replaced before the cut, so that none is cut in half and passes.
     let (judgement, http_status, said) = match exchange.result {
         Ok(answer) => {
             let context = JudgeContext { sent: count, transient: &destination.retry.statuses, now };
             let judgement = destination.adapter.judge(&answer, context);
             let Answer { status, body, .. } = answer;
-            (judgement, Some(status), redactor.redact(&printable(&body, RESPONSE_EXCERPT_BYTES)))
+            let said = redactor.redact(&String::from_utf8_lossy(&body));
+            (judgement, Some(status), printable(said.as_bytes(), RESPONSE_EXCERPT_BYTES))
         }
         Err(fault) => {
             let judgement = judge_fault(fault);
-            let said = redactor.redact(&judgement.detail);
-            (judgement, None, said)
+            let detail = redactor.redact(&judgement.detail);
+            (Judgement { detail: detail.clone(), ..judgement }, None, detail)
         }
     };
     let said = cut(&said, RESPONSE_EXCERPT_BYTES);

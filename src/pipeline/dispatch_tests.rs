@@ -66,11 +66,14 @@ fn loaded(seq: u64, change: impl FnOnce(&mut Event)) -> Loaded {
 }
 
 fn answered(status: u16, batch: Vec<Loaded>) -> Ended {
+    concluded(batch, Ok(Answer { status, headers: Vec::new(), body: b"{}".to_vec() }))
+}
+
+fn concluded(batch: Vec<Loaded>, result: Result<Answer, Fault>) -> Ended {
     let destination = meta();
     let rendering = render(&destination, instance(), batch, NOW);
     let sent = Sent { parts: rendering.parts, view: rendering.request.unwrap().view, at: NOW };
-    let answer = Answer { status, headers: Vec::new(), body: b"{}".to_vec() };
-    conclude(&destination, instance(), sent, Exchange { took: DurationMs(1), result: Ok(answer) }, NOW)
+    conclude(&destination, instance(), sent, Exchange { took: DurationMs(1), result }, NOW)
 }
 
 /// Where each delivery of the batch went: `sent`, `unsent`, `no room`.
@@ -92,6 +95,29 @@ fn what_the_dlq_shows_of_a_request_is_about_its_own_delivery() {
         assert!(body.contains(own) && !body.contains(other), "{body}");
         assert!(!body.contains("s3cr3t"), "{body}");
     }
+}
+
+/// Whatever is kept of an exchange, for one delivery.
+fn kept(ended: &Ended) -> String {
+    format!("{ended:?}")
+}
+
+#[test]
+fn a_secret_across_the_cut_of_an_answer_does_not_pass_in_part() {
+    for before in (RESPONSE_EXCERPT_BYTES - 12..=RESPONSE_EXCERPT_BYTES).chain([ATTEMPT_EXCERPT_BYTES - 5]) {
+        let body = format!("{}s3cr3t-token and more", "x".repeat(before)).into_bytes();
+        let ended = concluded(vec![loaded(1, |_| {})], Ok(Answer { status: 400, headers: Vec::new(), body }));
+        assert!(!kept(&ended).contains("s3cr"), "{before} bytes before it");
+        let PartEnd::Exchanged { autopsy, .. } = &ended.parts[0].end else { panic!("{ended:?}") };
+        assert!(autopsy.response.len() <= RESPONSE_EXCERPT_BYTES);
+    }
+}
+
+#[test]
+fn a_secret_in_the_words_of_a_fault_does_not_pass() {
+    let ended = concluded(vec![loaded(1, |_| {})], Err(Fault::Network("no route to s3cr3t-token".to_owned())));
+    assert!(!kept(&ended).contains("s3cr"), "{}", kept(&ended));
+    assert!(ended.answer.unwrap().detail.contains("no route to"));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use super::pace::Pace;
 use ramp::Ramp;
 
 /// A wait that must not count against `give_up_after`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Standstill {
     from: UnixMs,
     to: UnixMs,
@@ -406,7 +406,15 @@ impl Gate {
 
     /// What the lane stood still for ends here.
     fn remember_standstill(&mut self, now: UnixMs) {
-        let Some(still) = self.standing_still(now) else { return };
+        if let Some(still) = self.standing_still(now) {
+            self.remember(still);
+        }
+    }
+
+    fn remember(&mut self, still: Standstill) {
+        if self.standstills.contains(&still) {
+            return;
+        }
         if self.standstills.len() >= STANDSTILLS_MAX
             && let (Some(oldest), Some(next)) = (self.standstills.pop_front(), self.standstills.front_mut())
         {

@@ -70,18 +70,18 @@ impl Journal {
         }
     }
 
-    /// The destination took what was sent, and says more than that: some of it may be missing there.
-    pub(super) fn remark(
-        &mut self,
-        destination: &DestinationName,
-        delivery: DeliveryId,
-        together: usize,
-        detail: &str,
-        now: Duration,
-    ) {
+    /// Lines said of a destination lately.
+    #[cfg(test)]
+    pub(super) fn lines(&self, id: DestinationId) -> u32 {
+        self.quotas.get(&id).map_or(0, |quota| quota.said)
+    }
+
+    /// An exchange that delivered, with something an operator should see; `delivery` is the first of those in it. `now` is
+    /// monotonic.
+    pub(super) fn warned(&mut self, destination: &DestinationName, delivery: DeliveryId, detail: &str, now: Duration) {
         let Some(left_out) = self.quotas.entry(delivery.key.destination).or_default().take(now) else { return };
         let left_out = (left_out > 0).then_some(left_out);
-        warn!(%destination, %delivery, together, detail, left_out, "Delivered, with a remark of the destination.");
+        warn!(%destination, %delivery, detail, left_out, "The destination took what was sent, with a warning.");
     }
 
     /// The state of a destination, told whenever it may have changed.

@@ -112,6 +112,12 @@ impl Lane {
         self.known.len()
     }
 
+    /// Deliveries whose outcome is not committed yet.
+    #[cfg(test)]
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
     /// A delivery that is owed as of a commit. It is taken where there is room; otherwise the outbox keeps it and the
     /// cursor is moved back in front of it.
     pub(super) fn offer(&mut self, owed: Owed, now: UnixMs) -> Offered {
@@ -299,8 +305,13 @@ impl Lane {
         self.rescan();
     }
 
-    pub(super) fn pause(&mut self, pause: Pause) {
-        self.gate.pause(pause);
+    /// One that is over already is only counted: what the lane has found out since stays.
+    pub(super) fn pause(&mut self, pause: Pause, now: UnixMs) {
+        if pause.is_over(now) && self.state().paused_by().is_none() {
+            self.gate.was_paused(&pause);
+        } else {
+            self.gate.pause(pause);
+        }
     }
 
     pub(super) fn resume(&mut self, now: UnixMs) {

@@ -41,14 +41,16 @@ impl Recorder<'_> {
                     if let Some(event) = event {
                         self.count(event, answer.verdict, report.took);
                     }
-                    if answer.verdict == Verdict::Delivered {
+                    let delivered = answer.verdict == Verdict::Delivered;
+                    if delivered {
                         self.board.left_out(self.destination, &attempt.left_out);
-                        if !said && is_remark(&answer.detail, attempt.http_status) {
-                            said = true;
-                            journal.remark(self.destination, delivery, together, &answer.detail, self.monotonic);
-                        }
-                    } else if !said {
-                        said = true;
+                    }
+                    if std::mem::replace(&mut said, true) {
+                        continue;
+                    }
+                    if delivered && answer.warns {
+                        journal.warned(self.destination, delivery, &answer.detail, self.monotonic);
+                    } else if !delivered {
                         let (attempt, http_status) = (Some(attempt.n), attempt.http_status);
                         let (verdict, detail) = (answer.verdict, answer.detail.as_str());
                         self.failed(Failure { delivery, together, attempt, http_status, verdict, detail }, journal);
@@ -93,11 +95,6 @@ impl Recorder<'_> {
     }
 }
 
-/// Whether the words for a delivered answer say more than its status: fewer events were counted, or a message came.
-fn is_remark(detail: &str, http_status: Option<u16>) -> bool {
-    http_status.is_none_or(|status| detail != format!("HTTP {status}"))
-}
-
 fn reason_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Transient { reason, .. } | Verdict::Ambiguous { reason } => reason.as_str(),
@@ -115,12 +112,51 @@ fn reason_word(verdict: Verdict) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Judgement;
+    use crate::domain::delivery::{Attempt, Autopsy};
+    use crate::domain::event::tests::sample;
+    use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+    use crate::pipeline::scheduler::{Ended, Part};
+
+    const NOW: UnixMs = UnixMs(1_764_000_000_000);
+
+    fn report(verdict: Verdict, warns: bool) -> Report {
+        let part = |seq| {
+            let attempt = Attempt {
+                n: 1,
+                at: NOW,
+                took: DurationMs(1),
+                http_status: Some(200),
+                verdict: verdict.as_str().to_owned(),
+                response: String::new(),
+                left_out: Vec::new(),
+            };
+            let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
+            let key = DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) };
+            Part { key, end: PartEnd::Exchanged { attempt, autopsy } }
+        };
+        let answer = Judgement { warns, ..Judgement::new(verdict, "HTTP 200, warning: 2 sent, 1 received") };
+        let ended = Ended { answer: Some(answer), parts: vec![part(1), part(2)] };
+        let event = std::sync::Arc::new(sample());
+        Report { ended, events: vec![Some(event.clone()), Some(event)], took: DurationMs(1) }
+    }
 
     #[test]
-    fn a_delivered_answer_is_remarked_on_where_it_says_more_than_its_status() {
-        assert!(!is_remark("HTTP 200", Some(200)));
-        for said in ["HTTP 200, warning: 2 sent, 1 received", "HTTP 200, Meta says: late", "HTTP 2000"] {
-            assert!(is_remark(said, Some(200)), "{said}");
+    fn an_exchange_is_told_once_where_it_failed_or_was_taken_with_a_warning() {
+        let refused = Verdict::Transient { reason: RetryReason::Transient, not_before: None };
+        for (verdict, warns, lines) in
+            [(Verdict::Delivered, false, 0), (Verdict::Delivered, true, 1), (refused, false, 1)]
+        {
+            let (board, mut journal) = (Board::default(), Journal::default());
+            let recorder = Recorder {
+                board: &board,
+                destination: &"meta".parse().unwrap(),
+                instance: InstanceId::from_random(1),
+                now: NOW,
+                monotonic: Duration::ZERO,
+            };
+            recorder.record(&report(verdict, warns), &mut journal);
+            assert_eq!(journal.lines(DestinationId(1)), lines, "{verdict:?} {warns}");
         }
     }
 }

@@ -247,7 +247,7 @@ impl Scheduler {
         for (id, rules) in rules {
             let mut lane = Lane::new(rules, self.capacity, now);
             if let Some(pause) = pauses.remove(&id) {
-                lane.pause(pause);
+                lane.pause(pause, now);
             }
             self.lanes.insert(id, lane);
         }

@@ -113,6 +113,42 @@ fn all_pauses_as_read_again_end_those_that_are_no_more_but_not_one_on_its_way_to
     assert_eq!(*bench.state(A), LaneState::Paused(paused_until(None)));
 }
 
+/// A row of a pause stays until the next `resume`, so every reopening of the store tells it again.
+#[test]
+fn a_pause_that_is_over_changes_nothing_when_it_is_told_again() {
+    let over = || told(Control::Pauses(Pauses::from([(A, paused_until(Some(NOW + DurationMs(1))))])));
+    let hour = DurationMs::from_hours(1);
+    for (verdict, state) in
+        [(Verdict::Throttled { not_before: Some(NOW + hour) }, "Throttled"), (Verdict::DestinationFault, "Held")]
+    {
+        let mut bench = Bench::new();
+        bench.now = NOW + DurationMs::from_secs(1);
+        bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+        bench.ended(key(A, 1), verdict);
+        let before = bench.state(A).clone();
+        assert!(format!("{before:?}").starts_with(state));
+        bench.step(over());
+        assert_eq!(*bench.state(A), before);
+        assert_eq!(bench.step(Input::Owed(vec![fresh(A, 2, NOW)])).sent, [0; 0], "{state}");
+    }
+}
+
+#[test]
+fn a_pause_stands_still_once_however_often_it_is_told() {
+    let mut bench = Bench::new();
+    let days = DurationMs::from_days;
+    bench.now = NOW + days(3);
+    for _ in 0..4 {
+        bench.step(told(Control::Pauses(Pauses::from([(A, paused_until(Some(NOW + days(2))))]))));
+        bench.step(Input::Tick);
+    }
+    // Owed for three days since the pause began, of which two stood still: one is left of give_up_after, and no more.
+    bench.now = NOW + days(5);
+    bench.step(Input::Owed(vec![retry(A, 1, NOW)]));
+    let done = bench.ended(key(A, 1), TRANSIENT);
+    assert_eq!(done.settled[0].disposition, Disposition::Dead { reason: DeadReason::GaveUp });
+}
+
 #[test]
 fn a_released_lane_probes_at_once() {
     let mut bench = Bench::new();

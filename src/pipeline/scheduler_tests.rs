@@ -106,7 +106,7 @@ impl Bench {
         };
         let end = || PartEnd::Exchanged { attempt: attempt.clone(), autopsy: autopsy() };
         let parts = keys.iter().map(|key| Part { key: *key, end: end() }).collect();
-        let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max });
+        let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max, warns: false });
         self.step(Input::Ended(Ended { answer, parts }))
     }
 
@@ -581,6 +581,8 @@ fn what_found_no_room_is_asked_for_when_there_is_room() {
     assert_eq!(loads, [A], "the outbox holds what memory could not");
 }
 
+#[path = "batch_model_tests.rs"]
+mod batch_model;
 #[path = "batch_tests.rs"]
 mod batches;
 #[path = "isolation_tests.rs"]

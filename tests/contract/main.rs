@@ -166,6 +166,7 @@ fn check_row(kind: Kind, adapter: &dyn Adapter, row: &Value) {
     let wanted_time = row["after_s"].as_u64().map(|seconds| NOW + DurationMs::from_secs(seconds));
     assert_eq!(not_before, wanted_time, "{told}");
     assert!(judged.detail.contains(row["says"].as_str().unwrap_or_default()), "{told}");
+    assert_eq!(judged.warns, row["warns"] == true, "{told}");
     assert!(!judged.detail.contains("s3cr3t"), "{told}");
     assert!(!judged.detail.is_empty() && judged.detail.len() < 1000, "{told}");
 }

@@ -4,7 +4,7 @@ use postbackd::destination::Kind;
 use postbackd::domain::delivery::Status;
 use postbackd::domain::id::{DeliveryId, DeliveryKey, EventSeq};
 
-use crate::peers::Received;
+use crate::peers::{POISON, Received};
 use crate::world::{Happening, World};
 
 impl World {
@@ -64,6 +64,9 @@ impl World {
                         let unsendable = delivery.state.reason() == Some("invalid");
                         let tried = self.oracle.attempts_swept || !attempts.is_empty();
                         assert!(tried || unsendable, "{id} died without an attempt");
+                        let innocent = !received.body.contains(POISON);
+                        let refused = delivery.state.reason() == Some("permanent");
+                        assert!(!(refused && innocent), "{id} died for its company");
                     }
                     Status::Discarded => assert!(self.oracle.discard_asked.contains(&key), "nobody discarded {id}"),
                     Status::Skipped => assert_eq!(received.times, 0, "{id} was skipped and sent"),

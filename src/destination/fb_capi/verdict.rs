@@ -27,7 +27,7 @@ pub(super) fn judge(answer: &Answer, context: JudgeContext<'_>, redactor: &Redac
     let judged = match body.as_ref().and_then(|body| body.get("error")) {
         Some(error) => judge_error(error, answer, context, &by_status, redactor),
         None if is_html(answer) => html(by_status, answer, context),
-        None => Judgement { detail: delivered_detail(body.as_ref(), context, &by_status, redactor), ..by_status },
+        None => warned(by_status, body.as_ref(), context, redactor),
     };
     match judged.verdict {
         Verdict::Permanent { .. } if context.sent > 1 => Judgement { verdict: Verdict::BatchFault, ..judged },
@@ -99,7 +99,7 @@ fn judge_error(
     };
     let usage = usage::told(answer);
     let detail = format!("{name} (HTTP {}), {meaning}{usage}{}", answer.status, said(error, redactor));
-    Judgement { verdict, detail, attempts_max }
+    Judgement { verdict, detail, attempts_max, warns: false }
 }
 
 /// Meta's own words, and the fields it blames.
@@ -160,24 +160,21 @@ fn html(by_status: Judgement, answer: &Answer, context: JudgeContext<'_>) -> Jud
     Judgement::new(Verdict::Transient { reason: RetryReason::Transient, not_before }, detail)
 }
 
-/// Adds what Meta said about a request it took.
-fn delivered_detail(
-    body: Option<&Value>,
-    context: JudgeContext<'_>,
-    by_status: &Judgement,
-    redactor: &Redactor,
-) -> String {
-    let mut detail = by_status.detail.clone();
-    let (Verdict::Delivered, Some(body)) = (by_status.verdict, body) else { return detail };
+/// Adds what Meta said about a request it took: how many events it saw, where that is not what was sent, and its warnings.
+fn warned(judged: Judgement, body: Option<&Value>, context: JudgeContext<'_>, redactor: &Redactor) -> Judgement {
+    let (Verdict::Delivered, Some(body)) = (judged.verdict, body) else { return judged };
+    let Judgement { mut detail, mut warns, .. } = judged;
     let received = number(body.get("events_received"));
     if let Some(received) = received.filter(|received| usize::try_from(*received) != Ok(context.sent)) {
         detail = format!("{detail}, warning: {} sent, {received} received", context.sent);
+        warns = true;
     }
     let messages: Vec<&str> =
         body.get("messages").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     if !messages.is_empty() {
         detail.push_str(", Meta says: ");
         detail.push_str(&view::line(&messages.join("; "), redactor));
+        warns = true;
     }
-    detail
+    Judgement { detail, warns, ..judged }
 }

@@ -154,16 +154,22 @@ async fn gather(
         let title = "The postback is too large";
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", title, detail));
     }
+    given.extend(in_body(form, &bytes)?);
+    Ok(given)
+}
+
+/// The parameters of a body. One that is sent in chunks shows only now that it is empty.
+fn in_body(form: Form, bytes: &[u8]) -> Result<Vec<Parameter>, Problem> {
     match form {
-        Form::Nothing => {}
+        Form::Nothing => Ok(Vec::new()),
+        Form::Json if bytes.is_empty() => Ok(Vec::new()),
         Form::Parameters => {
             // Bytes that are no UTF-8 stay apart from each other: see `pixel::parameters`.
-            let pairs = pixel::parameters(&percent_encode(&bytes, CONTROLS).to_string());
-            given.extend(pairs.into_iter().map(|(name, value)| Parameter::text(name, value)));
+            let pairs = pixel::parameters(&percent_encode(bytes, CONTROLS).to_string());
+            Ok(pairs.into_iter().map(|(name, value)| Parameter::text(name, value)).collect())
         }
-        Form::Json => given.extend(flat(&bytes)?),
+        Form::Json => flat(bytes),
     }
-    Ok(given)
 }
 
 /// What the headers say of the body. One that is empty has no form: many networks post a bare URL.
@@ -320,6 +326,14 @@ mod tests {
         assert_eq!(asked(None, "{}"), Some(Form::Json));
         assert_eq!(asked(Some("text/plain"), "a=1"), None);
         assert_eq!(asked(Some("text/plain"), ""), Some(Form::Nothing));
+    }
+
+    #[test]
+    fn a_body_in_chunks_that_turns_out_to_be_empty_says_nothing() {
+        for form in [Form::Nothing, Form::Parameters, Form::Json] {
+            assert_eq!(in_body(form, b"").unwrap(), [], "{form:?}");
+        }
+        assert!(in_body(Form::Json, b" ").is_err(), "what is there must be JSON");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is said to a gate rather than found out by it: pauses, by an operator or by a receiver that is gone, and releases.
 
-use super::{Gate, LaneState};
+use super::{Gate, LaneState, Standstill};
 use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::UnixMs;
 
@@ -35,6 +35,13 @@ impl Gate {
             }
         };
         self.state = LaneState::Paused(pause);
+    }
+
+    /// A pause that ended before it was told, or is told again: its standstill counts, once.
+    pub(in crate::pipeline) fn was_paused(&mut self, pause: &Pause) {
+        if let Some(to) = pause.until {
+            self.remember(Standstill { from: pause.since, to });
+        }
     }
 
     /// The pause is over, if there is one.
