@@ -11,7 +11,8 @@ use crate::domain::delivery::{Attempt, Autopsy, LeftOut, RequestView};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, DeliveryKey, EventSeq, InstanceId};
 use crate::domain::limits::{
-    ATTEMPT_EXCERPT_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES, RESPONSE_EXCERPT_BYTES,
+    ATTEMPT_EXCERPT_BYTES, BATCH_BODY_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES,
+    RESPONSE_EXCERPT_BYTES,
 };
 use crate::domain::message::{cut, printable};
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
@@ -44,7 +45,16 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub struct Loaded {
     pub owed: Owed,
-    pub event: Result<Arc<Event>, String>,
+    pub event: Result<Arc<Event>, Missing>,
+}
+
+/// Why an event is not at hand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// It cannot be read.
+    Unreadable(String),
+    /// It was not read, since those before it fill the request.
+    NotYet,
 }
 
 impl Dispatcher {
@@ -75,15 +85,19 @@ impl Dispatcher {
         let mut found = Ok(Vec::new());
         if !missing.is_empty() {
             let reader = self.reader.clone();
-            found = match tokio::task::spawn_blocking(move || reader.events(&missing)).await {
+            found = match tokio::task::spawn_blocking(move || reader.events(&missing, BATCH_BODY_BYTES)).await {
                 Ok(read) => read.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
         }
         let mut found = found.map(Vec::into_iter);
         let mut read = || match &mut found {
-            Ok(events) => events.next().flatten().ok_or_else(|| "the stored event is missing or damaged".to_owned()),
-            Err(error) => Err(error.clone()),
+            Ok(events) => match events.next() {
+                Some(Some(event)) => Ok(event),
+                Some(None) => Err(Missing::Unreadable("the stored event is missing or damaged".to_owned())),
+                None => Err(Missing::NotYet),
+            },
+            Err(error) => Err(Missing::Unreadable(error.clone())),
         };
         let load = |mut owed: Owed| Loaded { event: owed.event.take().map_or_else(&mut read, Ok), owed };
         batch.into_iter().map(load).collect()
@@ -137,8 +151,10 @@ pub fn render(destination: &Destination, instance: InstanceId, mut batch: Vec<Lo
     let mut rendered = rendered.into_iter();
     let parts = batch.into_iter().map(|loaded| {
         let key = loaded.owed.key;
-        if let Err(detail) = loaded.event {
-            return Rendered::Unreadable { key, detail };
+        match &loaded.event {
+            Err(Missing::Unreadable(detail)) => return Rendered::Unreadable { key, detail: detail.clone() },
+            Err(Missing::NotYet) => return Rendered::NoRoom { key },
+            Ok(_) => {}
         }
         match rendered.next() {
             Some(Ok(left_out)) if made => Rendered::Sent { loaded, left_out },

@@ -8,7 +8,6 @@ use crate::destination::registry::{Spec, build};
 use crate::domain::delivery::{History, State};
 use crate::domain::event::tests::sample;
 use crate::domain::id::DestinationId;
-use crate::domain::limits::BATCH_BODY_BYTES;
 use crate::domain::net::AllowPrivate;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
@@ -123,7 +122,7 @@ fn a_secret_in_the_words_of_a_fault_does_not_pass() {
 #[test]
 fn each_delivery_of_a_batch_goes_its_own_way_in_the_order_it_came() {
     let mut gone = loaded(3, |_| {});
-    gone.event = Err("damaged".to_owned());
+    gone.event = Err(Missing::Unreadable("damaged".to_owned()));
     let nobody = |event: &mut Event| {
         event.user.clear();
         event.click.clear();
@@ -185,4 +184,11 @@ fn a_whole_batch_without_a_request_settles_all_the_same() {
     let ended = none_sent(rendering.parts);
     assert!(ended.answer.is_none());
     assert_eq!(ways(&ended), ["unsent", "unsent"]);
+}
+
+#[test]
+fn an_event_that_was_not_read_for_want_of_room_is_the_next_to_be_sent() {
+    let mut later = loaded(2, |_| {});
+    later.event = Err(Missing::NotYet);
+    assert_eq!(ways(&answered(200, vec![loaded(1, |_| {}), later])), ["sent", "no room"]);
 }

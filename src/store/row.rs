@@ -110,6 +110,13 @@ pub(super) struct EventRow {
     pub data: String,
 }
 
+impl EventRow {
+    /// What of it can be large.
+    pub fn bytes(&self) -> usize {
+        [&self.user, &self.click, &self.page, &self.data].iter().map(|text| text.len()).sum()
+    }
+}
+
 /// The front of an [`EventRow`].
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct EventHead {

@@ -13,7 +13,7 @@ use postbackd::domain::name::DestinationName;
 use postbackd::domain::outcome::Disposition;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::{Committer, Request};
-use postbackd::pipeline::dispatch::{Loaded, Rendered, Sent, conclude, none_sent, render};
+use postbackd::pipeline::dispatch::{Loaded, Missing, Rendered, Sent, conclude, none_sent, render};
 use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
 use postbackd::store::read::Reader;
 use postbackd::store::write::{Owed, WriteOp};
@@ -393,7 +393,7 @@ impl World {
             let stored = || life.reader.event(owed.key.seq).expect("readable").expect("an owed event is stored");
             let event = match &owed.event {
                 Some(event) => Ok(Arc::clone(event)),
-                None if unread => Err("simulated".to_owned()),
+                None if unread => Err(Missing::Unreadable("simulated".to_owned())),
                 None => Ok(stored()),
             };
             Loaded { owed, event }

@@ -52,11 +52,21 @@ impl Reader {
         self.shared.read(|transaction| Ok(Events::open(transaction, &self.shared.damage)?.get(seq)?.map(Arc::new)))
     }
 
-    /// The events of `seqs`, in that order, as of one moment.
-    pub fn events(&self, seqs: &[EventSeq]) -> Result<Vec<Option<Arc<Event>>>, StoreError> {
+    /// The events of `seqs`, in that order, as of one moment: all of them, or the first that make up `budget` bytes.
+    pub fn events(&self, seqs: &[EventSeq], budget: usize) -> Result<Vec<Option<Arc<Event>>>, StoreError> {
         self.shared.read(|transaction| {
             let events = Events::open(transaction, &self.shared.damage)?;
-            seqs.iter().map(|seq| Ok(events.get(*seq)?.map(Arc::new))).collect()
+            let mut found = Vec::new();
+            let mut read = 0_usize;
+            for seq in seqs {
+                if read >= budget {
+                    break;
+                }
+                let row = events.row(*seq)?;
+                read = read.saturating_add(row.as_ref().map_or(0, EventRow::bytes));
+                found.push(row.and_then(|row| events.event(*seq, row)).map(Arc::new));
+            }
+            Ok(found)
         })
     }
 

@@ -126,3 +126,25 @@ fn a_closed_store_says_so() {
     let StoreError::Failed(text) = reader.event(EventSeq(1)).unwrap_err() else { panic!() };
     assert!(text.contains("closed"), "{text}");
 }
+
+#[test]
+fn events_are_read_in_order_until_their_budget_is_used_up() {
+    let mut store = Disk::default().store();
+    let large = |number: u64| {
+        let mut large = event(&format!("e{number}"), number);
+        large.data.insert("note".to_owned(), "x".repeat(1000).into());
+        large
+    };
+    let seqs: Vec<EventSeq> = (1..=5).map(|number| store.accept(large(number), vec![owe(ONE)]).seq).collect();
+    let reader = store.reader();
+    let ids = |budget| -> Vec<Option<String>> {
+        let found = reader.events(&seqs, budget).unwrap();
+        found.into_iter().map(|event| event.and_then(|event| event.event_id.clone())).collect()
+    };
+    assert_eq!(ids(1).len(), 1, "the first always");
+    assert_eq!(ids(2500).len(), 3);
+    let all: Vec<Option<String>> = (1..=5).map(|number| Some(format!("e{number}"))).collect();
+    assert_eq!(ids(1_000_000), all);
+    let unknown = [seqs[0], EventSeq(999), seqs[1]];
+    assert!(reader.events(&unknown, 1_000_000).unwrap()[1].is_none(), "what is not there keeps its place");
+}
