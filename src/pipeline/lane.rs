@@ -6,7 +6,7 @@
 //!
 //! Bounded: fresh ones, retries and those that wait, each; exchanges in flight; outcomes that wait for their commit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, EventSeq};
@@ -71,6 +71,8 @@ pub struct Lane {
     gate: Gate,
     pub(super) paging: Paging,
     known: BTreeMap<EventSeq, Place>,
+    /// Leased when the destination was configured otherwise: how that ends says nothing about it as it is now.
+    outdated: BTreeSet<EventSeq>,
     fresh: VecDeque<Ready>,
     retries: VecDeque<Ready>,
     halves: Halves,
@@ -101,6 +103,7 @@ impl Lane {
             gate,
             paging: Paging::default(),
             known: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             halves: Halves::default(),
@@ -215,6 +218,7 @@ impl Lane {
         self.in_flight += 1;
         for owed in &batch {
             let kept = Owed { event: None, ..owed.clone() };
+            self.outdated.remove(&owed.key.seq);
             self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
         }
         Some(batch)
@@ -257,7 +261,7 @@ impl Lane {
     pub(super) fn ended(&mut self, first: DeliveryKey, unsettled: usize, said: Option<&Said<'_>>, now: UnixMs) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unsettled += unsettled;
-        match said {
+        match said.filter(|_| !self.outdated.contains(&first.seq)) {
             Some(said) => self.gate.ended(first, said, now),
             None => self.gate.forget_probe(first),
         }
@@ -286,6 +290,7 @@ impl Lane {
         if self.leased(key).is_some() {
             self.unsettled = self.unsettled.saturating_sub(1);
             self.known.remove(&key.seq);
+            self.outdated.remove(&key.seq);
             self.paging.released(key.seq);
         }
     }
@@ -296,6 +301,8 @@ impl Lane {
             return;
         }
         self.rules = rules;
+        let leased = self.known.iter().filter(|(_, place)| matches!(place, Place::Leased(_)));
+        self.outdated = leased.map(|(seq, _)| *seq).collect();
         self.gate.reconfigure(&self.rules, now);
         if !self.rules.enabled {
             self.park();
