@@ -5,4 +5,5 @@ pub mod daemon;
 pub mod desk;
 pub mod destinations;
 pub mod meta;
+pub mod reload;
 pub mod sink;
