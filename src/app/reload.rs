@@ -72,7 +72,7 @@ enum Cause {
 
 /// Why it is time to look.
 enum Woken {
-    Hint,
+    Look,
     HangUp,
     Request(Request),
 }
@@ -88,31 +88,28 @@ impl Reloads {
         if let Some(trouble) = trouble {
             warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
         }
-        let mut reloader = self.look(Reloader::new(self.path.clone()), Cause::Start).await.0;
+        let (mut reloader, mut outcome) = self.look(Reloader::new(self.path.clone()), Cause::Start).await;
         loop {
-            // Before the look, so that what changes during it is a new hint.
             watch = arm(watch, &reloader).await;
-            reloader = self.look(reloader, Cause::Hint).await.0;
-            match self.wait(&mut hints).await {
-                Woken::Hint => {}
-                Woken::HangUp => {
-                    info!("SIGHUP: reading the configuration again.");
-                    reloader = self.look(reloader, Cause::Asked).await.0;
-                }
-                Woken::Request(request) => {
-                    let (back, outcome) = self.look(reloader, Cause::Asked).await;
-                    reloader = back;
-                    // Whoever asked may have gone away.
-                    drop(request.send(outcome));
-                }
+            // What changed before the watches were set is hinted at by nobody. What was postponed is not new.
+            let postponed = matches!(outcome, Some(Outcome::Postponed(_)));
+            let unseen = self.beside(&mut reloader, |reloader| reloader.unseen()).await.flatten();
+            let woken = self.wait(&mut hints, unseen.is_some() && !postponed).await;
+            let cause = if matches!(woken, Woken::Look) { Cause::Hint } else { Cause::Asked };
+            if matches!(woken, Woken::HangUp) {
+                info!("SIGHUP: reading the configuration again.");
+            }
+            (reloader, outcome) = self.look(reloader, cause).await;
+            if let (Woken::Request(request), Some(outcome)) = (woken, &outcome) {
+                // Whoever asked may have gone away.
+                drop(request.send(outcome.clone()));
             }
         }
     }
 
     /// Waits for the next occasion to look. Hints are gathered; who asks need not wait for that.
-    async fn wait(&mut self, hints: &mut mpsc::Receiver<()>) -> Woken {
-        let mut hinted = false;
-        let look = sleep(LOOK_EVERY);
+    async fn wait(&mut self, hints: &mut mpsc::Receiver<()>, mut hinted: bool) -> Woken {
+        let look = sleep(if hinted { GATHER } else { LOOK_EVERY });
         tokio::pin!(look);
         loop {
             tokio::select! {
@@ -120,19 +117,19 @@ impl Reloads {
                     hinted = true;
                     look.set(sleep(GATHER));
                 }
-                () = &mut look => return Woken::Hint,
+                () = &mut look => return Woken::Look,
                 () = hang_up(&mut self.hang_up) => return Woken::HangUp,
                 Some(request) = self.requests.recv() => return Woken::Request(request),
             }
         }
     }
 
-    /// Looks at the files, and takes over what is new in them.
-    async fn look(&self, reloader: Reloader, cause: Cause) -> (Reloader, Outcome) {
+    /// Looks at the files, and takes over what is new in them; `None` where nothing is.
+    async fn look(&self, reloader: Reloader, cause: Cause) -> (Reloader, Option<Outcome>) {
         // Who asks has finished writing.
         let (mut reloader, news) = if cause == Cause::Asked { (reloader, true) } else { self.settle(reloader).await };
         if !news && cause == Cause::Hint {
-            return (reloader, Outcome::Postponed("nothing has changed".to_owned()));
+            return (reloader, None);
         }
         if cause != Cause::Start {
             reloading();
@@ -150,7 +147,7 @@ impl Reloads {
         if let Outcome::Postponed(_) = outcome {
             reloader.forget();
         }
-        (reloader, outcome)
+        (reloader, Some(outcome))
     }
 
     /// Waits until the files hold still; `false` where they hold what was seen before.
