@@ -27,6 +27,8 @@ pub async fn soon_in_force(daemon: &Daemon, wanted: &[&str]) {
     let started = Instant::now();
     in_force(daemon, wanted).await;
     assert!(started.elapsed() < HINTED, "{wanted:?}: only the poll saw it");
+    // It looks once more after a change; what comes next must not be seen by that.
+    tokio::time::sleep(Duration::from_millis(400)).await;
 }
 
 /// Waits until the files are refused with a problem that says `word`.
