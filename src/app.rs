@@ -1,4 +1,5 @@
-//! The composition root: builds everything in order, waits, takes it down in the reverse order. Nothing else happens here.
+//! The composition root: builds everything in order, waits, takes it down in the reverse order. Beside that, `reload` swaps
+//! the configuration while it runs. Nothing else happens here.
 
 mod reload;
 

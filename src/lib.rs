@@ -24,6 +24,8 @@
 //! 5. **The database is the queue**, the wheel and the lanes a bounded cache of it that may be dropped at any time.
 //! 6. **One lane per destination**: one destination's trouble is nobody else's.
 //! 7. **Render late.** The canonical event is stored; requests are made from the current configuration at each attempt.
+//! 8. **A snapshot is immutable.** A reload (`app::reload`) reads, validates, builds and numbers a new one, and swaps it whole
+//!    or not at all; destinations that did not change are shared with the one before, and keep client and lane.
 //!
 //! # Layers
 //!

@@ -22,16 +22,26 @@ use crate::config::reload::{Outcome, Reloader, Standing};
 use crate::config::snapshot::Snapshot;
 use crate::config::watch::Watch;
 use crate::domain::name::DestinationName;
-use crate::egress::Egress;
+use crate::egress::{Clients, Egress, EgressError};
 use crate::env::clock::Clock;
 use crate::pipeline::Pipeline;
 
 /// The floor under all hints.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Hints are gathered for so long: whatever else is written beside the files must not keep us looking.
+const GATHER: Duration = Duration::from_millis(100);
 /// Two looks this far apart that see the same mean that whoever writes has finished.
-const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_millis(200);
 /// Looks at files that keep changing before they are read as they are.
 const SETTLE_TRIES: u32 = 10;
+
+const PANICKED: &str = "taking it over panicked; this is a bug worth reporting";
+
+/// Why there are no clients.
+enum Unbuilt {
+    Panicked,
+    Refused(EgressError),
+}
 
 /// Who wants to know how a reload ended.
 pub(super) type Request = oneshot::Sender<Outcome>;
@@ -60,6 +70,13 @@ enum Cause {
     Asked,
 }
 
+/// Why it is time to look.
+enum Woken {
+    Look,
+    HangUp,
+    Request(Request),
+}
+
 impl Reloads {
     /// Runs until the daemon ends.
     pub(super) async fn run(mut self) {
@@ -71,43 +88,58 @@ impl Reloads {
         if let Some(trouble) = trouble {
             warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
         }
-        let mut reloader = self.look(Reloader::new(self.path.clone()), Cause::Start).await.0;
+        let (mut reloader, mut outcome) = self.look(Reloader::new(self.path.clone()), Cause::Start).await;
         loop {
-            // Before the look, so that what changes during it is a new hint.
             watch = arm(watch, &reloader).await;
-            reloader = self.look(reloader, Cause::Hint).await.0;
-            tokio::select! {
-                Some(()) = hints.recv() => {}
-                () = sleep(LOOK_EVERY) => {}
-                () = hang_up(&mut self.hang_up) => {
-                    info!("SIGHUP: reading the configuration again.");
-                    reloader = self.look(reloader, Cause::Asked).await.0;
-                }
-                Some(request) = self.requests.recv() => {
-                    let (back, outcome) = self.look(reloader, Cause::Asked).await;
-                    reloader = back;
-                    // Whoever asked may have gone away.
-                    drop(request.send(outcome));
-                }
+            // What changed before the watches were set is hinted at by nobody. What was postponed is not new.
+            let postponed = matches!(outcome, Some(Outcome::Postponed(_)));
+            let unseen = self.beside(&mut reloader, |reloader| reloader.unseen()).await.flatten();
+            let woken = self.wait(&mut hints, unseen.is_some() && !postponed).await;
+            let cause = if matches!(woken, Woken::Look) { Cause::Hint } else { Cause::Asked };
+            if matches!(woken, Woken::HangUp) {
+                info!("SIGHUP: reading the configuration again.");
+            }
+            (reloader, outcome) = self.look(reloader, cause).await;
+            if let (Woken::Request(request), Some(outcome)) = (woken, &outcome) {
+                // Whoever asked may have gone away.
+                drop(request.send(outcome.clone()));
             }
         }
     }
 
-    /// Looks at the files, and takes over what is new in them.
-    async fn look(&self, reloader: Reloader, cause: Cause) -> (Reloader, Outcome) {
-        let (mut reloader, news) = self.settle(reloader).await;
+    /// Waits for the next occasion to look. Hints are gathered; who asks need not wait for that.
+    async fn wait(&mut self, hints: &mut mpsc::Receiver<()>, mut hinted: bool) -> Woken {
+        let look = sleep(if hinted { GATHER } else { LOOK_EVERY });
+        tokio::pin!(look);
+        loop {
+            tokio::select! {
+                Some(()) = hints.recv(), if !hinted => {
+                    hinted = true;
+                    look.set(sleep(GATHER));
+                }
+                () = &mut look => return Woken::Look,
+                () = hang_up(&mut self.hang_up) => return Woken::HangUp,
+                Some(request) = self.requests.recv() => return Woken::Request(request),
+            }
+        }
+    }
+
+    /// Looks at the files, and takes over what is new in them; `None` where nothing is.
+    async fn look(&self, reloader: Reloader, cause: Cause) -> (Reloader, Option<Outcome>) {
+        // Who asks has finished writing.
+        let (mut reloader, news) = if cause == Cause::Asked { (reloader, true) } else { self.settle(reloader).await };
         if !news && cause == Cause::Hint {
-            return (reloader, Outcome::Postponed("nothing has changed".to_owned()));
+            return (reloader, None);
         }
         if cause != Cause::Start {
-            notify(&[sd_notify::NotifyState::Reloading]);
+            reloading();
         }
         let now = self.clock.now();
         let read = self.beside(&mut reloader, move |reloader| reloader.read(now)).await;
         let outcome = match read {
             Some(Ok((snapshot, report))) => self.take_over(snapshot, report.warnings.len()).await,
             Some(Err(report)) => Outcome::Refused(report),
-            None => Outcome::Postponed("reading it panicked; this is a bug worth reporting".to_owned()),
+            None => Outcome::Postponed(PANICKED.to_owned()),
         };
         if cause != Cause::Start || !self.is_running_already(&outcome) {
             self.tell(&outcome);
@@ -115,7 +147,7 @@ impl Reloads {
         if let Outcome::Postponed(_) = outcome {
             reloader.forget();
         }
-        (reloader, outcome)
+        (reloader, Some(outcome))
     }
 
     /// Waits until the files hold still; `false` where they hold what was seen before.
@@ -161,9 +193,11 @@ impl Reloads {
     async fn take_over(&self, fresh: Snapshot, warnings: usize) -> Outcome {
         let running = self.pipeline.snapshot();
         let (next, changes) = diff::merge(&running, fresh);
-        let clients = match self.egress.prepare(&next) {
+        let next = Arc::new(next);
+        let clients = match self.clients(&next).await {
             Ok(clients) => clients,
-            Err(error) => {
+            Err(Unbuilt::Panicked) => return Outcome::Postponed(PANICKED.to_owned()),
+            Err(Unbuilt::Refused(error)) => {
                 let key = format!("destinations.{}", error.destination);
                 let problem = Problem { file: PathBuf::new(), line: None, key, detail: error.detail };
                 return Outcome::Refused(Report { problems: vec![problem], warnings: Vec::new() });
@@ -175,8 +209,15 @@ impl Reloads {
         };
         let hash = next.hash.clone();
         self.egress.install(clients);
-        self.pipeline.reload(Arc::new(next), numbered);
+        self.pipeline.reload(next, numbered);
         Outcome::Applied { hash, changes, warnings }
+    }
+
+    /// Clients for the destinations that are new or changed. Each reads the system's certificates, so on a thread for it.
+    async fn clients(&self, next: &Arc<Snapshot>) -> Result<Clients, Unbuilt> {
+        let (egress, next) = (Arc::clone(&self.egress), Arc::clone(next));
+        let built = spawn_blocking(move || egress.prepare(&next)).await;
+        built.map_err(|_| Unbuilt::Panicked)?.map_err(Unbuilt::Refused)
     }
 
     /// The log, `/status` and the service manager.
@@ -224,6 +265,13 @@ async fn arm(mut watch: Watch, reloader: &Reloader) -> Watch {
     });
     // Where setting them panicked, the clock alone is left.
     arming.await.unwrap_or_default()
+}
+
+/// Tells the service manager that a reload begins. A unit of `Type=notify-reload` wants to know when, in the same message.
+fn reloading() {
+    let since = sd_notify::NotifyState::monotonic_usec_now().ok();
+    let states: Vec<_> = [sd_notify::NotifyState::Reloading].into_iter().chain(since).collect();
+    notify(&states);
 }
 
 /// Resolves at SIGHUP; never where signals cannot be caught.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::args::{DEFAULT_CONFIG, Globals};
 use super::{Usage, out};
+use crate::config::files::{self, CONFIG_BYTES};
 use crate::config::snapshot::Snapshot;
 use crate::config::validate;
 use crate::domain::secret::Secret;
@@ -168,11 +169,10 @@ pub fn config_path(globals: &Globals) -> &Path {
 
 fn known(globals: &Globals, now: UnixMs) -> anyhow::Result<Known> {
     let path = config_path(globals);
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if globals.config.is_some() && globals.url.is_none() => {
-            let unread =
-                format!("{}: {error}; name a file you may read, or the daemon's address with --url", path.display());
+    let text = match files::read(path, CONFIG_BYTES) {
+        Ok(contents) => String::from_utf8_lossy(&contents.bytes).into_owned(),
+        Err(why) if globals.config.is_some() && globals.url.is_none() => {
+            let unread = format!("{} {why}; or name the daemon's address with --url", path.display());
             return Err(Usage(unread).into());
         }
         Err(_) => return Ok(Known::default()),

@@ -84,7 +84,7 @@ where
         Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
-        Verb::Reload => reload::reload(&connect(&globals)?, globals.json).await,
+        Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
         Verb::Completions { shell } => completions(shell),

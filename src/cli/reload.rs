@@ -1,20 +1,59 @@
 //! `postbackd reload`: have the daemon read its configuration now, and say what came of it.
+//!
+//! As `ExecReload=` of the systemd unit it may not have the admin token: credentials are handed to the daemon alone. Nor is
+//! a new `server.listen` the address of the running daemon. There the daemon is known by its process id, `MAINPID`, and told
+//! by signal where it cannot be asked.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
+use super::args::Globals;
 use super::client::{self, Daemon};
 use super::deliveries::cell;
 use super::out;
+use crate::domain::time::UnixMs;
+use crate::egress::api_client::ApiResponse;
+
+/// A token that was just changed is not the daemon's yet: by then it is.
+const TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Exit code 0 where the configuration is in force, 1 where it is refused.
-pub async fn reload(daemon: &Daemon, as_json: bool) -> anyhow::Result<ExitCode> {
-    let response = daemon.post_whatever("/v1/reload", &json!({})).await?;
+pub async fn reload(globals: &Globals, now: UnixMs) -> anyhow::Result<ExitCode> {
+    let response = match ask(globals, now).await {
+        Ok(response) if response.status == 401 => {
+            tokio::time::sleep(TOKEN_PAUSE).await;
+            ask(globals, now).await
+        }
+        first => first,
+    };
+    let main = std::env::var("MAINPID").ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    match (response, main) {
+        (Ok(response), _) if response.status != 401 => tell(&response, globals.json),
+        (Ok(response), None) => client::success(&response).map(|_| ExitCode::SUCCESS),
+        (Err(error), None) => Err(error),
+        (_, Some(main)) => signal(main),
+    }
+}
+
+async fn ask(globals: &Globals, now: UnixMs) -> anyhow::Result<ApiResponse> {
+    Daemon::connect(globals, now)?.post_whatever("/v1/reload", &json!({})).await
+}
+
+fn signal(main: Pid) -> anyhow::Result<ExitCode> {
+    rustix::process::kill_process(main, Signal::HUP).context("the daemon (MAINPID) cannot be sent SIGHUP")?;
+    out::note("the daemon is told to reload; its status line and its log say what comes of it");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(response: &ApiResponse, as_json: bool) -> anyhow::Result<ExitCode> {
     let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
     let refused = response.status == 422 && body.get("problems").is_some_and(Value::is_array);
     if !refused && !(200..300).contains(&response.status) {
-        client::success(&response)?;
+        client::success(response)?;
     }
     if as_json {
         out::json(&body)?;

@@ -14,7 +14,7 @@ mod destinations;
 pub mod diff;
 mod endpoint;
 mod fb_capi;
-mod files;
+pub(crate) mod files;
 mod findings;
 mod fingerprint;
 pub mod inputs;

@@ -107,6 +107,7 @@ impl Driver {
                     if count == 0 {
                         break;
                     }
+                    self.follow(&mut work);
                     for fact in facts.drain(..) {
                         self.step(fact, &mut work);
                     }
@@ -177,6 +178,15 @@ impl Driver {
             }
         }
         self.show(now, work);
+    }
+
+    /// Takes over another configuration if there is one. Whoever knows of it may speak to lanes that begin with it, so it
+    /// comes before what they say.
+    fn follow(&mut self, work: &mut Work) {
+        // An error means that nobody is left to change it.
+        if self.routings.has_changed().unwrap_or(false) {
+            self.reroute(work);
+        }
     }
 
     /// Takes over another configuration. Exchanges under way end as they began, and their outcomes are settled.
@@ -273,18 +283,21 @@ impl Driver {
         }
     }
 
-    fn show_lane(&self, id: DestinationId, lane: &Lane, now: UnixMs, journal: &mut Journal) -> Option<LaneView> {
-        let destination = self.routing.destination(id)?;
+    /// A lane whose destination has gone from the configuration is told by the books, not by the board.
+    fn show_lane(&self, id: DestinationId, lane: &Lane, now: UnixMs, journal: &mut Journal) -> LaneView {
         let view = view(lane, now);
-        journal.lane(id, &destination.name, &view);
-        self.board.set_lane(&destination.name, view.clone());
-        Some(view)
+        if let Some(destination) = self.routing.destination(id) {
+            journal.lane(id, &destination.name, &view);
+            self.board.set_lane(&destination.name, view.clone());
+        }
+        view
     }
 
     /// Does what an operator says and answers with the state after it. What was committed before the order was given is in
     /// the queue of facts by then, and has to be known first.
     fn obey(&mut self, order: Order, work: &mut Work) {
         let Order { destination, act, reply } = order;
+        self.follow(work);
         for _ in 0..self.facts.len() {
             match self.facts.try_recv() {
                 Ok(fact) => self.step(fact, work),
@@ -296,11 +309,9 @@ impl Driver {
             Act::Release => self.step(Input::Control(Control::Release { destination }), work),
         }
         let now = self.env.clock.now();
-        let view =
-            self.scheduler.lane(destination).and_then(|lane| self.show_lane(destination, lane, now, &mut work.journal));
-        if let Some(view) = view {
+        if let Some(lane) = self.scheduler.lane(destination) {
             // Whoever asked may have gone away.
-            drop(reply.send(view));
+            drop(reply.send(self.show_lane(destination, lane, now, &mut work.journal)));
         }
     }
 }

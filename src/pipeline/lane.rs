@@ -61,6 +61,8 @@ pub struct Lane {
     gate: Gate,
     pub(super) paging: Paging,
     known: BTreeMap<EventSeq, Place>,
+    /// Leased when the destination was configured otherwise: how that ends says nothing about it as it is now.
+    outdated: BTreeSet<EventSeq>,
     queue: Queue,
     waiting: usize,
     /// Exchanges in flight: the network permits.
@@ -90,6 +92,7 @@ impl Lane {
             gate,
             paging: Paging::default(),
             known: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             queue: Queue::new(),
             waiting: 0,
             in_flight: 0,
@@ -211,6 +214,7 @@ impl Lane {
         }
         for owed in &batch {
             let kept = Owed { event: None, ..owed.clone() };
+            self.outdated.remove(&owed.key.seq);
             self.known.insert(owed.key.seq, Place::Leased(Box::new(kept)));
         }
         Some(batch)
@@ -242,7 +246,7 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.backlog_in_flight.remove(&first.seq);
         self.unsettled += unsettled;
-        match said {
+        match said.filter(|_| !self.outdated.contains(&first.seq)) {
             Some(said) => self.gate.ended(first, said, now),
             None => self.gate.forget_probe(first),
         }
@@ -274,6 +278,7 @@ impl Lane {
         if self.leased(key).is_some() {
             self.unsettled = self.unsettled.saturating_sub(1);
             self.known.remove(&key.seq);
+            self.outdated.remove(&key.seq);
             self.paging.released(key.seq);
         }
     }
@@ -284,6 +289,8 @@ impl Lane {
             return;
         }
         self.rules = rules;
+        let leased = self.known.iter().filter(|(_, place)| matches!(place, Place::Leased(_)));
+        self.outdated = leased.map(|(seq, _)| *seq).collect();
         self.gate.reconfigure(&self.rules, now);
         if !self.rules.enabled {
             self.park();

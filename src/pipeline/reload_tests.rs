@@ -165,3 +165,17 @@ fn a_pause_goes_on_over_a_reload_and_is_known_when_the_name_returns() {
     assert!(bench.page(A, vec![fresh(A, 1, NOW)]).sent.is_empty());
     assert!(matches!(bench.state(A), LaneState::Paused(_)));
 }
+
+#[test]
+fn what_was_sent_before_a_change_says_nothing_about_the_destination_as_it_is_now() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW), fresh(A, 2, NOW), fresh(A, 3, NOW)]));
+    bench.reload([(A, rules()), (B, rules())], &[A]);
+    let done = bench.ended(key(A, 1), Verdict::DestinationFault);
+    assert_eq!(*bench.state(A), LaneState::Active, "the token was revoked because there is a new one");
+    assert_eq!((done.sent, done.settled.len()), (vec![3], 1));
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(fresh(A, 1, NOW)) });
+    assert_eq!(bench.ended(key(A, 2), Verdict::Delivered).sent, [1]);
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    assert!(matches!(bench.state(A), LaneState::Held { .. }), "the new one is refused too");
+}

@@ -58,9 +58,14 @@ struct Bench {
 }
 
 fn config() -> Snapshot {
+    config_of(&["there"])
+}
+
+fn config_of(names: &[&str]) -> Snapshot {
     let network =
         NetworkPolicy { timeout: DurationMs::from_secs(60), allow_private: AllowPrivate::No, proxies: Vec::new() };
-    let mut config = snapshot(vec![("there", network)]);
+    let mut config = snapshot(names.iter().map(|name| (*name, network.clone())).collect());
+    config.storage.reserve = Some(0);
     for destination in config.destinations.values_mut() {
         let destination = Arc::get_mut(destination).unwrap();
         destination.retry = RetryPolicy { first: DurationMs(10), ..RetryPolicy::default() };
@@ -91,9 +96,7 @@ impl Bench {
             entropy: Arc::new(SystemEntropy),
             transport: Arc::new(Wire(Mutex::new(script.iter().copied().collect()))),
         };
-        let mut config = config();
-        config.storage.reserve = Some(0);
-        let running = start(store, Arc::new(config), env, dir.path().to_owned()).unwrap();
+        let running = start(store, Arc::new(config()), env, dir.path().to_owned()).unwrap();
         let reader = running.pipeline.reader().clone();
         Self { running, reader, dir }
     }
@@ -174,4 +177,20 @@ async fn a_stop_cuts_off_what_hangs_and_keeps_it_owed() {
     assert!(matches!(delivery.state, State::Pending { .. }), "{delivery:?}");
     assert_eq!(delivery.history.exchanges, 0, "an attempt that was cut off is none");
     assert_eq!(store.reader().verify().unwrap(), Vec::<String>::new());
+}
+
+/// On one thread the driver finds the new configuration and the order at the same moment, in no particular order.
+#[tokio::test]
+async fn an_operator_can_speak_to_a_destination_as_soon_as_it_is_configured() {
+    let bench = Bench::new(&[]);
+    let pipeline = &bench.running.pipeline;
+    for n in 0..20 {
+        let name = format!("new-{n}");
+        let config = config_of(&["there", &name]);
+        let numbered = pipeline.number(config.destinations.keys().cloned().collect()).await.unwrap();
+        pipeline.reload(Arc::new(config), numbered);
+        let id = pipeline.destination_ids()[&name.parse::<DestinationName>().unwrap()];
+        assert_eq!(pipeline.release(id).await.map(|lane| lane.state), Ok("active"), "{name}");
+    }
+    bench.running.stop(Duration::from_secs(10)).await.unwrap();
 }

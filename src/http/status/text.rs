@@ -54,6 +54,11 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
     }
     write_proxies(out, status)?;
     writeln!(out, "config   {} since {}", config.hash, config.loaded_at)?;
+    match config.needs_restart.as_slice() {
+        [] => {}
+        [key] => writeln!(out, "         {key} waits for a restart")?,
+        keys => writeln!(out, "         {} wait for a restart", keys.join(" "))?,
+    }
     let free = store.free_disk_bytes.map_or_else(|| "?".to_owned(), bytes);
     let commit = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     let (p50, p99) = (commit(store.commit_ms.p50), commit(store.commit_ms.p99));

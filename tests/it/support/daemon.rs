@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -20,6 +21,9 @@ pub struct Daemon {
     pub port: u16,
     dir: tempfile::TempDir,
     child: Option<Child>,
+    config: PathBuf,
+    env: Vec<(&'static str, String)>,
+    log: Option<PathBuf>,
 }
 
 /// What a command said.
@@ -77,6 +81,13 @@ impl Daemon {
 
     /// As [`Daemon::start`], with further keys of `[server]`; `more` may hold any other table.
     pub async fn start_with(server: &str, more: &str) -> Self {
+        let mut daemon = Self::prepare(server, more);
+        daemon.restart().await;
+        daemon
+    }
+
+    /// As [`Daemon::start_with`], not started yet.
+    pub fn prepare(server: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         let store = dir.path().join("data");
@@ -85,10 +96,30 @@ impl Daemon {
              [sources.app]\ntoken = \"{TOKEN}\"\n{more}\n",
             store.display()
         );
-        std::fs::write(dir.path().join("config.toml"), config).expect("a writable directory");
-        let mut daemon = Self { port, dir, child: None };
-        daemon.restart().await;
-        daemon
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, config).expect("a writable directory");
+        Self { port, dir, child: None, config: path, env: Vec::new(), log: None }
+    }
+
+    /// A file of the daemon's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// From the next start on the configuration is this file.
+    pub fn set_config(&mut self, path: PathBuf) {
+        self.config = path;
+    }
+
+    /// From the next start on the daemon has this in its environment.
+    pub fn set_env(&mut self, name: &'static str, value: String) {
+        self.env.push((name, value));
+    }
+
+    /// From the next start on everything from `info` up is logged to this file.
+    pub fn set_log(&mut self, path: PathBuf) {
+        self.env.push(("POSTBACKD_LOG", "info".to_owned()));
+        self.log = Some(path);
     }
 
     /// Starts it (again) and waits until it is ready: how long that took.
@@ -112,7 +143,12 @@ impl Daemon {
     async fn spawn(&mut self, is_up: impl AsyncFn(&Self) -> bool) -> Duration {
         assert!(self.child.is_none(), "it still runs");
         let started = Instant::now();
-        self.child = Some(self.command("run").spawn().expect("the binary starts"));
+        let mut command = self.command("run");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(log) = &self.log {
+            command.stderr(std::fs::File::create(log).expect("a writable directory"));
+        }
+        self.child = Some(command.spawn().expect("the binary starts"));
         while !is_up(self).await {
             let child = self.child.as_mut().expect("just started");
             if let Some(status) = child.try_wait().expect("a child") {
@@ -162,7 +198,7 @@ impl Daemon {
         }
     }
 
-    /// Changes the configuration file, for the next start.
+    /// Changes the configuration file in place.
     pub fn edit(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.config()).expect("a configuration");
         assert!(text.contains(from), "{from} is not in {text}");
@@ -170,7 +206,7 @@ impl Daemon {
     }
 
     pub fn config(&self) -> PathBuf {
-        self.dir.path().join("config.toml")
+        self.config.clone()
     }
 
     pub fn pid(&self) -> u32 {
@@ -184,12 +220,17 @@ impl Daemon {
         child.wait().expect("a child");
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
+        rustix::process::kill_process(pid, Signal::HUP).expect("a child");
+    }
+
     /// SIGTERM; how long the clean stop took.
     pub fn terminate(&mut self) -> Duration {
         let mut child = self.child.take().expect("it runs");
         let started = Instant::now();
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child");
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).expect("a child");
         let status = child.wait().expect("a child");
         assert!(status.success(), "a clean stop exits 0, not {status}");
         started.elapsed()
@@ -251,6 +292,12 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
         line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+    }
+
+    /// Open file descriptors and threads of the process.
+    pub fn handles(&self) -> (usize, usize) {
+        let count = |what| std::fs::read_dir(format!("/proc/{}/{what}", self.pid())).expect("Linux").count();
+        (count("fd"), count("task"))
     }
 
     /// Processor time it has used so far, in microseconds, as the kernel counts it (ticks of 10 ms).

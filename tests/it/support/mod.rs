@@ -6,5 +6,6 @@ pub mod desk;
 pub mod destinations;
 pub mod meta;
 pub mod proxy;
+pub mod reload;
 pub mod sink;
 pub mod tls;
