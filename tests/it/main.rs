@@ -28,6 +28,7 @@ mod postback_presets;
 mod proxies;
 mod proxy_egress;
 mod proxy_real;
+mod receivers;
 mod seeing;
 mod shell;
 mod support;
