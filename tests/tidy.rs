@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::string_slice, reason = "a check that cannot read the sources has to fail")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// A folder (or file) of `src`, and the folders it may name as `crate::x`. Folders of one layer do not name each other.
@@ -93,6 +95,10 @@ const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];
 const UNFINISHED: &[&str] = &[concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore")];
 
 const LINES_MAX: usize = 600;
+
+/// Rows of the catalogue of failures: network, TLS, destinations; configuration, secrets, proxies. Each is named above at
+/// least one test as `// Row 35.` or `// Rows 35, 37 and 41: …`.
+const ROWS: [RangeInclusive<u32>; 2] = [35..=54, 65..=76];
 
 /// A file below `src` or `tests`.
 struct Source {
@@ -186,6 +192,27 @@ fn nothing_is_unfinished() {
 }
 
 #[test]
+fn every_row_of_the_catalogue_is_named_by_a_test() {
+    let named: BTreeSet<u32> =
+        ["src", "tests"].iter().flat_map(|root| sources(root)).flat_map(|file| rows(&file.text)).collect();
+    let missing = ROWS.into_iter().flatten().filter(|row| !named.contains(row));
+    let breaches: Vec<String> =
+        missing.map(|row| format!("row {row}: write a test that shows it, with \"// Row {row}.\" above it")).collect();
+    assert_none(&breaches);
+}
+
+// Row 73: a core dump would hold every secret, and the environment is readable to more than a credential is.
+#[test]
+fn the_unit_leaves_no_core_dump_and_no_secret_in_the_environment() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/postbackd.service");
+    let text = fs::read_to_string(unit).unwrap();
+    assert!(text.lines().any(|line| line == "LimitCORE=0"));
+    assert!(text.contains("LoadCredential="));
+    let open = text.lines().find(|line| line.starts_with("Environment=") || line.starts_with("EnvironmentFile="));
+    assert_eq!(open, None);
+}
+
+#[test]
 fn the_rules_see_what_they_look_for() {
     let paths = |line: &'static str| crate_paths(line).collect::<Vec<_>>();
     assert_eq!(paths("use crate::store::row; let x = crate::http::f();"), ["store", "http"]);
@@ -198,6 +225,10 @@ fn the_rules_see_what_they_look_for() {
         code_lines("//! redb\nlet a = 1; // redb\nuse redb;\n").collect::<Vec<_>>(),
         [(1, ""), (2, "let a = 1; "), (3, "use redb;")]
     );
+    let test = "\n    /// Rows 35, 37 and 41: of 99.\n    #[test]\n    fn f() {}\n";
+    assert_eq!(rows(test), [35, 37, 41]);
+    assert_eq!(rows("// Row 7.\n// And more.\n#[tokio::test(flavor = \"x\")]\n"), [7]);
+    assert_eq!(rows("// Row 7.\nfn f() {}\n"), [0_u32; 0], "it stands above no test");
     assert_eq!(room_of("store/row.rs"), "store");
     assert_eq!(room_of("app.rs"), "app");
     assert!(sources("src").len() > 20, "the sources were not found");
@@ -235,6 +266,37 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         let comment = line.find("//").filter(|at| !line[..*at].ends_with(':'));
         (index + 1, &line[..comment.unwrap_or(line.len())])
     })
+}
+
+/// The rows that comments directly above tests name.
+fn rows(text: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut above = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            found.append(&mut above);
+        } else if let Some(comment) = line.strip_prefix("//") {
+            above.extend(rows_of(comment.trim_start_matches('/')));
+        } else if !line.starts_with("#[") {
+            above.clear();
+        }
+    }
+    found
+}
+
+/// The numbers after `Row` or `Rows`, up to a word that goes on otherwise.
+fn rows_of(comment: &str) -> Vec<u32> {
+    let Some((_, list)) = comment.split_once("Row") else { return Vec::new() };
+    let mut rows = Vec::new();
+    for word in list.split([' ', ',']).filter(|word| !matches!(*word, "" | "s" | "and")) {
+        let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
+        let Ok(row) = digits.parse() else { break };
+        rows.push(row);
+        if word.len() > digits.len() {
+            break;
+        }
+    }
+    rows
 }
 
 /// The modules a line names below `crate`, also inside the braces of `use crate::{…}`.

@@ -108,12 +108,7 @@ impl Judge<'_> {
 
 /// Whether a host reaches a listener on `ours`.
 fn is_ours(host: &Host<&str>, ours: IpAddr) -> bool {
-    let ours = ours.to_canonical();
-    let here = |address: IpAddr| {
-        let address = net::canonical(address);
-        let near = address.is_loopback() || address.is_unspecified();
-        address == ours || (near && (ours.is_unspecified() || (address.is_unspecified() && ours.is_loopback())))
-    };
+    let here = |address: IpAddr| net::reaches(address, ours);
     match host {
         Host::Ipv4(address) => here(IpAddr::V4(*address)),
         Host::Ipv6(address) => here(IpAddr::V6(*address)),
@@ -185,6 +180,7 @@ mod tests {
         assert!(said.contains("the proxy resolves it"), "{said}");
     }
 
+    // Row 43.
     #[test]
     fn our_own_address_is_found_in_every_spelling() {
         for (url, listen) in [

@@ -13,7 +13,7 @@
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::view::{excerpt, line};
+use super::view::{excerpt, header_line};
 use super::{JudgeContext, Judgement};
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
 use crate::domain::retry::StatusSet;
@@ -64,7 +64,7 @@ fn verdict(answer: &Answer, context: JudgeContext<'_>, delivered: &StatusSet) ->
 }
 
 fn redirect_detail(answer: &Answer, redactor: &Redactor) -> String {
-    let to = answer.header("location").map(|to| line(to, redactor)).filter(|to| !to.is_empty());
+    let to = answer.header("location").map(|to| header_line(to, redactor)).filter(|to| !to.is_empty());
     let to = to.map_or_else(String::new, |to| format!(" to {to}"));
     format!("HTTP {}, a redirect{to}; redirects are not followed, configure the final URL", answer.status)
 }
@@ -99,6 +99,7 @@ mod tests {
         judge(&answer(status, retry_after), context, &StatusSet::success(), &Redactor::default())
     }
 
+    // Row 48.
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let read = |text: &str| retry_after(&answer(503, Some(text)), NOW);
@@ -123,6 +124,7 @@ mod tests {
         assert!(matches!(judged(500, None, &transient).verdict, Verdict::Permanent { .. }));
     }
 
+    // Row 48.
     #[test]
     fn a_429_throttles_whatever_the_policy_lists() {
         let none = StatusSet::new(Vec::new());
@@ -138,6 +140,7 @@ mod tests {
         assert_eq!(verdict, Verdict::Transient { reason: RetryReason::Transient, not_before });
     }
 
+    // Rows 49 and 54.
     #[test]
     fn a_redirect_is_permanent_and_says_where_to() {
         let mut moved = answer(301, None);

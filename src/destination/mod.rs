@@ -17,6 +17,7 @@ pub mod s2s_postback;
 pub mod signing;
 pub mod template;
 mod view;
+pub use view::body_shown;
 pub mod webhook;
 
 pub use crate::domain::delivery::LeftOut;

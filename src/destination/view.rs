@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::PreparedRequest;
 use crate::domain::delivery::RequestView;
+use crate::domain::limits::{RESPONSE_BODY_BYTES, RESPONSE_EXCERPT_BYTES, RESPONSE_HEADER_BYTES};
 use crate::domain::message::printable;
 use crate::domain::secret::{REDACTED, Redactor, Secret};
 use crate::env::transport::{Answer, Method, Request};
@@ -73,7 +74,8 @@ pub fn finish(draft: Draft, url_shown: &str, body_shown: &str, redactor: &Redact
 }
 
 /// A redactor that also knows the forms a receiver may echo a secret in: percent-encoded as we write it, as forms write
-/// it, in lower case hex, and as JSON with escaped slashes. Of a header value like `Bearer x` it also knows `x`.
+/// it, in lower case hex, and as JSON with escaped slashes. Of a header value like `Bearer x` it also knows `x`, and of a
+/// URL what looks like a key in it.
 pub fn redactor<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Redactor {
     let mut forms = Vec::new();
     for secret in secrets {
@@ -87,12 +89,23 @@ pub fn redactor<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Redactor {
         };
         let text = secret.expose();
         add(text);
+        for part in parts_of_url(text).chain(text.strip_prefix("whsec_")) {
+            add(part);
+        }
         match text.rsplit_once(' ') {
             Some((_, word)) if word.len() >= 8 => add(word),
             _ => {}
         }
     }
     Redactor::new(&forms)
+}
+
+/// Values of a URL's query and parts of its path that are long enough for a key; nothing where the text is no URL.
+fn parts_of_url(text: &str) -> impl Iterator<Item = &str> {
+    let after = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, after)| after);
+    let (path, query) = after.split_once('?').unwrap_or((after, ""));
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+    values.filter(|value| value.len() >= 8).chain(path.split('/').filter(|part| part.len() >= 16))
 }
 
 /// `%2F` as `%2f`; every other letter stays.
@@ -109,14 +122,34 @@ fn lower_hex(encoded: &str) -> String {
 }
 
 /// The beginning of an answer's body as one printable line without known secrets; empty where there is none. Secrets are
-/// replaced before the cut, so that none is cut in half and passes.
+/// replaced before the cut, so that none is cut in half and passes; nor does one that the bound of the body cut in half.
 pub fn excerpt(answer: &Answer, redactor: &Redactor) -> String {
-    line(&String::from_utf8_lossy(&answer.body), redactor)
+    one_line(&clean_body(&answer.body, redactor))
+}
+
+/// The beginning of a body as it may be stored and shown, without known secrets.
+pub fn body_shown(body: &[u8], redactor: &Redactor) -> String {
+    printable(clean_body(body, redactor).as_bytes(), RESPONSE_EXCERPT_BYTES)
+}
+
+fn clean_body(body: &[u8], redactor: &Redactor) -> String {
+    let text = String::from_utf8_lossy(body);
+    if body.len() < RESPONSE_BODY_BYTES { redactor.redact(&text) } else { redactor.redact_beginning(&text) }
 }
 
 /// Any text of a stranger, treated alike.
 pub fn line(text: &str, redactor: &Redactor) -> String {
-    let clean = redactor.redact(text);
+    one_line(&redactor.redact(text))
+}
+
+/// The same of a header's value, which may have been cut where it was read.
+pub fn header_line(value: &str, redactor: &Redactor) -> String {
+    // A cut between letters leaves up to three bytes of the bound unused.
+    let whole = value.len() < RESPONSE_HEADER_BYTES - 3;
+    one_line(&if whole { redactor.redact(value) } else { redactor.redact_beginning(value) })
+}
+
+fn one_line(clean: &str) -> String {
     let words: Vec<&str> = clean.split_whitespace().collect();
     printable(words.join(" ").as_bytes(), QUOTE_BYTES)
 }
@@ -125,6 +158,7 @@ pub fn line(text: &str, redactor: &Redactor) -> String {
 mod tests {
     use super::*;
 
+    // Row 54.
     #[test]
     fn an_echoed_secret_is_replaced_in_every_form() {
         let secrets = [Secret::new("Bearer a/b c-d~1é".to_owned()), Secret::new("tok.en_x-1/y".to_owned())];
@@ -163,6 +197,7 @@ mod tests {
         assert_eq!((made.request.url.as_str(), made.request.body.as_slice()), (url, b"body s3cr3t".as_slice()));
     }
 
+    // Row 54.
     #[test]
     fn a_secret_at_the_cut_does_not_pass_in_half() {
         let redactor = redactor(&[Secret::new("s3cr3t-s3cr3t".to_owned())]);
@@ -171,6 +206,31 @@ mod tests {
         assert!(!excerpt(&answer, &redactor).contains("s3cr"));
     }
 
+    // Row 72: a receiver that names the key alone.
+    #[test]
+    fn what_looks_like_a_key_in_a_secret_url_is_one() {
+        let url = "https://h.example/services/T0123456789abcdefg/in?key=hunter2-hunter2&v=1";
+        let redactor = redactor(&[Secret::new(url.to_owned())]);
+        assert_eq!(redactor.redact("no hunter2-hunter2"), "no [redacted]");
+        assert_eq!(redactor.redact("T0123456789abcdefg of services in v1"), "[redacted] of services in v1");
+        assert_eq!(redactor.redact(url), "[redacted]");
+    }
+
+    // Row 54: white space is folded and secrets shrink, so the end of a long body may come into sight.
+    #[test]
+    fn a_secret_at_the_bound_of_the_body_does_not_pass_in_half() {
+        let redactor = redactor(&[Secret::new("s3cr3t-s3cr3t".to_owned())]);
+        let mut body = format!("a{}s3cr3t-s3cr3t", " ".repeat(RESPONSE_BODY_BYTES - 7)).into_bytes();
+        body.truncate(RESPONSE_BODY_BYTES);
+        assert!(body.ends_with(b"s3cr3t"));
+        assert_eq!(excerpt(&Answer { status: 500, headers: Vec::new(), body }, &redactor), "a");
+        let body = format!("{}s3cr3t-s3cr3t", "x".repeat(RESPONSE_EXCERPT_BYTES - 5));
+        assert!(!body_shown(body.as_bytes(), &redactor).contains("s3cr"));
+        let value = format!("/{}s3cr3t-s", " ".repeat(RESPONSE_HEADER_BYTES - 9));
+        assert_eq!(header_line(&value, &redactor), "/");
+    }
+
+    // Row 54.
     #[test]
     fn excerpts_are_one_printable_line() {
         let answer = Answer { status: 500, headers: Vec::new(), body: b"a\r\n\tb\x1b[2J \xff".to_vec() };

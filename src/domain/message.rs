@@ -28,6 +28,7 @@ mod tests {
         assert_eq!(cut("", 9), "");
     }
 
+    // Row 54.
     #[test]
     fn control_characters_do_not_pass() {
         assert_eq!(printable(b"\x1b[31mred\x00\n", 100), "\u{FFFD}[31mred\u{FFFD}\n");

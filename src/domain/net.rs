@@ -123,6 +123,13 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether a connection to `address` arrives at a listener on `listener`, as far as the two of them tell.
+pub fn reaches(address: IpAddr, listener: IpAddr) -> bool {
+    let (address, ours) = (canonical(address), listener.to_canonical());
+    let near = address.is_loopback() || address.is_unspecified();
+    address == ours || (near && (ours.is_unspecified() || (address.is_unspecified() && ours.is_loopback())))
+}
+
 fn refuse_v4(address: Ipv4Addr) -> Option<&'static str> {
     REFUSED_V4.iter().find(|(net, _)| net.contains(&address)).map(|(_, why)| *why)
 }
@@ -154,9 +161,77 @@ fn refuse_name(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Addresses of this machine and of private networks as an attacker would spell them.
+#[cfg(test)]
+pub(crate) const SPELLINGS: [&str; 24] = [
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://0x7f.1/",
+    "http://0177.0.0.1/",
+    "http://0177.1/",
+    "http://017700000001/",
+    "http://127.1/",
+    "http://127.0.1/",
+    "http://127.0.0.1./",
+    "http://0/",
+    "http://0xa9fea9fe/",
+    "http://①②⑦.0.0.1/",
+    "http://１２７.0.0.1/",
+    "http://127。0。0。1/",
+    "http://127．0．0．1/",
+    "http://127｡0｡0｡1/",
+    "http://%31%32%37.0.0.1/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::127.0.0.1]/",
+    "http://[::ffff:0:127.0.0.1]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b:1::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+];
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A second opinion, by the standard library's own classes.
+    fn is_special(address: Ipv4Addr) -> bool {
+        address.is_private()
+            || address.is_loopback()
+            || address.is_link_local()
+            || address.is_broadcast()
+            || address.is_documentation()
+            || address.is_multicast()
+            || address.is_unspecified()
+    }
+
+    proptest! {
+        // Row 42: two classifiers, and every form an IPv4 address hides in.
+        #[test]
+        fn what_the_standard_library_calls_special_is_refused_in_every_form(bits: u32, first in prop::sample::select(
+            &[0_u8, 10, 127, 169, 172, 192, 198, 203, 224, 240, 255],
+        ), second: bool) {
+            let [a, b, c, d] = bits.to_be_bytes();
+            let inner = Ipv4Addr::new(if second { first } else { a }, b, c, d);
+            let nat64 = Ipv6Addr::from_bits(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(inner.to_bits()));
+            for form in [IpAddr::V4(inner), IpAddr::V6(inner.to_ipv6_mapped()), IpAddr::V6(nat64)] {
+                let said = refuse(form, &AllowPrivate::No);
+                prop_assert!(said.is_some() || !is_special(inner), "{form}");
+                prop_assert_eq!(said, refuse(IpAddr::V4(inner), &AllowPrivate::No));
+            }
+            prop_assert!(refuse(IpAddr::V6(inner.to_ipv6_compatible()), &AllowPrivate::No).is_some());
+        }
+    }
+
+    // Row 42.
+    #[test]
+    fn no_spelling_of_an_address_slips_through() {
+        for url in SPELLINGS {
+            assert!(host(url, &AllowPrivate::No).is_some(), "{url}");
+        }
+    }
 
     fn refused(text: &str, allow: &AllowPrivate) -> Option<&'static str> {
         refuse(text.parse().unwrap(), allow)
@@ -230,6 +305,7 @@ mod tests {
         }
     }
 
+    // Row 42.
     #[test]
     fn known_traps_are_refused() {
         for text in [
@@ -286,6 +362,7 @@ mod tests {
         assert_eq!(refused("169.254.169.254", &AllowPrivate::All), None);
     }
 
+    // Row 42.
     #[test]
     fn literals_are_judged_however_they_are_spelled() {
         for url in [

@@ -1,5 +1,6 @@
 //! One destination's client: what is judged before an exchange, and which way it takes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use url::{Host, Url};
 
 use super::proxied::Proxied;
 use super::proxy::Failure;
+use super::resolve::OwnAddresses;
 use super::wire::Wire;
 use crate::config::snapshot::Destination;
 use crate::domain::net::{self, AllowPrivate};
@@ -31,6 +33,7 @@ pub(super) struct DestinationClient {
     reach: Reach,
     names: Names,
     allow: Arc<AllowPrivate>,
+    own: OwnAddresses,
 }
 
 /// How a destination is reached.
@@ -42,7 +45,12 @@ enum Reach {
 }
 
 impl DestinationClient {
-    pub(super) fn build(destination: &Destination, clock: &Arc<dyn Clock>) -> Result<Self, String> {
+    /// `listen` is where this daemon listens: nothing is sent there.
+    pub(super) fn build(
+        destination: &Destination,
+        listen: &[SocketAddr],
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let network = &destination.network;
         let timeout = network.timeout.to_std();
         let reach = if network.proxies.is_empty() {
@@ -51,19 +59,20 @@ impl DestinationClient {
             Reach::ThroughProxies(Proxied::build(destination, connect_timeout(timeout), Arc::clone(clock))?)
         };
         let names = if network.is_named_to_a_proxy() { Names::Unseen } else { Names::Resolved };
-        Ok(Self { reach, names, allow: Arc::new(network.allow_private.clone()) })
+        let allow = Arc::new(network.allow_private.clone());
+        Ok(Self { reach, names, allow, own: OwnAddresses::new(listen) })
     }
 
     /// Sends `request` once and reads the answer within its bounds.
     pub(super) async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
-        judge(&request.url, &self.allow, self.names).map_err(Fault::Refused)?;
+        self.judge(&request.url).await?;
         self.send(outgoing(request).map_err(Fault::Refused)?).await
     }
 
     /// Whether a connection can be opened to where `url` leads. The root's headers are asked for, and nothing of an event
     /// goes along, neither path nor query. Whatever comes back, a connection stood.
     pub(super) async fn reach(&self, url: &Url) -> Result<(), Fault> {
-        judge(url, &self.allow, self.names).map_err(Fault::Refused)?;
+        self.judge(url).await?;
         let mut root = url.clone();
         root.set_path("/");
         root.set_query(None);
@@ -76,6 +85,21 @@ impl DestinationClient {
                 | Fault::Refused(_)
                 | Fault::Proxy { .. }),
             ) => Err(fault),
+        }
+    }
+
+    /// Everything that is asked of a URL before a connection is made.
+    async fn judge(&self, url: &Url) -> Result<(), Fault> {
+        judge(url, &self.allow, self.names).map_err(Fault::Refused)?;
+        let (Some(host), Some(port), Names::Resolved) = (url.host(), url.port_or_known_default(), self.names) else {
+            // What a proxy resolves is not seen here.
+            return Ok(());
+        };
+        match self.own.reached_by(&host, port).await {
+            None => Ok(()),
+            Some(address) => Err(Fault::Refused(format!(
+                "{host}:{port} leads to postbackd itself ({address}): its events would come back; write another address"
+            ))),
         }
     }
 
@@ -219,17 +243,11 @@ mod tests {
         assert_eq!(judged("https://localhost/", &AllowPrivate::No), Ok(()), "its addresses will be seen");
     }
 
+    // Row 42.
     #[test]
     fn literals_are_judged_in_every_spelling() {
-        for url in [
-            "http://127.0.0.1/",
-            "http://2130706433/",
-            "http://0x7f.1/",
-            "http://127.0.0.1./",
-            "http://[::1]/",
-            "http://[::ffff:127.0.0.1]/",
-            "http://169.254.169.254/latest",
-        ] {
+        let plain = ["http://127.0.0.1/", "http://[::1]/", "http://169.254.169.254/latest"];
+        for url in plain.into_iter().chain(net::SPELLINGS) {
             assert!(judged(url, &AllowPrivate::No).is_err(), "{url}");
             assert_eq!(judged(url, &AllowPrivate::All), Ok(()), "{url}");
         }
@@ -244,6 +262,7 @@ mod tests {
         }
     }
 
+    // Row 72.
     #[test]
     fn a_bad_header_is_named_without_its_value() {
         let bad = |name: &str, value: &str| headers(&[(name.to_owned(), value.to_owned())]).unwrap_err();

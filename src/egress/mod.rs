@@ -74,7 +74,7 @@ impl Egress {
             let client = match running.0.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
-                    let built = DestinationClient::build(destination, &self.clock);
+                    let built = DestinationClient::build(destination, &snapshot.server.listen, &self.clock);
                     Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
                 }
             };

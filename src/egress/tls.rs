@@ -58,12 +58,14 @@ pub(super) fn build_plain(builder: ClientBuilder) -> Result<Client, String> {
 mod tests {
     use super::*;
 
+    // Row 46.
     #[test]
     fn installing_the_provider_twice_is_no_error() {
         assert!(install().is_ok());
         assert!(install().is_ok());
     }
 
+    // Row 46.
     #[test]
     #[allow(clippy::disallowed_methods, reason = "the builder itself is what is tested")]
     fn a_client_without_trust_roots_can_be_built() {

@@ -68,6 +68,7 @@ fn an_exchange_of_many_takes_one_permit_and_one_turn_of_the_rate() {
     assert_eq!(bench.scheduler.in_flight(), 1);
 }
 
+// Row 51.
 #[test]
 fn a_refused_batch_is_halved_until_only_the_guilty_one_is_dead() {
     let mut bench = gathering(8);
@@ -230,6 +231,7 @@ fn what_found_no_room_in_the_exchange_is_sent_next_without_a_wait() {
     assert_eq!(next, [2, 3]);
 }
 
+// Row 51: what is too old is found before anything is sent.
 #[test]
 fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
     let mut bench = gathering(2);

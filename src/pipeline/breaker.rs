@@ -105,6 +105,7 @@ mod tests {
 
     const NOW: UnixMs = UnixMs(1_764_000_000_000);
 
+    // Row 52.
     #[test]
     fn ten_failures_in_a_row_trip_it_and_a_success_starts_the_row_anew() {
         let mut breaker = Breaker::new(BreakerPolicy { min: 1000, ..BreakerPolicy::default() });
@@ -114,6 +115,7 @@ mod tests {
         assert!(breaker.count(Sign::Fails, NOW));
     }
 
+    // Row 52.
     #[test]
     fn half_of_twenty_within_a_minute_trip_it() {
         let mut breaker = Breaker::new(BreakerPolicy { failures: 1000, ..BreakerPolicy::default() });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{debug, error};
 
 use crate::config::snapshot::Destination;
-use crate::destination::{JudgeContext, Judgement, Outgoing, PreparedRequest, Unsendable};
+use crate::destination::{JudgeContext, Judgement, Outgoing, PreparedRequest, Unsendable, body_shown};
 use crate::domain::delivery::{Attempt, Autopsy, LeftOut, RequestView};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, DeliveryKey, EventSeq, InstanceId};
@@ -14,7 +14,7 @@ use crate::domain::limits::{
     ATTEMPT_EXCERPT_BYTES, BATCH_BODY_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES,
     RESPONSE_EXCERPT_BYTES,
 };
-use crate::domain::message::{cut, printable};
+use crate::domain::message::cut;
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
@@ -207,8 +207,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             let context = JudgeContext { sent: count, transient: &destination.retry.statuses, now };
             let judgement = destination.adapter.judge(&answer, context);
             let Answer { status, body, .. } = answer;
-            let said = redactor.redact(&String::from_utf8_lossy(&body));
-            (judgement, Some(status), printable(said.as_bytes(), RESPONSE_EXCERPT_BYTES))
+            (judgement, Some(status), body_shown(&body, redactor))
         }
         Err(fault) => {
             let judgement = judge_fault(fault);

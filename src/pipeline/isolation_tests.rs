@@ -12,6 +12,7 @@ fn backlog(bench: &mut Bench, count: u64) -> Vec<u64> {
     bench.step(Input::Owed(rows)).sent
 }
 
+// Row 53.
 #[test]
 fn a_slow_backlog_leaves_permits_for_what_has_just_come_in() {
     let mut bench = wide(16);
@@ -43,6 +44,7 @@ fn a_narrow_lane_takes_turns() {
     assert!(sent.contains(&1000) && !sent.contains(&1001), "one for one: {sent:?}");
 }
 
+// Row 38.
 #[test]
 fn a_destination_that_comes_back_is_met_gently() {
     let mut bench = Bench::with(|rules| {

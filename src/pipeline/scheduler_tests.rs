@@ -158,6 +158,7 @@ fn retry(destination: DestinationId, seq: u64, due_at: UnixMs) -> Owed {
     }
 }
 
+// Row 53.
 #[test]
 fn a_lane_never_has_more_in_flight_than_it_may() {
     let mut bench = Bench::new();
@@ -192,6 +193,7 @@ fn a_retry_is_sent_when_it_is_due_and_not_before() {
     assert_eq!(bench.step(Input::Tick).sent, [1]);
 }
 
+// Row 39.
 #[test]
 fn a_throttled_lane_waits_and_leaves_the_others_alone() {
     let mut bench = Bench::new();
@@ -269,6 +271,7 @@ fn fresh_deliveries_do_not_wait_behind_a_backlog_on_disk() {
     assert_eq!(bench.step(Input::Owed(vec![fresh(A, 9, NOW)])).sent, [9]);
 }
 
+// Row 38.
 #[test]
 fn memory_does_not_grow_with_what_is_owed() {
     let mut bench = Bench::new();
@@ -320,6 +323,7 @@ fn open_lane() -> Bench {
     bench
 }
 
+// Row 52.
 #[test]
 fn an_open_circuit_spends_no_attempts_but_one_probe_at_a_time() {
     let mut bench = open_lane();
@@ -331,6 +335,7 @@ fn an_open_circuit_spends_no_attempts_but_one_probe_at_a_time() {
     assert_eq!(bench.ended(key(A, 4), Verdict::Delivered).sent, [5, 6], "a probe that goes through closes it");
 }
 
+// Row 52.
 #[test]
 fn the_pause_between_probes_grows_to_its_bound() {
     let mut bench = open_lane();
@@ -347,6 +352,7 @@ fn the_pause_between_probes_grows_to_its_bound() {
     assert_eq!(pauses, [30, 60, 120, 240, 480, 600]);
 }
 
+// Row 39.
 #[test]
 fn an_open_circuit_is_one_lanes_own() {
     let mut bench = open_lane();
@@ -587,5 +593,7 @@ mod batch_model;
 mod batches;
 #[path = "isolation_tests.rs"]
 mod isolation;
+#[path = "outage_tests.rs"]
+mod outages;
 #[path = "reload_tests.rs"]
 mod reloads;

@@ -10,7 +10,9 @@ use tracing::info;
 
 use super::{Pipeline, dispatch, fanout};
 use crate::config::snapshot::Destination;
-use crate::destination::{JudgeContext, Judgement, LeftOut, Outgoing, Prepared, PreparedRequest, Unsendable};
+use crate::destination::{
+    JudgeContext, Judgement, LeftOut, Outgoing, Prepared, PreparedRequest, Unsendable, body_shown,
+};
 use crate::domain::delivery::RequestView;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq};
@@ -199,7 +201,7 @@ fn shown(answer: &Answer, redactor: &Redactor) -> Response {
     Response {
         status: answer.status,
         headers: telling.map(|(name, value)| (name.clone(), clean(value))).collect(),
-        body: clean(&String::from_utf8_lossy(&answer.body)),
+        body: body_shown(&answer.body, redactor),
     }
 }
 
@@ -223,6 +225,7 @@ mod tests {
         assert!(longest.starts_with(TEST) && longest.len() == EVENT_ID_BYTES);
     }
 
+    // Row 54.
     #[test]
     fn an_answer_is_shown_without_secrets_and_without_what_tells_nothing() {
         let redactor = Redactor::new(&[Secret::new("s3cr3t-s3cr3t".to_owned())]);

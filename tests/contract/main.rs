@@ -108,6 +108,7 @@ fn check_request(case: &str, prepared: &Prepared, wanted: &Value) {
     assert!(!open(made.request.url.as_str()) || view.url == made.request.url.as_str(), "{case}: {}", view.url);
 }
 
+// Rows 47, 48, 50 and 51.
 #[test]
 fn answers_are_judged_as_the_tables_say() {
     for kind in Kind::ALL {

@@ -24,6 +24,7 @@ async fn state(daemon: &Daemon, name: &str, wanted: &str) -> Value {
     status["destinations"][name].clone()
 }
 
+// Row 50.
 #[tokio::test]
 async fn a_410_pauses_its_destination_until_an_operator_resumes_it_also_over_a_crash() {
     let (gone, other) =
@@ -74,6 +75,7 @@ async fn a_410_pauses_its_destination_until_an_operator_resumes_it_also_over_a_c
     );
 }
 
+// Row 50.
 #[tokio::test]
 async fn a_410_that_the_operator_wants_retried_is_a_failure_like_others() {
     let sink = Sink::start(vec![Act::Reply(Reply::new(410, ""))]).await;

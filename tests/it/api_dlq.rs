@@ -30,6 +30,7 @@ async fn order(daemon: &Daemon, verb: &str, body: &Value) -> Value {
     answer.json()
 }
 
+// Rows 49 and 50.
 #[tokio::test]
 async fn every_way_to_die_has_its_own_word_and_says_what_is_wrong() {
     let (bad, refusing, taking) = (Sink::with_status(500).await, refusing().await, Sink::with_status(200).await);
@@ -68,6 +69,7 @@ async fn every_way_to_die_has_its_own_word_and_says_what_is_wrong() {
     assert_eq!(taking.seen().len(), 0, "what is expired or invalid is never sent");
 }
 
+// Row 54.
 #[tokio::test]
 async fn an_entry_shows_the_whole_exchange_without_its_secrets() {
     let echo = async |echo: &str| Sink::start(vec![Act::Reply(Reply::new(400, echo))]).await;

@@ -36,6 +36,7 @@ async fn what_is_not_for_a_destination_is_skipped_with_its_reason() {
     }
 }
 
+// Row 50.
 #[tokio::test]
 async fn a_refused_credential_holds_the_destination_and_spends_nothing() {
     let sink = Sink::start(vec![Act::Reply(Reply::new(401, "bad token"))]).await;
@@ -84,6 +85,7 @@ async fn a_refused_credential_holds_the_destination_and_spends_nothing() {
     );
 }
 
+// Row 50.
 #[tokio::test]
 async fn a_held_destination_is_released_by_its_own_probe() {
     let refusal = Act::Reply(Reply::new(403, ""));
@@ -99,6 +101,7 @@ async fn a_held_destination_is_released_by_its_own_probe() {
         .await;
 }
 
+// Row 48.
 #[tokio::test]
 async fn a_throttled_destination_waits_as_long_as_it_asked_for() {
     let sink = Sink::start(vec![Act::Reply(Reply::new(429, "slow down").header("retry-after", "7200"))]).await;
@@ -141,6 +144,7 @@ async fn no_tls() -> u16 {
     port
 }
 
+// Rows 35 and 45: the classes as an operator reads them.
 #[tokio::test]
 async fn every_way_to_fail_for_now_has_its_own_word() {
     let after = |act| Sink::start(vec![act]);

@@ -78,6 +78,7 @@ async fn a_request_arrives_as_it_was_made_and_the_answer_comes_back() {
     assert_eq!(sink.connections(), 1, "a connection is used again");
 }
 
+// Row 49.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = Sink::with_status(200).await;
@@ -115,6 +116,7 @@ fn child(arguments: &[&str]) -> std::process::Command {
     command
 }
 
+// Row 36.
 #[tokio::test]
 async fn a_drip_is_cut_at_the_total_timeout() {
     let first = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".to_vec();
@@ -123,6 +125,7 @@ async fn a_drip_is_cut_at_the_total_timeout() {
     assert_eq!(ambiguous(exchange), "an answer with status 200 began, but it did not end in time");
 }
 
+// Row 36.
 #[tokio::test]
 async fn dripping_headers_are_cut_at_the_total_timeout() {
     let exchange =
@@ -130,6 +133,7 @@ async fn dripping_headers_are_cut_at_the_total_timeout() {
     assert_eq!(exchange.result, Err(Fault::Timeout { sent: true }));
 }
 
+// Row 35.
 #[tokio::test]
 async fn a_peer_that_never_answers_is_a_timeout_with_the_request_sent() {
     let exchange = against(Act::Hang, SOON).await;
@@ -137,12 +141,14 @@ async fn a_peer_that_never_answers_is_a_timeout_with_the_request_sent() {
     assert_eq!(exchange.result, Err(Fault::Timeout { sent: true }));
 }
 
+// Row 36.
 #[tokio::test]
 async fn informational_answers_for_ever_are_cut_at_the_total_timeout() {
     let flood = Act::Flood(Vec::new(), b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_vec());
     assert_eq!(against(flood, SOON).await.result, Err(Fault::Timeout { sent: true }));
 }
 
+// Row 45.
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_a_timeout_with_nothing_sent() {
     // Nobody accepts: the connection stands in the backlog, and no byte of TLS comes back.
@@ -152,6 +158,7 @@ async fn a_handshake_that_never_ends_is_a_timeout_with_nothing_sent() {
     assert_eq!(exchange.result, Err(Fault::Timeout { sent: false }));
 }
 
+// Row 36.
 #[tokio::test]
 async fn an_endless_body_is_cut_at_the_cap() {
     for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"] {
@@ -168,6 +175,7 @@ async fn a_body_of_exactly_the_cap_is_whole() {
     assert_eq!((answer.status, answer.body), (500, body));
 }
 
+// Row 36.
 #[tokio::test]
 async fn a_cut_answer_does_not_spoil_the_next_exchange() {
     let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
@@ -178,6 +186,7 @@ async fn a_cut_answer_does_not_spoil_the_next_exchange() {
     assert_eq!(sink.connections(), 2);
 }
 
+// Row 36.
 #[tokio::test]
 async fn endless_headers_are_ambiguous_and_bounded() {
     let one = Act::Flood(b"HTTP/1.1 200 OK\r\nx: ".to_vec(), b"abc".to_vec());
@@ -186,6 +195,7 @@ async fn endless_headers_are_ambiguous_and_bounded() {
     assert_eq!(ambiguous(against(many, PLENTY).await), "the answer's headers are too large");
 }
 
+// Row 54.
 #[tokio::test]
 async fn headers_are_kept_up_to_their_bounds() {
     let mut reply = Reply::new(200, "").header("X-Long", &"é\u{9b}".repeat(5000));
@@ -198,6 +208,7 @@ async fn headers_are_kept_up_to_their_bounds() {
     assert!(long.len() <= limits::RESPONSE_HEADER_BYTES && !long.contains('\u{9b}'));
 }
 
+// Row 35.
 #[tokio::test]
 async fn a_reset_after_the_request_is_ambiguous() {
     let text = ambiguous(against(Act::Reset(At::AfterRequest), PLENTY).await);
@@ -206,6 +217,7 @@ async fn a_reset_after_the_request_is_ambiguous() {
     ambiguous(against(Act::Reset(At::InBody), PLENTY).await);
 }
 
+// Row 35.
 #[tokio::test]
 async fn an_end_before_the_whole_answer_is_ambiguous() {
     const CLOSED: &str = "the connection was closed before the answer was whole";
@@ -216,6 +228,7 @@ async fn an_end_before_the_whole_answer_is_ambiguous() {
     }
 }
 
+// Row 35.
 #[tokio::test]
 async fn what_is_not_http_is_ambiguous() {
     let garbage = Act::RawThenClose(b"220 mail.example ESMTP ready\r\n\r\n".to_vec());
@@ -224,6 +237,7 @@ async fn what_is_not_http_is_ambiguous() {
     assert_eq!(ambiguous(against(lengths, PLENTY).await), "what came is not HTTP");
 }
 
+// Row 45.
 #[tokio::test]
 async fn a_plain_text_peer_behind_https_is_a_tls_fault() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -253,6 +267,7 @@ async fn a_late_answer_within_the_timeout_counts() {
     assert_eq!(answer(exchange).body, b"late");
 }
 
+// Rows 35 and 72: the URL with its token is not in the text.
 #[tokio::test]
 async fn a_refused_connection_is_network() {
     let closed = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
@@ -261,6 +276,7 @@ async fn a_refused_connection_is_network() {
     assert_eq!(exchange.result, Err(refused));
 }
 
+// Row 40.
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_network() {
     let exchange = send(&egress(AllowPrivate::All, PLENTY), post("http://nothing.invalid/")).await;
@@ -268,6 +284,7 @@ async fn a_name_that_does_not_resolve_is_network() {
     assert!(matches!(&said, Fault::Network(text) if text.starts_with("the host name")), "{said:?}");
 }
 
+// Row 41.
 #[tokio::test]
 async fn a_name_that_resolves_to_loopback_is_refused() {
     let sink = Sink::with_status(200).await;
@@ -278,6 +295,7 @@ async fn a_name_that_resolves_to_loopback_is_refused() {
     assert_eq!(answer(send(&egress(AllowPrivate::All, PLENTY), post(&url)).await).status, 200);
 }
 
+// Row 42.
 #[tokio::test]
 async fn a_literal_private_address_is_refused_without_a_packet() {
     let sink = Sink::with_status(200).await;
@@ -292,13 +310,87 @@ async fn a_literal_private_address_is_refused_without_a_packet() {
     assert_eq!(answer(send(&egress(narrow, PLENTY), post(&sink.url("/"))).await).status, 200);
 }
 
+// Row 35.
+#[tokio::test]
+async fn a_network_that_cannot_be_reached_is_network() {
+    let exchange = send(&egress(AllowPrivate::All, PLENTY), post("http://255.255.255.255/?token=hunter2")).await;
+    let said = exchange.result.unwrap_err();
+    assert!(matches!(&said, Fault::Network(text) if text.starts_with("cannot connect: ")), "{said:?}");
+}
+
+// Row 35.
+#[tokio::test]
+async fn a_black_hole_is_a_timeout_with_nothing_sent() {
+    // The backlog is full and nobody accepts: further packets are dropped without an answer.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    loop {
+        let connecting = tokio::net::TcpStream::connect(address);
+        match tokio::time::timeout(Duration::from_millis(200), connecting).await {
+            Ok(stream) => filling.push(stream.unwrap()),
+            Err(_) => break,
+        }
+    }
+    let exchange = send(&egress(AllowPrivate::All, SOON), post(&format!("http://{address}/"))).await;
+    assert!(exchange.took < DurationMs(10 * SOON.0), "{}", exchange.took);
+    assert_eq!(exchange.result, Err(Fault::Timeout { sent: false }));
+}
+
+/// Answers every connection with these bytes once something of a handshake came, again and again where `flood`.
+async fn no_tls_we_speak(bytes: Vec<u8>, flood: bool) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_u8().await.ok();
+            while stream.write_all(&bytes).await.is_ok() && flood {}
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+// Row 45: TLS 1.0 only (as an alert, and as an answer in that version), and a handshake that goes on for ever.
+#[tokio::test]
+async fn old_tls_and_a_handshake_without_end_are_tls_faults() {
+    let alert = vec![21, 3, 1, 0, 2, 2, 70];
+    let hello: Vec<u8> = [&[2, 0, 0, 38, 3, 1][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+    let hello = [&[22, 3, 1, 0, 42][..], &hello].concat();
+    let endless = [&[22, 3, 3, 0x40, 0][..], &[11, 0xff, 0xff, 0xff], &[0; 0x4000 - 4]].concat();
+    for (bytes, flood) in [(alert, false), (hello, false), (endless, true)] {
+        let url = format!("https://{}/", no_tls_we_speak(bytes, flood).await);
+        let exchange = send(&egress(AllowPrivate::All, PLENTY), post(&url)).await;
+        assert!(exchange.took < DurationMs::from_secs(5), "{}", exchange.took);
+        assert!(matches!(&exchange.result, Err(Fault::Tls(_))), "{:?}", exchange.result);
+    }
+}
+
+// Row 43.
+#[tokio::test]
+async fn a_name_of_our_own_listener_is_refused_without_a_packet() {
+    let (ours, other) = (Sink::with_status(200).await, Sink::with_status(200).await);
+    let network = NetworkPolicy { timeout: PLENTY, allow_private: AllowPrivate::All, proxies: Vec::new() };
+    let mut config = snapshot(vec![("x", network)]);
+    config.server.listen = vec![ours.address];
+    let egress = Egress::new(&config, Arc::new(SystemClock::new())).unwrap();
+    let named = |sink: &Sink| post(&format!("http://localhost:{}/", sink.address.port()));
+    let said = send(&egress, named(&ours)).await.result;
+    assert!(matches!(&said, Err(Fault::Refused(text)) if text.contains("postbackd itself (127.0.0.1)")), "{said:?}");
+    assert_eq!(answer(send(&egress, named(&other)).await).status, 200);
+    assert_eq!((ours.connections(), other.connections()), (0, 1));
+}
+
 #[tokio::test]
 async fn an_unknown_destination_is_refused() {
     let exchange = egress(AllowPrivate::All, PLENTY).exchange(&"y".parse().unwrap(), post("http://127.0.0.1/")).await;
     assert!(matches!(exchange.result, Err(Fault::Refused(_))));
 }
 
-/// The peer takes a second request on a kept connection and dies: hyper would send it again, had nothing been written.
+/// Row 37. The peer takes a second request on a kept connection and dies: hyper would send it again, had nothing been written.
 #[tokio::test]
 async fn no_request_is_repeated_silently() {
     for end in [Act::Reset(At::AfterRequest), Act::Close, Act::Reset(At::InHeaders)] {
@@ -314,6 +406,7 @@ async fn no_request_is_repeated_silently() {
     }
 }
 
+// Row 48.
 #[tokio::test]
 async fn a_status_that_asks_for_patience_is_not_obeyed_here() {
     for status in [408, 425, 429, 503] {

@@ -71,6 +71,7 @@ fn words(number: usize) -> &'static str {
     ["Invalid Content Ids", "Invalid Lead Id", "Invalid parameter"][number / 100 % 3]
 }
 
+// Rows 47 and 51: among its troubles are HTML with status 200, lost answers and poison within batches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_good_events_count_and_each_of_them_once() {
     let meta = Meta::start(&TROUBLES).await;
@@ -170,6 +171,7 @@ fn allowed(guilty: usize, troubles: usize) -> usize {
     guilty * (2 * log2 + 1) + 4 * troubles
 }
 
+// Row 51.
 #[test]
 fn the_bound_tells_halving_from_sending_one_by_one() {
     fn ask(numbers: &[usize], asked: &mut Vec<Asked>) -> bool {

@@ -419,6 +419,7 @@ async fn a_wrong_login_is_the_proxy_s_fault_and_not_shown() {
 }
 
 /// Row 75, with a proxy configured: a child process, because a process's own environment cannot be changed safely.
+// Row 75.
 #[tokio::test]
 async fn no_proxy_in_the_environment_is_ignored() {
     const GIVEN: &str = "POSTBACKD_TEST_PROXY";

@@ -115,6 +115,7 @@ async fn a_life(proxy: &mut RealProxy, schemes: &[&str]) {
 }
 
 // Row 74, against a real HTTP proxy with Basic authentication.
+// Row 74.
 #[tokio::test]
 async fn tinyproxy_with_a_login() {
     let Some(binary) = program("tinyproxy", "tinyproxy-bin") else { return };
@@ -133,6 +134,7 @@ async fn tinyproxy_with_a_login() {
 }
 
 // Rows 74 and 76, against a real SOCKS 5 proxy with user and password.
+// Row 76.
 #[tokio::test]
 async fn microsocks_with_a_login() {
     let Some(binary) = program("microsocks", "microsocks") else { return };

@@ -34,6 +34,7 @@ fn retry_is_overridden_key_by_key() {
     assert_eq!(retry.max_delay, DurationMs::from_hours(1));
 }
 
+// Row 71.
 #[test]
 fn secrets_are_found_wherever_they_are_kept() {
     let text = "[sources.a]\ntoken = [\"plain\", { env = \"TOKEN\" }, { file = \"s/t\" }, { value = \"old\", until = \"2020-01-01T00:00:00Z\" }]\n";
@@ -166,6 +167,7 @@ fn doubtful_things_are_warned_of() {
     ");
 }
 
+// Row 71.
 #[test]
 fn files_that_others_can_read_are_warned_of() {
     use std::os::unix::fs::PermissionsExt;

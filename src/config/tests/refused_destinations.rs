@@ -122,10 +122,20 @@ c.toml:6: destinations.one.breaker: is a text; write false, or a table like { fa
 "#);
 }
 
+// Rows 42 and 72.
 #[test]
 fn private_literals_need_allow_private() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
 url = "http://10.0.0.5/?key=hunter2""#), @r#"c.toml:4: destinations.one.url: may not be 10.0.0.5: it is private (10.0.0.0/8); if that is meant, add allow_private = true, or allow_private = ["10.0.0.5/32"]"#);
+}
+
+// Row 42.
+#[test]
+fn no_spelling_of_an_address_slips_through() {
+    for url in crate::domain::net::SPELLINGS {
+        let said = said_of_destination(&format!("kind = \"webhook\"\nurl = \"{url}\""));
+        assert!(said.contains("destinations.one.url: may not be "), "{url}: {said}");
+    }
 }
 
 #[test]
@@ -140,6 +150,7 @@ fn names_of_the_local_network_need_allow_private() {
 url = "https://metadata.google.internal/""#), @"c.toml:4: destinations.one.url: may not be metadata.google.internal: it is a name of a private network (.internal); if that is meant, add allow_private = true");
 }
 
+// Row 72.
 #[test]
 fn user_info_is_refused_and_not_shown() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
@@ -158,6 +169,7 @@ fn a_text_that_is_no_url_is_refused_and_not_shown() {
 url = "hooks.example.com/hunter2""#), @"c.toml:4: destinations.one.url: is not a URL (relative URL without a base); write one like https://hooks.example.com/path");
 }
 
+// Row 43.
 #[test]
 fn our_own_address_is_refused() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"

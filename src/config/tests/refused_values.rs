@@ -161,6 +161,7 @@ warning: c.toml:6: sources.app.token: is the same as server.admin_token: this se
 ");
 }
 
+// Row 71.
 #[test]
 fn secrets_name_one_place() {
     assert_snapshot!(said(r#"[sources.a]
@@ -183,6 +184,7 @@ warning: c.toml: destinations: no destination is configured: events are kept and
 "#);
 }
 
+// Row 71.
 #[test]
 fn secrets_that_cannot_be_read_say_why() {
     assert_snapshot!(said(r#"[sources.a]
@@ -204,6 +206,7 @@ warning: c.toml: destinations: no destination is configured: events are kept and
 "#);
 }
 
+// Row 71.
 #[test]
 fn tokens_are_visible_ascii_and_are_not_shown() {
     assert_snapshot!(said(r#"[sources.a]
@@ -252,6 +255,7 @@ warning: c.toml: destinations: no destination is configured: events are kept and
 "#);
 }
 
+// Row 71.
 #[test]
 fn secret_files_hold_text() {
     assert_snapshot!(said_about(&[("c.toml", b"[sources.a]\ntoken = { file = \"t\" }\n[sources.b]\ntoken = { file = \".\" }\n"), ("t", b"\xff")]), @r#"

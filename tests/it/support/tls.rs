@@ -1,7 +1,9 @@
 //! TLS before something that speaks none: it ends here, and the bytes go on to another address.
 //!
 //! The certificate in `fixtures` is good for `localhost`, `hooks.example.com` and `127.0.0.1`, from 2020 to 2100, and
-//! signed by `ca.pem`, which every daemon under test trusts (and nothing else). The CA's own key was thrown away.
+//! signed by one of the two CAs in `ca.pem`, which every daemon under test trusts (and nothing else). The CAs' own keys
+//! were thrown away. Of the second are `expired.pem` (ended in 2021) and `elsewhere.pem` (for another name);
+//! `self-signed.pem` is nobody's. All have the same key.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,8 +25,13 @@ pub struct TlsFront {
 
 impl TlsFront {
     pub async fn start(behind: SocketAddr) -> Self {
+        Self::with(include_bytes!("../fixtures/server.pem"), behind).await
+    }
+
+    /// As [`TlsFront::start`], with another certificate of the same key.
+    pub async fn with(certificate: &[u8], behind: SocketAddr) -> Self {
         postbackd::egress::tls::install().unwrap();
-        let certificate = CertificateDer::from_pem_slice(include_bytes!("../fixtures/server.pem")).unwrap();
+        let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
         let key = PrivateKeyDer::from_pem_slice(include_bytes!("../fixtures/server.key.pem")).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
