@@ -41,6 +41,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+#[cfg(fuzzing)]
+pub use self::ingest::fuzzing;
 use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;

@@ -17,6 +17,8 @@ mod damage;
 mod directory;
 mod error;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod ledger;
 mod load;

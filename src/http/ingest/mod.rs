@@ -6,6 +6,8 @@
 
 mod dto;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod items;
 mod look;
 mod noticed;

@@ -39,9 +39,9 @@ enum Form {
 
 /// A postback that can be accepted.
 #[derive(Debug)]
-struct Read {
+pub(super) struct Read {
     /// `None` where a map says `false`.
-    incoming: Option<Incoming>,
+    pub(super) incoming: Option<Incoming>,
     /// Parameters that came as macros.
     unexpanded: Vec<String>,
 }
@@ -219,7 +219,7 @@ fn flat(bytes: &[u8]) -> Result<Vec<Parameter>, Problem> {
 }
 
 /// Judges the hash, then reads the event.
-fn read(recipe: &Recipe, given: Vec<Parameter>, context: &Context) -> Result<Read, Problem> {
+pub(super) fn read(recipe: &Recipe, given: Vec<Parameter>, context: &Context) -> Result<Read, Problem> {
     let mut parameters = Parameters::join(given).map_err(problem)?;
     if let Some(hash) = &recipe.hash {
         hash.check(&parameters).map_err(|why| disbelieved(why, &hash.parameter))?;
