@@ -248,8 +248,11 @@ fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneVie
         Some(Configured { enabled: true, .. }) => quiet("active", None),
         Some(Configured { enabled: false, .. }) => quiet("disabled", Some("enabled = false in the configuration")),
         None if still_owed(counts) > 0 => {
-            let why = "not in the configuration, and deliveries are still owed: they wait until the name returns";
-            quiet("orphaned", Some(why))
+            let why = format!(
+                "not in the configuration, and deliveries are still owed: they wait until the name returns \
+                 (to give them up: postbackd purge {name} --reason TEXT)"
+            );
+            quiet("orphaned", Some(&why))
         }
         None => quiet("disabled", Some("not in the configuration; nothing is owed")),
     }
