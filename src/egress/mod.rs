@@ -58,7 +58,8 @@ pub struct EgressError {
 
 impl Egress {
     /// Builds a client for every destination, also for disabled ones: a test send reaches them too. Missing CA
-    /// certificates are no error here but a logged warning: the daemon must take events even where it cannot send them.
+    /// certificates are no error: a daemon that refused to start for them would lose what it could have taken and kept, so
+    /// it starts, says so, and what needs them is held until they are there. A build without a TLS provider is one.
     pub fn new(snapshot: &Snapshot, clock: Arc<dyn Clock>) -> Result<Self, EgressError> {
         let none = Self { clients: ArcSwap::default(), clock };
         let clients = none.prepare(snapshot)?;
@@ -83,10 +84,35 @@ impl Egress {
         Ok(Clients(clients))
     }
 
+    /// The client of a destination. One that had no CA certificates is built anew where there are some now, so that installing
+    /// them is all that has to be done: the next probe, or an operator's release, finds them.
+    async fn client(&self, destination: &DestinationName, url: &Url) -> Option<Arc<DestinationClient>> {
+        let (known, client) = self.clients.load().0.get(destination).cloned()?;
+        if !client.lacks_roots(url) {
+            return Some(client);
+        }
+        let (listen, clock, made) = (client.listen().to_vec(), Arc::clone(&self.clock), Arc::clone(&known));
+        let built = tokio::task::spawn_blocking(move || DestinationClient::build(&made, &listen, &clock)).await;
+        let Ok(Ok(built)) = built else { return Some(client) };
+        if built.lacks_roots(url) {
+            return Some(client);
+        }
+        let built = Arc::new(built);
+        self.clients.rcu(|clients| {
+            let mut clients = clients.0.clone();
+            if let Some((of, client)) = clients.get_mut(destination)
+                && Arc::ptr_eq(of, &known)
+            {
+                *client = Arc::clone(&built);
+            }
+            Clients(clients)
+        });
+        Some(built)
+    }
+
     /// Whether a connection to a destination can be opened, or why not; `url` is one it would be sent to. No event is sent.
     pub async fn reach(&self, destination: &DestinationName, url: &Url) -> Result<(), Fault> {
-        let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
-        match client {
+        match self.client(destination, url).await {
             Some(client) => client.reach(url).await,
             None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
         }
@@ -108,14 +134,19 @@ impl Transport for Egress {
     fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             let start = self.clock.monotonic();
-            let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
-            let result = match client {
+            let result = match self.client(destination, &request.url).await {
                 Some(client) => client.exchange(request).await,
                 None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
             };
             let took = self.clock.monotonic().saturating_sub(start);
             Exchange { took: DurationMs(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)), result }
         })
+    }
+
+    fn lacks(&self, destination: &DestinationName, url: &Url) -> Option<&'static str> {
+        let clients = self.clients.load();
+        let (_, client) = clients.0.get(destination)?;
+        client.lacks_roots(url).then_some(tls::NO_ROOTS)
     }
 
     fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {

@@ -96,6 +96,10 @@ impl OwnAddresses {
         Self { listen: listen.to_vec(), lookups: Lookups::system() }
     }
 
+    pub(super) fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
     /// The address of `host` that a listener of ours has, if any. Names are looked up only where the port is ours, so this
     /// costs nothing otherwise. It guards against a loop, not against an attacker: the connection asks once more, and a
     /// name that changes in between is found at the next attempt.

@@ -134,6 +134,11 @@ pub trait Transport: Send + Sync {
     /// destination's total timeout.
     fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a>;
 
+    /// Why nothing at all can be sent to `url` from this machine as it is; `None` where something may.
+    fn lacks(&self, _destination: &DestinationName, _url: &url::Url) -> Option<&'static str> {
+        None
+    }
+
     /// The proxies of `destination` in the order of the configuration; empty where it is reached directly.
     fn routes(&self, _destination: &DestinationName) -> Vec<RouteView> {
         Vec::new()

@@ -41,6 +41,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use url::Url;
 
 use crate::config::snapshot::Snapshot;
 use crate::domain::dedupe::{Discriminator, HashKey};
@@ -241,6 +242,11 @@ impl Pipeline {
     /// The proxies of a destination and how they are; empty where it is reached directly.
     pub fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {
         self.env.transport.routes(destination)
+    }
+
+    /// Why nothing at all can be sent to a destination at `url`.
+    pub fn lacks(&self, destination: &DestinationName, url: &Url) -> Option<&'static str> {
+        self.env.transport.lacks(destination, url)
     }
 
     pub fn health(&self) -> Health {

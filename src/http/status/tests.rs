@@ -80,6 +80,7 @@ fn observed() -> Observed {
                 },
             ),
         ]),
+        lacks: BTreeMap::new(),
         routes: BTreeMap::new(),
         stats: BTreeMap::from([(name("meta-eu"), stats)]),
         health: Health {
