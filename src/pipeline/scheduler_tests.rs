@@ -101,15 +101,7 @@ impl Bench {
 
     /// An exchange of several ended with one answer, which is worth `attempts_max` attempts.
     fn all_ended(&mut self, keys: &[DeliveryKey], verdict: Verdict, attempts_max: Option<u32>) -> Done {
-        let attempt = Attempt {
-            n: 1,
-            at: self.now,
-            took: DurationMs(1),
-            http_status: None,
-            verdict: verdict.as_str().to_owned(),
-            response: String::new(),
-            left_out: Vec::new(),
-        };
+        let attempt = Attempt { verdict: verdict.as_str().to_owned(), ..attempt(1, self.now) };
         let end = || PartEnd::Exchanged { attempt: attempt.clone(), autopsy: autopsy() };
         let parts = keys.iter().map(|key| Part { key: *key, end: end() }).collect();
         let answer = Some(Judgement { verdict, detail: "why".to_owned(), attempts_max, warns: false });
@@ -124,6 +116,18 @@ impl Bench {
 
     fn state(&self, destination: DestinationId) -> &LaneState {
         self.scheduler.lane(destination).expect("a lane").state()
+    }
+}
+
+fn attempt(n: u32, at: UnixMs) -> Attempt {
+    Attempt {
+        n,
+        at,
+        took: DurationMs(1),
+        http_status: None,
+        verdict: String::new(),
+        response: String::new(),
+        left_out: Vec::new(),
     }
 }
 

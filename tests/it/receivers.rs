@@ -1,8 +1,6 @@
 //! Receivers that are unwell, against the whole daemon: what becomes of the delivery, what of the lane, and what is shown
 //! of it.
 
-use std::fs::File;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -232,12 +230,6 @@ async fn without_ca_certificates_https_waits_and_the_rest_goes_on() {
     daemon.wait_for_status(|status| status["state"] == "ok").await;
 }
 
-async fn until_ready(daemon: &Daemon) {
-    while daemon.try_request("GET", "/readyz", "", None).await.is_none_or(|answer| answer.status != 200) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 // Row 54: ten megabytes of control characters with a secret at every bound where something is cut.
 #[tokio::test]
 async fn an_answer_of_any_size_is_stored_short_printable_and_without_secrets() {
@@ -293,14 +285,10 @@ async fn no_secret_of_a_destination_is_shown_anywhere() {
         hook("private", "http://localhost:1/").replace("allow_private = true", "allow_private = [\"10.0.0.0/8\"]"),
         destination("meta", "fb_capi", &meta.url(""), ""),
     ];
-    let mut daemon = Daemon::start_with("admin_token = \"canary-admin\"", &config.concat()).await;
-    daemon.kill();
-    let log = daemon.config().with_file_name("log");
-    let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
-    let mut command = daemon.command("run");
-    command.env("POSTBACKD_LOG", "trace").stdout(Stdio::from(out)).stderr(Stdio::from(err));
-    let mut child = command.spawn().unwrap();
-    until_ready(&daemon).await;
+    let mut daemon = Daemon::prepare("admin_token = \"canary-admin\"", &config.concat());
+    let log = daemon.path("log");
+    daemon.set_log_from("trace", log.clone());
+    daemon.restart().await;
     let event = deposit(&daemon, "1").await;
     let admin = [("authorization", "Bearer canary-admin")];
     let started = std::time::Instant::now();
@@ -325,8 +313,7 @@ async fn no_secret_of_a_destination_is_shown_anywhere() {
         let said = daemon.cli(words, "").await;
         shown += &(said.out + &said.err);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    daemon.kill();
     let log = std::fs::read_to_string(log).unwrap();
     assert!(shown.contains("Connection refused") && log.contains("DEBUG"), "{shown}\n{log}");
     for text in [&shown, &log] {
