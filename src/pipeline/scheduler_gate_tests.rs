@@ -184,3 +184,20 @@ fn a_probe_that_fails_otherwise_is_repeated_later() {
     let probe_at = bench.now + DurationMs::from_secs(900);
     assert!(matches!(bench.state(A), LaneState::Held { probe_at: at, probing: None, .. } if *at == probe_at));
 }
+
+// Row 74: what the proxies did says nothing about the destination, whichever of them failed and how often.
+#[test]
+fn a_proxys_failures_bring_no_circuit_nearer_to_opening() {
+    let breaker = Some(BreakerPolicy { failures: 3, min: 3, ..BreakerPolicy::default() });
+    let mut bench = Bench::with(|rules| rules.breaker = breaker);
+    bench.step(Input::Owed((1..=20).map(|seq| fresh(A, seq, NOW)).collect()));
+    for seq in [1, 2, 3, 4] {
+        // Another proxy works, so the lane goes on at once.
+        bench.ended(key(A, seq), Verdict::ProxyFault { usable_at: NOW });
+    }
+    bench.ended(key(A, 5), TRANSIENT);
+    bench.ended(key(A, 6), TRANSIENT);
+    assert_eq!(*bench.state(A), LaneState::Active, "two of its own are not three");
+    bench.ended(key(A, 7), TRANSIENT);
+    assert!(matches!(bench.state(A), LaneState::Open { .. }));
+}
