@@ -228,7 +228,9 @@ impl Reloads {
             Outcome::Applied { hash, changes, warnings } => {
                 let names =
                     |list: &[DestinationName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-                standing = Standing { refused: None, needs_restart: changes.needs_restart.clone() };
+                let change = changes.touches_destinations().then(|| (self.clock.now(), changes.clone()));
+                let last_change = change.or(standing.last_change);
+                standing = Standing { refused: None, needs_restart: changes.needs_restart.clone(), last_change };
                 info!(
                     config = hash,
                     added = names(&changes.added),

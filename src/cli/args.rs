@@ -91,6 +91,8 @@ pub enum Verb {
         /// The destination
         name: String,
     },
+    /// Give up what a destination is owed that is gone from the configuration; its DLQ stays
+    Purge(PurgeArgs),
     /// Show the exact request a destination would get for an event; nothing is stored or sent
     Preview(PreviewArgs),
     /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
@@ -286,6 +288,19 @@ pub struct PauseArgs {
     /// How long, as 2h; without it until `postbackd resume`
     #[arg(long = "for", value_name = "SPAN", value_parser = duration)]
     pub span: Option<DurationMs>,
+}
+
+/// `postbackd purge`
+#[derive(Args, Clone, Debug)]
+pub struct PurgeArgs {
+    /// The destination, as it was called
+    pub name: String,
+    /// Why; every delivery that is given up shows it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Only count them
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `postbackd preview`

@@ -10,13 +10,15 @@ use super::args::{CheckArgs, Globals};
 use super::{client, out};
 use crate::config::checklist::{Entry, address, checklist};
 use crate::config::problem::{Problem, Report};
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Destination, Snapshot};
 use crate::config::validate;
+use crate::domain::name::DestinationName;
 use crate::egress::Egress;
+use crate::egress::tls::{self, NO_ROOTS};
 use crate::env::clock::Clock;
 use crate::env::transport::Fault;
 
-/// Prints the report; 0 where the daemon would start with this configuration, else 1.
+/// Prints the report; 0 where the daemon would start with this configuration and could send by it, else 1.
 pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -> anyhow::Result<ExitCode> {
     let path = client::config_path(globals);
     let now = clock.now();
@@ -24,6 +26,10 @@ pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -
         Ok((snapshot, report)) => (Some(snapshot), report),
         Err(report) => (None, report),
     };
+    if let Some(snapshot) = &snapshot {
+        report.problems.extend(without_roots(snapshot, path)?);
+    }
+    let good = snapshot.is_some() && report.problems.is_empty();
     let mut open = snapshot.as_ref().map(checklist).unwrap_or_default();
     if args.probe
         && let Some(snapshot) = &snapshot
@@ -31,12 +37,30 @@ pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -
         report.warnings.extend(probe(snapshot, path, clock, &mut open).await?);
     }
     if globals.json {
-        out::json(&report_json(&report, snapshot.is_some(), &open))?;
+        out::json(&report_json(&report, good, &open))?;
     } else {
-        let sizes = snapshot.as_ref().map(size);
+        let sizes = snapshot.as_ref().filter(|_| good).map(size);
         out::line(&out::plain_lines(&report_text(&path.display().to_string(), &report, sizes.as_deref(), &open)))?;
     }
-    Ok(if snapshot.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Enabled destinations that need CA certificates on a machine without any. The daemon starts all the same, since what it
+/// takes is kept until they are there; whoever checks before going live is to hear of it.
+fn without_roots(snapshot: &Snapshot, path: &Path) -> anyhow::Result<Vec<Problem>> {
+    let by_tls = |destination: &&Arc<Destination>| {
+        let url = address(destination, snapshot.loaded_at);
+        destination.enabled && url.is_some_and(|url| url.scheme() == "https")
+    };
+    let names: Vec<_> = snapshot.destinations.values().filter(by_tls).map(|destination| &destination.name).collect();
+    if names.is_empty() || tls::has_roots().map_err(anyhow::Error::msg)? {
+        return Ok(Vec::new());
+    }
+    let problem = |name: &DestinationName| {
+        let detail = format!("nothing can be sent to it: {NO_ROOTS}");
+        Problem { file: path.to_path_buf(), line: None, key: format!("destinations.{name}"), detail }
+    };
+    Ok(names.into_iter().map(problem).collect())
 }
 
 /// Opens a connection to every destination: what cannot be reached is a warning, what can is a fact.

@@ -1,13 +1,17 @@
-//! `postbackd pause`, `resume` and `release`: what an operator says to a destination.
+//! `postbackd pause`, `resume`, `release` and `purge`: what an operator says to a destination.
 
 use std::process::ExitCode;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::args::PauseArgs;
+use super::args::{Globals, PauseArgs, PurgeArgs};
 use super::client::{self, Daemon};
 use super::deliveries::cell;
 use super::out;
+use crate::domain::time::{DurationMs, UnixMs};
+
+/// Millions may be owed; the daemon gives up some ten thousand in a second.
+const PURGE_TIMEOUT: DurationMs = DurationMs::from_secs(600);
 
 pub async fn pause(daemon: &Daemon, args: &PauseArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut body = Map::from_iter([("reason".to_owned(), Value::from(args.reason.clone()))]);
@@ -23,6 +27,32 @@ pub async fn resume(daemon: &Daemon, name: &str, json: bool) -> anyhow::Result<E
 
 pub async fn release(daemon: &Daemon, name: &str, json: bool) -> anyhow::Result<ExitCode> {
     say(daemon, name, "release", Map::new(), json).await
+}
+
+pub async fn purge(globals: &Globals, args: &PurgeArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
+    let daemon = Daemon::connect_patiently(globals, now, PURGE_TIMEOUT)?;
+    let path = format!("/v1/destinations/{}/purge", client::encoded(&args.name));
+    let answer = daemon.post(&path, &json!({ "reason": args.reason, "dry_run": args.dry_run })).await?;
+    if globals.json {
+        out::json(&answer)?;
+    } else {
+        out::line(&purged(&args.name, &answer, args.dry_run))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn purged(name: &str, answer: &Value, dry_run: bool) -> String {
+    let (name, count) = (out::plain(name), |what: &str| answer.get(what).and_then(Value::as_u64).unwrap_or_default());
+    let (matched, discarded, in_flight) = (count("matched"), count("discarded"), count("in_flight"));
+    let line = if dry_run {
+        format!("{name} is owed {matched}; without --dry-run they are given up")
+    } else {
+        format!("{name}: {discarded} of {matched} given up")
+    };
+    if in_flight == 0 {
+        return line;
+    }
+    format!("{line}; {in_flight} under way end by their own outcome: run it again for what is owed still")
 }
 
 async fn say(
@@ -67,6 +97,16 @@ fn text(state: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_purge_says_what_it_did_and_what_it_left() {
+        let told = |in_flight: u64, dry_run| {
+            purged("old", &json!({ "matched": 3, "discarded": 3 - in_flight, "in_flight": in_flight }), dry_run)
+        };
+        insta::assert_snapshot!(told(0, true), @"old is owed 3; without --dry-run they are given up");
+        insta::assert_snapshot!(told(0, false), @"old: 3 of 3 given up");
+        insta::assert_snapshot!(told(1, false), @"old: 2 of 3 given up; 1 under way end by their own outcome: run it again for what is owed still");
+    }
 
     #[test]
     fn the_state_after_a_verb_is_one_line() {

@@ -82,6 +82,7 @@ where
         Verb::Pause(args) => controls::pause(&connect(&globals)?, &args, globals.json).await,
         Verb::Resume { name } => controls::resume(&connect(&globals)?, &name, globals.json).await,
         Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,
+        Verb::Purge(args) => controls::purge(&globals, &args, clock.now()).await,
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
         Verb::Reload => reload::reload(&globals, clock.now()).await,

@@ -64,15 +64,26 @@ fn tell(response: &ApiResponse, as_json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn applied(body: &Value) -> String {
-    let names = |key: &str| -> Option<String> {
-        let list: Vec<&str> = body.get(key)?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let names = |within: &Value, key: &str| -> Option<String> {
+        let list: Vec<&str> = within.get(key)?.as_array()?.iter().filter_map(Value::as_str).collect();
         (!list.is_empty()).then(|| list.join(" "))
     };
     let mut lines = vec![format!("the configuration is in force ({})", cell(body, "/hash"))];
     let titles =
         [("added", "added"), ("changed", "changed"), ("removed", "removed"), ("needs_restart", "waits for a restart")];
     for (key, title) in titles {
-        lines.extend(names(key).map(|names| format!("{title}: {names}")));
+        lines.extend(names(body, key).map(|names| format!("{title}: {names}")));
+    }
+    let is_new = ["added", "changed", "removed"].iter().any(|key| names(body, key).is_some());
+    if let Some(last) = body.get("last_change").filter(|last| !is_new && last.is_object()) {
+        let parts = ["added", "changed", "removed"].iter();
+        let parts = parts.filter_map(|key| names(last, key).map(|names| format!("{key} {names}")));
+        let parts: Vec<_> = parts.collect();
+        lines.push(format!(
+            "no destination differs from what ran; the last change was at {}: {}",
+            cell(last, "/at"),
+            parts.join(", ")
+        ));
     }
     lines.join("\n")
 }
@@ -102,6 +113,12 @@ mod tests {
         added: crm
         removed: old
         waits for a restart: server.listen
+        ");
+        let seen = json!({ "hash": "ab", "added": [], "changed": [], "removed": [], "needs_restart": [],
+            "last_change": { "at": "2026-01-01T00:00:00.000Z", "added": ["crm"], "changed": [], "removed": ["old"] } });
+        insta::assert_snapshot!(applied(&seen), @r"
+        the configuration is in force (ab)
+        no destination differs from what ran; the last change was at 2026-01-01T00:00:00.000Z: added crm, removed old
         ");
         let bad = json!({ "problems": [
             { "file": "c.toml", "line": 3, "key": "server.lisen", "detail": "unknown" },

@@ -15,6 +15,14 @@ pub struct Changes {
     pub needs_restart: Vec<&'static str>,
 }
 
+impl Changes {
+    /// Whether any destination is not what it was.
+    pub fn touches_destinations(&self) -> bool {
+        let Self { added, changed, removed, needs_restart: _ } = self;
+        [added, changed, removed].iter().any(|names| !names.is_empty())
+    }
+}
+
 /// The next snapshot: `fresh`, but for destinations that did not change, which are shared with `running`, and settings that
 /// cannot change while the daemon runs, which are kept.
 pub fn merge(running: &Snapshot, mut fresh: Snapshot) -> (Snapshot, Changes) {

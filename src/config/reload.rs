@@ -40,6 +40,8 @@ pub struct Standing {
     pub refused: Option<(UnixMs, Report)>,
     /// Keys whose new value waits for a restart.
     pub needs_restart: Vec<&'static str>,
+    /// The last reload that changed destinations, and when: whoever asks for one may find that it was seen already.
+    pub last_change: Option<(UnixMs, Changes)>,
 }
 
 impl Reloader {

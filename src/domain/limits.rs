@@ -74,3 +74,5 @@ pub const API_SCAN_ROWS: usize = 20_000;
 
 /// Rows one retention slice may remove, so that the writer is never held for long.
 pub const SWEEP_ROWS: usize = 500;
+/// Deliveries one step of a purge gives up, for the same reason.
+pub const PURGE_ROWS: usize = 500;

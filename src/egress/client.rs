@@ -116,6 +116,18 @@ impl DestinationClient {
         }
     }
 
+    pub(super) fn listen(&self) -> &[SocketAddr] {
+        self.own.listen()
+    }
+
+    /// Whether the way to `url` needs CA certificates and there were none when this client was built.
+    pub(super) fn lacks_roots(&self, url: &Url) -> bool {
+        match &self.reach {
+            Reach::Directly(wire, _) => wire.lacks_roots(url),
+            Reach::ThroughProxies(proxied) => proxied.lacks_roots(url),
+        }
+    }
+
     /// The proxies as people are shown them.
     pub(super) fn routes(&self) -> Vec<RouteView> {
         match &self.reach {

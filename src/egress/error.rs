@@ -93,7 +93,7 @@ fn connecting(error: &reqwest::Error, roots: Roots) -> Fault {
     if let Some(tls) = find::<rustls::Error>(error) {
         let hint = match (tls, roots) {
             (rustls::Error::InvalidCertificate(_), Roots::None) => {
-                " (this system has no CA certificates: install the package ca-certificates and restart)"
+                " (this system has no CA certificates: install the package ca-certificates)"
             }
             (_, Roots::System | Roots::None) => "",
         };

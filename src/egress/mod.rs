@@ -45,8 +45,15 @@ pub struct Egress {
 }
 
 /// The clients of one snapshot. A destination that did not change keeps its client, and with it its connections.
-#[derive(Default)]
-pub struct Clients(BTreeMap<DestinationName, (Arc<Destination>, Arc<DestinationClient>)>);
+#[derive(Clone, Default)]
+pub struct Clients {
+    now: Generation,
+    /// Those that were replaced by the last change, or gone since: an exchange may have been made ready for one of them and
+    /// not begun yet.
+    before: Generation,
+}
+
+type Generation = BTreeMap<DestinationName, (Arc<Destination>, Arc<DestinationClient>)>;
 
 /// A client that cannot be built; says for which destination and why.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +65,8 @@ pub struct EgressError {
 
 impl Egress {
     /// Builds a client for every destination, also for disabled ones: a test send reaches them too. Missing CA
-    /// certificates are no error here but a logged warning: the daemon must take events even where it cannot send them.
+    /// certificates are no error: a daemon that refused to start for them would lose what it could have taken and kept, so
+    /// it starts, says so, and what needs them is held until they are there. A build without a TLS provider is one.
     pub fn new(snapshot: &Snapshot, clock: Arc<dyn Clock>) -> Result<Self, EgressError> {
         let none = Self { clients: ArcSwap::default(), clock };
         let clients = none.prepare(snapshot)?;
@@ -71,7 +79,7 @@ impl Egress {
         let running = self.clients.load();
         let mut clients = BTreeMap::new();
         for (name, destination) in &snapshot.destinations {
-            let client = match running.0.get(name) {
+            let client = match running.now.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
                     let built = DestinationClient::build(destination, &snapshot.server.listen, &self.clock);
@@ -80,12 +88,43 @@ impl Egress {
             };
             clients.insert(name.clone(), (Arc::clone(destination), client));
         }
-        Ok(Clients(clients))
+        let is_replaced = |name: &DestinationName, known: &Arc<Destination>| {
+            clients.get(name).is_none_or(|(destination, _)| !Arc::ptr_eq(known, destination))
+        };
+        let before = running.now.iter().filter(|(name, (known, _))| is_replaced(name, known));
+        let before = before.map(|(name, entry)| (name.clone(), entry.clone())).collect();
+        Ok(Clients { now: clients, before })
+    }
+
+    /// The client of a destination. One that had no CA certificates is built anew where there are some now, so that installing
+    /// them is all that has to be done: the next probe, or an operator's release, finds them.
+    async fn client(&self, destination: &DestinationName, version: u64, url: &Url) -> Option<Arc<DestinationClient>> {
+        let (known, client) = self.clients.load().find(destination, version)?;
+        if !client.lacks_roots(url) {
+            return Some(client);
+        }
+        let (listen, clock, made) = (client.listen().to_vec(), Arc::clone(&self.clock), Arc::clone(&known));
+        let built = tokio::task::spawn_blocking(move || DestinationClient::build(&made, &listen, &clock)).await;
+        let Ok(Ok(built)) = built else { return Some(client) };
+        if built.lacks_roots(url) {
+            return Some(client);
+        }
+        let built = Arc::new(built);
+        self.clients.rcu(|clients| {
+            let mut clients = Clients::clone(clients);
+            if let Some((of, client)) = clients.now.get_mut(destination)
+                && Arc::ptr_eq(of, &known)
+            {
+                *client = Arc::clone(&built);
+            }
+            clients
+        });
+        Some(built)
     }
 
     /// Whether a connection to a destination can be opened, or why not; `url` is one it would be sent to. No event is sent.
     pub async fn reach(&self, destination: &DestinationName, url: &Url) -> Result<(), Fault> {
-        let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
+        let client = self.clients.load().now.get(destination).map(|(_, client)| Arc::clone(client));
         match client {
             Some(client) => client.reach(url).await,
             None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
@@ -98,29 +137,44 @@ impl Egress {
     }
 }
 
+impl Clients {
+    fn find(&self, name: &DestinationName, version: u64) -> Option<(Arc<Destination>, Arc<DestinationClient>)> {
+        let meant = |generation: &Generation| {
+            generation.get(name).filter(|(destination, _)| destination.fingerprint == version).cloned()
+        };
+        meant(&self.now).or_else(|| meant(&self.before))
+    }
+}
+
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.now.keys()).finish()
     }
 }
 
 impl Transport for Egress {
-    fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a> {
+    fn exchange<'a>(&'a self, destination: &'a DestinationName, version: u64, request: Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             let start = self.clock.monotonic();
-            let client = self.clients.load().0.get(destination).map(|(_, client)| Arc::clone(client));
-            let result = match client {
+            let result = match self.client(destination, version, &request.url).await {
                 Some(client) => client.exchange(request).await,
-                None => Err(Fault::Refused("the running configuration has no such destination".to_owned())),
+                // Changed twice since; the next attempt is made by what holds then.
+                None => Err(Fault::Refused("the running configuration has no such destination any more".to_owned())),
             };
             let took = self.clock.monotonic().saturating_sub(start);
             Exchange { took: DurationMs(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)), result }
         })
     }
 
+    fn lacks(&self, destination: &DestinationName, url: &Url) -> Option<&'static str> {
+        let clients = self.clients.load();
+        let (_, client) = clients.now.get(destination)?;
+        client.lacks_roots(url).then_some(tls::NO_ROOTS)
+    }
+
     fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {
         let clients = self.clients.load();
-        clients.0.get(destination).map(|(_, client)| client.routes()).unwrap_or_default()
+        clients.now.get(destination).map(|(_, client)| client.routes()).unwrap_or_default()
     }
 }
 

@@ -131,6 +131,10 @@ impl Proxied {
         }
     }
 
+    pub(super) fn lacks_roots(&self, url: &url::Url) -> bool {
+        self.hops.iter().any(|hop| hop.wire.lacks_roots(url))
+    }
+
     pub(super) fn view(&self) -> Vec<RouteView> {
         let now = self.moment();
         self.routes().view(now)

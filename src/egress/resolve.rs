@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -25,6 +25,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Lookups of one destination at a time. Each holds a thread until the system's resolver gives up, so a broken zone must
 /// not take the threads that others need.
 const LOOKUPS: usize = 4;
+/// Lookups of all destinations together: a quarter of the threads for blocking work (tokio has 512), so that a dead resolver
+/// leaves the store's readers theirs however many destinations there are, and however often they are configured anew.
+const LOOKUPS_ALL: usize = 128;
 
 /// Why a name gave no address to connect to.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -73,6 +76,8 @@ impl Names for System {
 struct Lookups {
     names: Arc<dyn Names>,
     slots: Arc<Semaphore>,
+    /// [`LOOKUPS_ALL`]
+    all: Arc<Semaphore>,
     within: Duration,
 }
 
@@ -94,6 +99,10 @@ pub(super) struct OwnAddresses {
 impl OwnAddresses {
     pub(super) fn new(listen: &[SocketAddr]) -> Self {
         Self { listen: listen.to_vec(), lookups: Lookups::system() }
+    }
+
+    pub(super) fn listen(&self) -> &[SocketAddr] {
+        &self.listen
     }
 
     /// The address of `host` that a listener of ours has, if any. Names are looked up only where the port is ours, so this
@@ -175,7 +184,9 @@ impl Resolve for GuardedResolver {
 
 impl Lookups {
     fn system() -> Self {
-        Self { names: Arc::new(System), slots: Arc::new(Semaphore::new(LOOKUPS)), within: LOOKUP_TIMEOUT }
+        static ALL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LOOKUPS_ALL)));
+        let (slots, all) = (Arc::new(Semaphore::new(LOOKUPS)), Arc::clone(&ALL));
+        Self { names: Arc::new(System), slots, all, within: LOOKUP_TIMEOUT }
     }
 
     /// Waits for a slot and an answer no longer than a lookup may take.
@@ -193,11 +204,15 @@ impl Lookups {
             return Ok(vec![SocketAddr::new(literal, 0)]);
         }
         let failed = |detail: String| ResolveError::Failed(format!("the host name cannot be resolved: {detail}"));
-        let permit = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(error.to_string()))?;
+        // The own one first: who waits for it holds none of what others wait for.
+        let mut permits = Vec::new();
+        for slots in [&self.slots, &self.all] {
+            permits.push(Arc::clone(slots).acquire_owned().await.map_err(|error| failed(error.to_string()))?);
+        }
         let names = Arc::clone(&self.names);
         let asked = tokio::spawn(async move {
             let found = names.ask(host).await;
-            drop(permit);
+            drop(permits);
             found
         });
         match asked.await {
@@ -347,6 +362,26 @@ mod tests {
         }
         assert!(asked(&resolver, "slow.example").await.is_err());
         assert_eq!(zone.asked(), LOOKUPS, "what nobody waits for any more still holds its thread");
+    }
+
+    // Row 40: many destinations at once, as where the resolver is dead for all of them.
+    #[tokio::test]
+    async fn a_dead_resolver_takes_no_more_threads_than_it_may_for_all_destinations_together() {
+        let zone = Zone::new(Vec::new());
+        let all = Arc::new(Semaphore::new(10));
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let mut resolver = resolver(&zone, AllowPrivate::No, SHORT);
+            resolver.lookups.all = Arc::clone(&all);
+            let resolver = Arc::new(resolver);
+            for _ in 0..LOOKUPS {
+                let resolver = Arc::clone(&resolver);
+                waiting.spawn(async move { asked(&resolver, "slow.example").await });
+            }
+        }
+        assert!(waiting.join_all().await.iter().all(Result::is_err));
+        assert_eq!((zone.asked(), all.available_permits()), (10, 0), "what nobody waits for still holds its thread");
+        assert!(Arc::ptr_eq(&Lookups::system().all, &Lookups::system().all));
     }
 
     // Row 40.

@@ -25,8 +25,18 @@ pub fn install() -> Result<(), TlsError> {
 pub(super) enum Roots {
     /// The operating system's CA certificates.
     System,
-    /// Nobody: this system has no CA certificates. Plain HTTP works, every HTTPS certificate is refused.
+    /// Nobody: this system has no CA certificates. Plain HTTP works, nothing is sent over TLS.
     None,
+}
+
+/// Why nothing is sent over TLS, and what to do.
+pub const NO_ROOTS: &str = "this system has no CA certificates, so no certificate can be told from a forged one: install the \
+                            package ca-certificates";
+
+/// Whether the system has CA certificates, as a client that is built now would find them.
+pub fn has_roots() -> Result<bool, String> {
+    #[allow(clippy::disallowed_methods, reason = "it is never sent anything")]
+    build(Client::builder).map(|(_, roots)| roots == Roots::System)
 }
 
 /// Finishes a client with the system's trust roots, or without any where the system has none.
@@ -38,7 +48,7 @@ pub(super) fn build(builder: impl Fn() -> ClientBuilder) -> Result<(Client, Root
             Ok(client) => {
                 tracing::warn!(
                     error = %super::error::words(&error),
-                    "No CA certificates: HTTPS destinations will fail; install the package ca-certificates."
+                    "No CA certificates: HTTPS destinations wait; install the package ca-certificates."
                 );
                 Ok((client, Roots::None))
             }

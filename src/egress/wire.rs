@@ -7,11 +7,11 @@ use reqwest::Client;
 
 use super::proxy::{self, Failure, Way};
 use super::resolve::{Asked, GuardedResolver, PROXY_ALIAS};
-use super::tls::{self, Roots};
+use super::tls::{self, NO_ROOTS, Roots};
 use super::{body, client, error};
 use crate::config::snapshot::Destination;
 use crate::domain::proxy::{Proxy, ProxyScheme};
-use crate::env::transport::Answer;
+use crate::env::transport::{Answer, Fault};
 
 /// Idle connections kept for one host: the lane's concurrency within these bounds.
 const POOL_IDLE: (usize, usize) = (4, 16);
@@ -44,8 +44,17 @@ impl Wire {
         Ok(Self { client, roots, through: proxy.map(|proxy| proxy.scheme) })
     }
 
+    /// Whether it speaks TLS to anybody and has nobody to believe.
+    pub(super) fn lacks_roots(&self, url: &url::Url) -> bool {
+        self.roots == Roots::None && (url.scheme() == "https" || self.through == Some(ProxyScheme::Https))
+    }
+
     /// Sends `request` once, and reads the answer within its bounds and this time.
     pub(super) async fn send(&self, mut request: reqwest::Request, within: Duration) -> Result<Answer, Failure> {
+        if request.url().scheme() == "https" && self.roots == Roots::None {
+            // Every delivery would fare the same until the operator mends it, so none may spend an attempt.
+            return Err(Failure::Other(Fault::Refused(NO_ROOTS.to_owned())));
+        }
         let way = self.through.map_or(Way::Direct, |scheme| Way::of(scheme, request.url()));
         *request.timeout_mut() = Some(within);
         let response = match self.client.execute(request).await {

@@ -131,8 +131,14 @@ pub type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>
 /// Makes exchanges, each through the destination's own client (its timeout, its proxy, its connections).
 pub trait Transport: Send + Sync {
     /// Sends `request` exactly once: no redirect is followed, nothing is repeated silently, and the future ends within the
-    /// destination's total timeout.
-    fn exchange<'a>(&'a self, destination: &'a DestinationName, request: Request) -> ExchangeFuture<'a>;
+    /// destination's total timeout. `version` is the fingerprint of the destination that `request` was made by: where it is
+    /// configured otherwise by now, or gone, the request still goes the way it was meant for, through its own proxy.
+    fn exchange<'a>(&'a self, destination: &'a DestinationName, version: u64, request: Request) -> ExchangeFuture<'a>;
+
+    /// Why nothing at all can be sent to `url` from this machine as it is; `None` where something may.
+    fn lacks(&self, _destination: &DestinationName, _url: &url::Url) -> Option<&'static str> {
+        None
+    }
 
     /// The proxies of `destination` in the order of the configuration; empty where it is reached directly.
     fn routes(&self, _destination: &DestinationName) -> Vec<RouteView> {

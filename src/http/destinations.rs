@@ -8,6 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, post};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -48,45 +49,46 @@ struct PauseOrder {
     span: Option<DurationMs>,
 }
 
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
-pub(super) async fn pause(
-    State(state): State<AppState>,
-    name: Name,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let (name, id) = find(&state, name)?;
-    let PauseOrder { reason, span } = pause_order(&said(&state, &headers, body).await?).map_err(Problem::fields)?;
-    let view = state.pipeline.pause(id, reason.clone(), span).await?;
-    let span = span.map(|span| span.to_string());
-    tracing::info!(destination = %name, reason, span, "An operator paused the destination.");
-    Ok(answer(&name, view))
+/// What may be said to a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    Pause,
+    Resume,
+    Release,
 }
 
-pub(super) async fn resume(
-    State(state): State<AppState>,
-    name: Name,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let (name, id) = find(&state, name)?;
-    nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
-    let view = state.pipeline.resume(id).await?;
-    tracing::info!(destination = %name, state = view.state, "An operator resumed the destination.");
-    Ok(answer(&name, view))
+pub(super) fn on(word: Word) -> MethodRouter<AppState> {
+    post(move |State(state): State<AppState>, name: Name, headers: HeaderMap, body: Body| async move {
+        let (name, id) = find(&state, name)?;
+        let said = said(&state, &headers, body).await?;
+        obey(&state, word, (name, id), &said).await
+    })
 }
 
-pub(super) async fn release(
-    State(state): State<AppState>,
-    name: Name,
-    headers: HeaderMap,
-    body: Body,
+async fn obey(
+    state: &AppState,
+    word: Word,
+    (name, id): (DestinationName, DestinationId),
+    said: &Object,
 ) -> Result<Response, Problem> {
-    let (name, id) = find(&state, name)?;
-    nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
-    let view = state.pipeline.release(id).await?;
-    tracing::info!(destination = %name, state = view.state, "An operator released the destination.");
+    let view = match word {
+        Word::Pause => {
+            let PauseOrder { reason, span } = pause_order(said).map_err(Problem::fields)?;
+            state.pipeline.pause(id, reason, span).await?
+        }
+        Word::Resume => {
+            nothing_else(said, &[]).map_err(Problem::fields)?;
+            state.pipeline.resume(id).await?
+        }
+        Word::Release => {
+            nothing_else(said, &[]).map_err(Problem::fields)?;
+            state.pipeline.release(id).await?
+        }
+    };
+    let until = rfc3339(view.until);
+    tracing::info!(destination = %name, ?word, state = view.state, reason = view.reason, until, "An operator said so.");
     Ok(answer(&name, view))
 }
 
@@ -103,9 +105,14 @@ fn answer(name: &DestinationName, view: LaneView) -> Response {
     .into_response()
 }
 
+pub(super) fn given(name: Name) -> Result<String, Problem> {
+    let Path(given) = name.map_err(|_| Problem::field("name", "invalid", "the name in the path is not UTF-8"))?;
+    Ok(given)
+}
+
 /// Only a destination of the running configuration has a lane to be told.
 fn find(state: &AppState, name: Name) -> Result<(DestinationName, DestinationId), Problem> {
-    let Path(given) = name.map_err(|_| Problem::field("name", "invalid", "the name in the path is not UTF-8"))?;
+    let given = given(name)?;
     let configured = state.pipeline.destination_ids();
     let found = configured.iter().find(|(name, _)| name.as_str() == given);
     found.map(|(name, id)| (name.clone(), *id)).ok_or_else(|| {
@@ -116,7 +123,7 @@ fn find(state: &AppState, name: Name) -> Result<(DestinationName, DestinationId)
 }
 
 /// The body as an object; none at all is an empty one.
-async fn said(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Object, Problem> {
+pub(super) async fn said(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Object, Problem> {
     let (bytes, _share) = body::read(headers, body, BODY_BYTES, &state.bodies).await?;
     object(&bytes)
 }
@@ -136,7 +143,7 @@ fn object(bytes: &[u8]) -> Result<Object, Problem> {
     }
 }
 
-fn nothing_else(said: &Object, known: &[&str]) -> Result<(), Vec<FieldError>> {
+pub(super) fn nothing_else(said: &Object, known: &[&str]) -> Result<(), Vec<FieldError>> {
     let detail = |name: &str| match known {
         [] => format!("unknown key {name:?}; this takes none"),
         known => format!("unknown key {name:?}; known are {}", known.join(", ")),
@@ -149,7 +156,8 @@ fn nothing_else(said: &Object, known: &[&str]) -> Result<(), Vec<FieldError>> {
 fn pause_order(said: &Object) -> Result<PauseOrder, Vec<FieldError>> {
     let mut errors = nothing_else(said, &["reason", "for"]).err().unwrap_or_default();
     let given = |name: &str| said.get(name).filter(|value| !value.is_null());
-    let reason = reason(given("reason")).map_err(|error| errors.push(error)).ok();
+    let asked = "say why it is paused; whoever looks at the status reads it";
+    let reason = reason(given("reason"), asked).map_err(|error| errors.push(error)).ok();
     let span = span(given("for")).map_err(|error| errors.push(error)).ok();
     match (reason, span) {
         (Some(reason), Some(span)) if errors.is_empty() => Ok(PauseOrder { reason, span }),
@@ -157,7 +165,8 @@ fn pause_order(said: &Object) -> Result<PauseOrder, Vec<FieldError>> {
     }
 }
 
-fn reason(given: Option<&Value>) -> Result<String, FieldError> {
+/// `asked` says what the reason is wanted for.
+pub(super) fn reason(given: Option<&Value>, asked: &str) -> Result<String, FieldError> {
     let wrong = |code, detail: &str| Err(FieldError::new("$.reason", code, detail));
     let text = match given {
         None => "",
@@ -165,7 +174,7 @@ fn reason(given: Option<&Value>) -> Result<String, FieldError> {
         Some(_) => return wrong("type", "write a text"),
     };
     if text.is_empty() {
-        return wrong("required", "say why it is paused; whoever looks at the status reads it");
+        return wrong("required", asked);
     }
     if text.len() > PAUSE_REASON_BYTES {
         return wrong("too_long", &format!("{} bytes; at most {PAUSE_REASON_BYTES}", text.len()));

@@ -22,6 +22,7 @@ mod json;
 mod metrics;
 mod preview;
 mod problem;
+mod purge;
 mod query;
 mod reload;
 mod serve;
@@ -127,9 +128,10 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/dlq/{id}", get(dlq::entry))
         .route("/v1/dlq/replay", post(dlq::replay))
         .route("/v1/dlq/discard", post(dlq::discard))
-        .route("/v1/destinations/{name}/pause", post(destinations::pause))
-        .route("/v1/destinations/{name}/resume", post(destinations::resume))
-        .route("/v1/destinations/{name}/release", post(destinations::release))
+        .route("/v1/destinations/{name}/pause", destinations::on(destinations::Word::Pause))
+        .route("/v1/destinations/{name}/resume", destinations::on(destinations::Word::Resume))
+        .route("/v1/destinations/{name}/release", destinations::on(destinations::Word::Release))
+        .route("/v1/destinations/{name}/purge", post(purge::purge))
         .route("/v1/preview", post(preview::preview))
         .route("/v1/destinations/{name}/test", post(trial::test))
         .route("/v1/reload", post(reload::reload))

@@ -14,6 +14,7 @@ use crate::config::diff::Changes;
 use crate::config::problem::Report;
 use crate::config::reload::Outcome;
 use crate::domain::name::DestinationName;
+use crate::domain::time::UnixMs;
 
 /// Asks for a reload; the outcome comes back through what is sent.
 pub type Reloads = mpsc::Sender<oneshot::Sender<Outcome>>;
@@ -28,6 +29,17 @@ struct Applied {
     removed: Vec<String>,
     needs_restart: Vec<&'static str>,
     warnings: usize,
+    /// Where this reload found nothing new, somebody else was first: the watcher of the files, mostly.
+    last_change: Option<LastChange>,
+}
+
+/// The last reload that changed destinations, this one included.
+#[derive(Debug, Serialize)]
+struct LastChange {
+    at: String,
+    added: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
 }
 
 /// One problem, as `/status` and `check --json` show it (SPEC 8.3).
@@ -53,16 +65,26 @@ pub(super) async fn reload(State(state): State<AppState>) -> Result<Response, Pr
     let (reply, outcome) = oneshot::channel();
     state.reloads.try_send(reply).map_err(|_| not_now("other reloads are waiting"))?;
     let outcome = outcome.await.map_err(|_| not_now("the daemon is stopping"))?;
-    answer(outcome)
+    answer(outcome, state.standing.load().last_change.as_ref())
 }
 
-fn answer(outcome: Outcome) -> Result<Response, Problem> {
+fn names(list: &[DestinationName]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn answer(outcome: Outcome, last: Option<&(UnixMs, Changes)>) -> Result<Response, Problem> {
     match outcome {
         Outcome::Applied { hash, changes, warnings } => {
             let Changes { added, changed, removed, needs_restart } = changes;
-            let names = |list: Vec<DestinationName>| list.iter().map(ToString::to_string).collect();
-            let (added, changed, removed) = (names(added), names(changed), names(removed));
-            Ok(Json(Applied { ok: true, hash, added, changed, removed, needs_restart, warnings }).into_response())
+            let (added, changed, removed) = (names(&added), names(&changed), names(&removed));
+            let last_change = last.map(|(at, last)| LastChange {
+                at: at.to_rfc3339(),
+                added: names(&last.added),
+                changed: names(&last.changed),
+                removed: names(&last.removed),
+            });
+            let applied = Applied { ok: true, hash, added, changed, removed, needs_restart, warnings, last_change };
+            Ok(Json(applied).into_response())
         }
         Outcome::Refused(report) => {
             let detail = "the configuration is refused and the one before goes on; every problem is listed in problems";

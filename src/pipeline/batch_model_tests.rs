@@ -342,18 +342,6 @@ impl Model {
     }
 }
 
-fn attempt(n: u32, at: UnixMs) -> Attempt {
-    Attempt {
-        n,
-        at,
-        took: DurationMs(1),
-        http_status: None,
-        verdict: String::new(),
-        response: String::new(),
-        left_out: Vec::new(),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

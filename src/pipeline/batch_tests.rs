@@ -209,15 +209,7 @@ fn what_found_no_room_in_the_exchange_is_sent_next_without_a_wait() {
     let mut bench = gathering(3);
     bench.step(Input::Owed(some(1..=3)));
     let mut ended = |exchanged: u64, no_room: &[u64]| {
-        let attempt = Attempt {
-            n: 1,
-            at: NOW,
-            took: DurationMs(1),
-            http_status: Some(200),
-            verdict: String::new(),
-            response: String::new(),
-            left_out: Vec::new(),
-        };
+        let attempt = Attempt { http_status: Some(200), ..attempt(1, NOW) };
         let sent = Part { key: key(A, exchanged), end: PartEnd::Exchanged { attempt, autopsy: autopsy() } };
         let rest = no_room.iter().map(|seq| Part { key: key(A, *seq), end: PartEnd::NoRoom });
         let parts = std::iter::once(sent).chain(rest).collect();
@@ -236,15 +228,7 @@ fn what_found_no_room_in_the_exchange_is_sent_next_without_a_wait() {
 fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
     let mut bench = gathering(2);
     bench.step(Input::Owed(some(1..=2)));
-    let attempt = Attempt {
-        n: 1,
-        at: NOW,
-        took: DurationMs(1),
-        http_status: Some(503),
-        verdict: String::new(),
-        response: String::new(),
-        left_out: Vec::new(),
-    };
+    let attempt = Attempt { http_status: Some(503), ..attempt(1, NOW) };
     let refused = Verdict::Permanent { reason: DeadReason::Expired };
     let parts = vec![
         Part { key: key(A, 1), end: PartEnd::Unsent { verdict: refused, autopsy: autopsy() } },
@@ -261,15 +245,7 @@ fn an_unsendable_neighbour_is_dead_and_the_others_are_judged_by_their_answer() {
 fn an_unsendable_neighbour_does_not_shorten_the_patience_that_was_asked_for() {
     let mut bench = gathering(2);
     bench.step(Input::Owed(some(1..=2)));
-    let attempt = Attempt {
-        n: 1,
-        at: NOW,
-        took: DurationMs(1),
-        http_status: Some(429),
-        verdict: String::new(),
-        response: String::new(),
-        left_out: Vec::new(),
-    };
+    let attempt = Attempt { http_status: Some(429), ..attempt(1, NOW) };
     let refused = Verdict::Permanent { reason: DeadReason::Invalid };
     let parts = vec![
         Part { key: key(A, 1), end: PartEnd::Unsent { verdict: refused, autopsy: autopsy() } },

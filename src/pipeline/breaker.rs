@@ -139,5 +139,6 @@ mod tests {
         assert_eq!(Sign::of(Verdict::Ambiguous { reason: RetryReason::Timeout }), Sign::Fails);
         assert_eq!(Sign::of(Verdict::Throttled { not_before: None }), Sign::Nothing);
         assert_eq!(Sign::of(Verdict::DestinationFault), Sign::Nothing);
+        assert_eq!(Sign::of(Verdict::ProxyFault { usable_at: NOW }), Sign::Nothing);
     }
 }

@@ -85,6 +85,7 @@ impl Committer {
                 WriteOp::Accept(_)
                 | WriteOp::Replay(_)
                 | WriteOp::Discard(_)
+                | WriteOp::Purge(_)
                 | WriteOp::Pause { .. }
                 | WriteOp::Resume { .. } => {}
             }
@@ -100,6 +101,7 @@ impl Committer {
             | WriteOp::Accept(_)
             | WriteOp::Replay(_)
             | WriteOp::Discard(_)
+            | WriteOp::Purge(_)
             | WriteOp::Pause { .. }
             | WriteOp::Resume { .. } => None,
         });
@@ -151,6 +153,9 @@ fn note(done: &Applied, facts: &mut Vec<Input>) {
         }
         Applied::Resumed { destination } => {
             facts.push(Input::Control(Control::Resumed { destination: *destination }));
+        }
+        Applied::Purged { destination, seqs } => {
+            facts.push(Input::Purged { destination: *destination, seqs: seqs.clone() });
         }
         Applied::Duplicate { .. } | Applied::Discarded { .. } | Applied::Counted => {}
     }

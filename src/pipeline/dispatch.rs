@@ -66,7 +66,7 @@ impl Dispatcher {
         let rendered = render(&destination, self.instance, loaded, at);
         let (ended, took) = match rendered.request {
             Some(PreparedRequest { request, view }) => {
-                let exchange = self.env.transport.exchange(&destination.name, request).await;
+                let exchange = self.env.transport.exchange(&destination.name, destination.fingerprint, request).await;
                 let (took, now) = (exchange.took, self.env.clock.now());
                 let sent = Sent { parts: rendered.parts, view, at };
                 (conclude(&destination, self.instance, sent, exchange, now), took)

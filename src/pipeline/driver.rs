@@ -296,7 +296,6 @@ impl Driver {
     /// Does what an operator says and answers with the state after it. What was committed before the order was given is in
     /// the queue of facts by then, and has to be known first.
     fn obey(&mut self, order: Order, work: &mut Work) {
-        let Order { destination, act, reply } = order;
         self.follow(work);
         for _ in 0..self.facts.len() {
             match self.facts.try_recv() {
@@ -304,6 +303,14 @@ impl Driver {
                 Err(_) => break,
             }
         }
+        let (destination, act, reply) = match order {
+            Order::Do { destination, act, reply } => (destination, act, reply),
+            Order::UnderWay { destination, reply } => {
+                let lane = self.scheduler.lane(destination);
+                drop(reply.send(lane.map(Lane::under_way).unwrap_or_default()));
+                return;
+            }
+        };
         match act {
             Act::Look => {}
             Act::Release => self.step(Input::Control(Control::Release { destination }), work),

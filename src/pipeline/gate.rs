@@ -109,6 +109,8 @@ pub(super) struct Gate {
     home: Home,
     /// Since when it is parked.
     parked_since: UnixMs,
+    /// Until when the destination asked to be left alone, whatever befell the lane since.
+    patience: UnixMs,
     /// A pause of the gate's own making that has not been handed on yet.
     made: Option<Pause>,
     hold_probe: DurationMs,
@@ -126,6 +128,7 @@ impl Gate {
             state: Home::of(rules).state(),
             home: Home::of(rules),
             parked_since: now,
+            patience: UnixMs(0),
             made: None,
             hold_probe: rules.hold_probe,
             pace: rules.rate_limit.map(Pace::new),
@@ -139,7 +142,8 @@ impl Gate {
     /// The destination is configured otherwise from here on: what was wrong with it may be mended. A pause goes on.
     pub(super) fn reconfigure(&mut self, rules: &Rules, now: UnixMs) {
         self.hold_probe = rules.hold_probe;
-        self.pace = rules.rate_limit.map(Pace::new);
+        self.pace = rules.rate_limit.map(|limit| Pace::after(self.pace.as_ref(), limit, now));
+        self.patience = UnixMs(0);
         self.breaker = rules.breaker.map(Breaker::new);
         self.concurrency = rules.concurrency;
         self.go_home(Home::of(rules), now);
@@ -290,6 +294,7 @@ impl Gate {
 
     /// The clock was set back: what it had planned moves along.
     pub(super) fn clock_set_back(&mut self, by: DurationMs) {
+        self.patience = self.patience - by;
         match &mut self.state {
             LaneState::Throttled { until } => *until = *until - by,
             LaneState::Held { since, probe_at, .. } | LaneState::Open { since, probe_at, .. } => {
@@ -325,14 +330,16 @@ impl Gate {
             LaneState::Active | LaneState::Throttled { .. } | LaneState::Open { .. } => (now, by),
             LaneState::Paused(_) | LaneState::Disabled | LaneState::Orphaned => return,
         };
+        let probe_at = probe_at.max(self.patience);
         self.state = LaneState::Held { since, by, fault: fault.to_owned(), probe_at, probing: None };
     }
 
     /// The longest wait asked for holds: answers of one moment come in any order.
     fn throttle(&mut self, patience: UnixMs) {
+        self.patience = self.patience.max(patience);
         match &mut self.state {
-            LaneState::Active => self.state = LaneState::Throttled { until: patience },
-            LaneState::Throttled { until } => *until = patience.max(*until),
+            LaneState::Active => self.state = LaneState::Throttled { until: self.patience },
+            LaneState::Throttled { until } => *until = self.patience,
             LaneState::Open { .. }
             | LaneState::Held { .. }
             | LaneState::Paused(_)
@@ -347,7 +354,8 @@ impl Gate {
         match &self.state {
             LaneState::Active | LaneState::Throttled { .. } => {
                 let last = detail.to_owned();
-                self.state = LaneState::Open { since: now, last, pause, probe_at: now + pause, probing: None };
+                let probe_at = (now + pause).max(self.patience);
+                self.state = LaneState::Open { since: now, last, pause, probe_at, probing: None };
             }
             LaneState::Open { .. }
             | LaneState::Held { .. }
@@ -389,7 +397,15 @@ impl Gate {
             breaker.reset();
         }
         self.ramp = Ramp::start(self.concurrency);
-        self.state = LaneState::Active;
+        self.state = self.at_home(now);
+    }
+
+    /// What the lane is where nothing but the configuration and the destination's own wish keeps it.
+    fn at_home(&self, now: UnixMs) -> LaneState {
+        match self.home {
+            Home::Enabled if self.patience > now => LaneState::Throttled { until: self.patience },
+            Home::Enabled | Home::Disabled | Home::Orphaned => self.home.state(),
+        }
     }
 
     /// What the lane stands still for now, up to `now`.

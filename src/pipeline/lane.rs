@@ -289,8 +289,7 @@ impl Lane {
             return;
         }
         self.rules = rules;
-        let leased = self.known.iter().filter(|(_, place)| matches!(place, Place::Leased(_)));
-        self.outdated = leased.map(|(seq, _)| *seq).collect();
+        self.outdated = self.under_way();
         self.gate.reconfigure(&self.rules, now);
         if !self.rules.enabled {
             self.park();
@@ -302,6 +301,21 @@ impl Lane {
         self.gate.orphan(now);
         self.rules.enabled = false;
         self.park();
+    }
+
+    /// These are owed no more. A lane is only given up while it is parked and knows none of them; should its name have
+    /// returned just now, it looks at its outbox again, and passes over them in a page that is still on its way.
+    pub(super) fn purged(&mut self, seqs: &[EventSeq]) {
+        self.park();
+        for seq in seqs {
+            self.paging.released(*seq);
+        }
+    }
+
+    /// What is leased, in the order of receipt.
+    pub(super) fn under_way(&self) -> BTreeSet<EventSeq> {
+        let leased = self.known.iter().filter(|(_, place)| matches!(place, Place::Leased(_)));
+        leased.map(|(seq, _)| *seq).collect()
     }
 
     /// Leaves everything to the outbox but what is in flight.

@@ -41,6 +41,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use url::Url;
 
 use crate::config::snapshot::Snapshot;
 use crate::domain::dedupe::{Discriminator, HashKey};
@@ -52,7 +53,7 @@ use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::RouteView;
 use crate::store::read::Reader;
-use crate::store::write::{Accept, Applied, Discard, Replay, WriteOp};
+use crate::store::write::{Accept, Applied, Discard, Purge, Replay, WriteOp};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::StatsView;
 
@@ -194,6 +195,15 @@ impl Pipeline {
         Ok(applied.iter().map(affected).sum())
     }
 
+    /// Gives up at most `limit` of what a destination is owed, but for what is under way; how many that were. Fewer than
+    /// `limit` means that nothing else is left.
+    pub async fn purge(&self, destination: DestinationId, reason: String, limit: usize) -> Result<u64, Unavailable> {
+        let at = self.env.clock.now();
+        let under_way = self.under_way(destination).await?;
+        let applied = self.write(vec![WriteOp::Purge(Purge { destination, at, reason, under_way, limit })]).await?;
+        Ok(applied.iter().map(affected).sum())
+    }
+
     /// Numbers for destinations, durable: what [`Pipeline::reload`] needs for a snapshot that has new ones.
     pub async fn number(&self, names: Vec<DestinationName>) -> Result<Numbered, Unavailable> {
         let (reply, answer) = oneshot::channel();
@@ -232,6 +242,11 @@ impl Pipeline {
     /// The proxies of a destination and how they are; empty where it is reached directly.
     pub fn routes(&self, destination: &DestinationName) -> Vec<RouteView> {
         self.env.transport.routes(destination)
+    }
+
+    /// Why nothing at all can be sent to a destination at `url`.
+    pub fn lacks(&self, destination: &DestinationName, url: &Url) -> Option<&'static str> {
+        self.env.transport.lacks(destination, url)
     }
 
     pub fn health(&self) -> Health {
@@ -290,6 +305,7 @@ impl Pipeline {
             | Applied::Stale { .. }
             | Applied::Replayed(_)
             | Applied::Discarded { .. }
+            | Applied::Purged { .. }
             | Applied::Paused { .. }
             | Applied::Resumed { .. }
             | Applied::Counted => None,
@@ -301,6 +317,7 @@ fn affected(done: &Applied) -> u64 {
     match done {
         Applied::Replayed(owed) => u64::try_from(owed.len()).unwrap_or(u64::MAX),
         Applied::Discarded { count } => *count,
+        Applied::Purged { seqs, .. } => u64::try_from(seqs.len()).unwrap_or(u64::MAX),
         Applied::Queued(_)
         | Applied::Duplicate { .. }
         | Applied::Settled { .. }

@@ -3,10 +3,12 @@
 //! Disk first: a pause and its end are committed before anything is answered, and the driver is told before the answer
 //! leaves. The answer is the state as the driver has it then, so what it says holds from that moment on.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::{LaneView, Pipeline, Unavailable};
-use crate::domain::id::DestinationId;
+use crate::domain::id::{DestinationId, EventSeq};
 use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::DurationMs;
 use crate::store::write::WriteOp;
@@ -18,11 +20,11 @@ pub(super) type Orders = mpsc::Sender<Order>;
 
 /// Asks the driver about a lane.
 #[derive(Debug)]
-pub(super) struct Order {
-    pub destination: DestinationId,
-    pub act: Act,
+pub(super) enum Order {
     /// Answered with the state after it.
-    pub reply: oneshot::Sender<LaneView>,
+    Do { destination: DestinationId, act: Act, reply: oneshot::Sender<LaneView> },
+    /// Answered with the deliveries whose outcome is not committed yet.
+    UnderWay { destination: DestinationId, reply: oneshot::Sender<BTreeSet<EventSeq>> },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,10 +59,17 @@ impl Pipeline {
         self.order(destination, Act::Release).await
     }
 
+    /// Deliveries of a destination that are being attempted, or whose outcome is not committed yet.
+    pub async fn under_way(&self, destination: DestinationId) -> Result<BTreeSet<EventSeq>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::UnderWay { destination, reply }).await.map_err(|_| Unavailable::Stopping)?;
+        answer.await.map_err(|_| Unavailable::Stopping)
+    }
+
     async fn order(&self, destination: DestinationId, act: Act) -> Result<LaneView, Unavailable> {
         let (reply, answer) = oneshot::channel();
         // A driver that is gone, or goes before it answers, has been told to stop.
-        self.orders.send(Order { destination, act, reply }).await.map_err(|_| Unavailable::Stopping)?;
+        self.orders.send(Order::Do { destination, act, reply }).await.map_err(|_| Unavailable::Stopping)?;
         answer.await.map_err(|_| Unavailable::Stopping)
     }
 }

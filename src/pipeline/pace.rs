@@ -22,6 +22,13 @@ impl Pace {
         Self { interval_us, even_us: 0 }
     }
 
+    /// The same limit changed, or written again: what was let through just now counts against the new one.
+    pub(super) fn after(before: Option<&Self>, limit: RateLimit, now: UnixMs) -> Self {
+        let fresh = Self::new(limit);
+        let furthest = now.0.saturating_mul(1000).saturating_add(BURST_US).saturating_add(fresh.interval_us);
+        Self { even_us: before.map_or(0, |before| before.even_us.min(furthest)), ..fresh }
+    }
+
     /// When the next attempt may start.
     pub(super) fn next(&self) -> UnixMs {
         UnixMs(self.even_us.saturating_sub(BURST_US).div_ceil(1000))

@@ -179,3 +179,28 @@ fn what_was_sent_before_a_change_says_nothing_about_the_destination_as_it_is_now
     bench.ended(key(A, 1), Verdict::DestinationFault);
     assert!(matches!(bench.state(A), LaneState::Held { .. }), "the new one is refused too");
 }
+
+/// Row 67: given up while its name returned. Nothing of it is sent by a page that was read before the commit, and what is
+/// under way ends the lease it has.
+#[test]
+fn what_was_given_up_is_not_sent_where_the_name_returns_meanwhile() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed((1..=3).map(|seq| fresh(A, seq, NOW)).collect()));
+    bench.reload([(B, rules())], &[]);
+    assert_eq!(bench.scheduler.lane(A).unwrap().under_way(), BTreeSet::from([EventSeq(1), EventSeq(2)]));
+    bench.ended(key(A, 2), Verdict::Delivered);
+    assert_eq!(bench.scheduler.lane(A).unwrap().under_way().len(), 2, "its outcome is not committed");
+    assert_eq!(bench.reload([(A, rules()), (B, rules())], &[A]).loads, [A]);
+    let purged = Input::Purged { destination: A, seqs: vec![EventSeq(3), EventSeq(4)] };
+    assert!(bench.step(purged).sent.is_empty());
+    let read_before = vec![fresh(A, 3, NOW), fresh(A, 4, NOW), fresh(A, 5, NOW)];
+    assert_eq!(bench.page(A, read_before).sent, [5]);
+    assert!(bench.step(Input::Owed(vec![fresh(A, 6, NOW)])).sent.is_empty(), "two are in flight");
+    assert_eq!(bench.ended(key(A, 1), Verdict::Delivered).sent, [6]);
+    // It was sent just before the commit: its outcome will meet a delivery that is over.
+    bench.step(Input::Purged { destination: A, seqs: vec![EventSeq(6)] });
+    assert!(bench.scheduler.lane(A).unwrap().leased(key(A, 6)).is_some());
+    bench.ended(key(A, 6), Verdict::Delivered);
+    bench.step(Input::Stale { key: key(A, 6) });
+    assert!(bench.scheduler.lane(A).unwrap().leased(key(A, 6)).is_none());
+}

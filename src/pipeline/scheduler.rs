@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::destination::Judgement;
 use crate::domain::delivery::{Attempt, Autopsy};
-use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
 use crate::domain::outcome::Verdict;
 use crate::domain::pause::Pause;
@@ -34,6 +34,8 @@ pub enum Input {
     Settled { key: DeliveryKey, owed: Option<Owed> },
     /// An outcome met a delivery that had moved on.
     Stale { key: DeliveryKey },
+    /// These are owed no more, as of a commit: an operator gave them up.
+    Purged { destination: DestinationId, seqs: Vec<EventSeq> },
     /// An exchange has ended, or could not be made.
     Ended(Ended),
     /// The page a [`Effect::Load`] asked for; `end` says that the outbox holds no more after it.
@@ -171,6 +173,12 @@ impl Scheduler {
                     lane.rescan();
                 }
                 self.pump(key.destination, now, effects);
+            }
+            Input::Purged { destination, seqs } => {
+                if let Some(lane) = self.lanes.get_mut(&destination) {
+                    lane.purged(&seqs);
+                }
+                self.pump(destination, now, effects);
             }
             Input::Ended(ended) => self.ended(ended, now, dice, effects),
             Input::Page { destination, rows, end } => {

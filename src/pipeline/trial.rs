@@ -126,7 +126,7 @@ impl Pipeline {
             Made::Refused(unsendable) => TrialEnd::Refused(unsendable),
             Made::Request(prepared, left_out) => {
                 let PreparedRequest { request, view } = *prepared;
-                let exchange = self.env.transport.exchange(&destination.name, request).await;
+                let exchange = self.env.transport.exchange(&destination.name, destination.fingerprint, request).await;
                 TrialEnd::Sent(conclude(destination, view, left_out, exchange, self.env.clock.now()))
             }
         };

@@ -1,5 +1,6 @@
 //! What may be written: every change of the store is one of these operations, and a batch of them is one transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::dedupe::{ContentHash, DedupeKey};
@@ -19,6 +20,7 @@ pub enum WriteOp {
     Settle(Settle),
     Replay(Replay),
     Discard(Discard),
+    Purge(Purge),
     /// A destination is sent nothing until it is resumed, or its time has come.
     Pause {
         destination: DestinationId,
@@ -85,6 +87,17 @@ pub struct Discard {
     pub reason: String,
 }
 
+/// Gives up what a destination is owed, a slice of it: the first `limit` in the order of its outbox.
+#[derive(Clone, Debug)]
+pub struct Purge {
+    pub destination: DestinationId,
+    pub at: UnixMs,
+    pub reason: String,
+    /// Deliveries whose attempt has begun: how it ends is written by its own outcome.
+    pub under_way: BTreeSet<EventSeq>,
+    pub limit: usize,
+}
+
 /// What one operation did, told after the commit.
 #[derive(Clone, Debug)]
 pub enum Applied {
@@ -106,6 +119,11 @@ pub enum Applied {
     Replayed(Vec<Owed>),
     Discarded {
         count: u64,
+    },
+    /// Fewer than asked for: no more are owed that can be given up.
+    Purged {
+        destination: DestinationId,
+        seqs: Vec<EventSeq>,
     },
     /// As it stands in the store now.
     Paused {

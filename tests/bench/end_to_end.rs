@@ -27,10 +27,7 @@ use wire::{Receiver, load};
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` asks for a run that only shows that it works.
-    let trial = std::env::args().any(|argument| argument == "--test");
-    let rounds: usize = std::env::var("POSTBACKD_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let (rounds, scale) = if trial { (1, 100) } else { (rounds, 1) };
+    let (rounds, scale) = wire::rounds(3).map_or((1, 100), |rounds| (rounds, 1));
     println!("{:<58} {:>12}   range over {rounds} rounds", "figure", "median");
     // A number as argument asks for that many connections only.
     let only: Option<u64> = std::env::args().find_map(|argument| argument.parse().ok());

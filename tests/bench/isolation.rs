@@ -52,9 +52,7 @@ struct Figures {
 
 #[tokio::main]
 async fn main() {
-    let trial = std::env::args().any(|argument| argument == "--test");
-    let rounds: usize = std::env::var("POSTBACKD_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
-    let (rounds, rate, span) = if trial { (1, 50, 1) } else { (rounds, 75, 20) };
+    let (rounds, rate, span) = wire::rounds(5).map_or((1, 50, 1), |rounds| (rounds, 75, 20));
     println!("seven of ten destinations, {rate} events/s for {span} s, two daemons at the same time");
     println!("{:>5} {:<22} {:>10} {:>10} {:>14}", "round", "the other three", "p50 ms", "p99 ms", "deliveries/s");
     let (mut p50, mut p99, mut throughput) = (Vec::new(), Vec::new(), Vec::new());

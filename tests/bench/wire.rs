@@ -7,6 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// How often each figure is measured: `usual`, or what the environment says; `None` where `cargo test --benches` asks for a run
+/// that only shows that it works.
+pub fn rounds(usual: usize) -> Option<usize> {
+    if std::env::args().any(|argument| argument == "--test") {
+        return None;
+    }
+    Some(std::env::var("POSTBACKD_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual))
+}
+
 /// A receiver that answers 200 to everything and counts.
 #[derive(Debug, Clone)]
 pub struct Receiver {

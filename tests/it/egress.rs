@@ -35,7 +35,7 @@ fn post(url: &str) -> Request {
 }
 
 async fn send(egress: &Egress, request: Request) -> Exchange {
-    egress.exchange(&"x".parse().unwrap(), request).await
+    egress.exchange(&"x".parse().unwrap(), 0, request).await
 }
 
 /// One exchange with a peer that does `act`.
@@ -386,7 +386,8 @@ async fn a_name_of_our_own_listener_is_refused_without_a_packet() {
 
 #[tokio::test]
 async fn an_unknown_destination_is_refused() {
-    let exchange = egress(AllowPrivate::All, PLENTY).exchange(&"y".parse().unwrap(), post("http://127.0.0.1/")).await;
+    let exchange =
+        egress(AllowPrivate::All, PLENTY).exchange(&"y".parse().unwrap(), 0, post("http://127.0.0.1/")).await;
     assert!(matches!(exchange.result, Err(Fault::Refused(_))));
 }
 

@@ -29,6 +29,7 @@ mod postback_presets;
 mod proxies;
 mod proxy_egress;
 mod proxy_real;
+mod purge;
 mod receivers;
 mod reload;
 mod reload_destinations;

@@ -1,9 +1,6 @@
 //! Destinations behind proxies that fail, as an operator sees them: nothing spent, nothing lost, nothing sent directly, and
 //! everything delivered once a proxy works.
 
-use std::fs::File;
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 
 use crate::proxy_egress::{Case, faults};
@@ -211,16 +208,10 @@ async fn a_login_is_shown_nowhere() {
         behind("b", "https://hooks.example.com/", &[refusing.url("http", login)]),
         behind("c", &sink.url("/"), &[broken.url("http", login)]),
     ];
-    let mut daemon = Daemon::start(&toml.concat()).await;
-    daemon.kill();
-    let log = daemon.config().with_file_name("log");
-    let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
-    let mut command = daemon.command("run");
-    command.env("POSTBACKD_LOG", "trace").stdout(Stdio::from(out)).stderr(Stdio::from(err));
-    let mut child = command.spawn().unwrap();
-    while daemon.try_request("GET", "/readyz", "", None).await.is_none_or(|answer| answer.status != 200) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let mut daemon = Daemon::prepare("", &toml.concat());
+    let log = daemon.path("log");
+    daemon.set_log_from("trace", log.clone());
+    daemon.restart().await;
     let event = deposit(&daemon, "one").await;
     until_all(&daemon, &event, |delivery| delivery["attempts"].as_array().unwrap().len() >= 2).await;
     let mut shown = String::new();
@@ -233,8 +224,7 @@ async fn a_login_is_shown_nowhere() {
         let said = daemon.cli(words, "").await;
         shown += &(said.out + &said.err);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    daemon.kill();
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("A proxy fails") && log.contains("The destination is held"), "{log}");
     assert!(shown.contains("check them in proxy") && shown.contains("names are resolved by the proxy"), "{shown}");

@@ -11,6 +11,7 @@ use postbackd::egress::Egress;
 use postbackd::env::clock::{Clock, SystemClock};
 use postbackd::env::transport::{Exchange, Fault, Method, Request, RouteState, RouteView, Transport};
 
+use crate::support::daemon::free_port;
 use crate::support::destinations::snapshot;
 use crate::support::proxy::{End, Manner, Proxy, says};
 use crate::support::sink::{Act, At, Reply, Sink};
@@ -35,7 +36,37 @@ fn egress(proxies: &[String]) -> Egress {
 async fn send(egress: &Egress, url: &str) -> Exchange {
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let request = Request { method: Method::Post, url: url.parse().unwrap(), headers, body: b"{\"a\":1}".to_vec() };
-    egress.exchange(&"x".parse().unwrap(), request).await
+    egress.exchange(&"x".parse().unwrap(), 0, request).await
+}
+
+/// An attempt is made ready by one configuration and begins after the next has been taken over: it goes the way it was meant
+/// for. Its URL may be for the eyes of that proxy only.
+#[tokio::test]
+async fn a_request_made_before_a_change_keeps_its_way() {
+    let (sink, closed) = (Sink::with_status(200).await, free_port());
+    let of = |version: u64, proxies: &[String]| {
+        let proxies = proxies.iter().map(|text| postbackd::domain::proxy::Proxy::parse(text).unwrap()).collect();
+        let network = NetworkPolicy { timeout: PLENTY, allow_private: AllowPrivate::All, proxies };
+        let mut snapshot = snapshot(vec![("x", network)]);
+        let destination = snapshot.destinations.values_mut().next().unwrap();
+        Arc::get_mut(destination).unwrap().fingerprint = version;
+        snapshot
+    };
+    let by = async |egress: &Egress, version: u64| {
+        let request =
+            Request { method: Method::Get, url: sink.url("/").parse().unwrap(), headers: vec![], body: vec![] };
+        egress.exchange(&"x".parse().unwrap(), version, request).await.result
+    };
+    let egress = Egress::new(&of(1, &[format!("http://127.0.0.1:{closed}")]), Arc::new(SystemClock::new())).unwrap();
+    let direct = of(2, &[]);
+    egress.install(egress.prepare(&direct).unwrap());
+    assert!(matches!(by(&egress, 1).await, Err(Fault::Proxy { .. })), "not directly");
+    assert_eq!(sink.connections(), 0);
+    assert!(by(&egress, 2).await.is_ok());
+    // It is gone: what was under way ends as it began.
+    egress.install(egress.prepare(&snapshot(Vec::new())).unwrap());
+    assert!(by(&egress, 2).await.is_ok());
+    assert!(matches!(by(&egress, 1).await, Err(Fault::Refused(_))));
 }
 
 fn routes(egress: &Egress) -> Vec<RouteView> {

@@ -1,8 +1,6 @@
 //! Receivers that are unwell, against the whole daemon: what becomes of the delivery, what of the lane, and what is shown
 //! of it.
 
-use std::fs::File;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -183,50 +181,53 @@ async fn a_certificate_that_cannot_be_believed_is_never_overlooked() {
     assert_eq!(sink.seen().len(), 1, "only the good one came through");
 }
 
-// Row 46: without CA certificates events are still taken, every HTTPS certificate is refused, and the remedy is told.
+// Row 46: without CA certificates events are still taken, nothing is sent over TLS and no attempt is spent, the status and
+// `check` say so from the start, and what waited is sent once they are there, without a restart.
 #[tokio::test]
-async fn without_ca_certificates_https_fails_with_its_remedy_and_the_rest_goes_on() {
+async fn without_ca_certificates_https_waits_and_the_rest_goes_on() {
     let sink = Sink::with_status(200).await;
     let front = TlsFront::start(sink.address).await;
     let config = [
         webhook("tls", &format!("https://localhost:{}/", front.address.port()), SLOW),
         webhook("plain", &sink.url("/"), ""),
+        webhook("off", "https://localhost/", "enabled = false"),
     ];
-    let mut daemon = Daemon::start(&config.concat()).await;
-    daemon.kill();
-    for bundle in ["missing.pem", "empty.pem"] {
-        let path = daemon.config().with_file_name(bundle);
-        if bundle == "empty.pem" {
-            std::fs::write(&path, "").unwrap();
+    let mut daemon = Daemon::prepare("", &config.concat());
+    let bundle = daemon.path("bundle.pem");
+    daemon.set_env("SSL_CERT_FILE", bundle.display().to_string());
+    daemon.set_env("SSL_CERT_DIR", daemon.path("none").display().to_string());
+    for name in ["missing", "empty"] {
+        if name == "empty" {
+            std::fs::write(&bundle, "").unwrap();
         }
-        let log = daemon.config().with_file_name("log");
-        let mut command = daemon.command("run");
-        command.env("SSL_CERT_FILE", &path).env("SSL_CERT_DIR", daemon.config().with_file_name("none"));
-        command.env("POSTBACKD_LOG", "warn");
-        command.stdout(Stdio::null()).stderr(Stdio::from(File::create(&log).unwrap()));
-        let mut child = command.spawn().unwrap();
-        until_ready(&daemon).await;
-        deposit(&daemon, bundle).await;
-        let started = std::time::Instant::now();
-        let (mut secure, mut plain) = (Value::Null, Value::Null);
-        while secure["status"] != "failed" || plain["status"] != "sent" {
-            assert!(started.elapsed() < Duration::from_secs(30), "{secure} {plain}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            (secure, plain) = (delivery(&daemon, bundle, "tls").await, delivery(&daemon, bundle, "plain").await);
-        }
-        assert_eq!(secure["reason"], "tls", "{secure}");
-        assert!(secure["attempts"][0]["response"].as_str().unwrap().contains("ca-certificates"), "{secure}");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let log = std::fs::read_to_string(log).unwrap();
-        assert!(log.contains("install the package ca-certificates"), "{bundle}: {log}");
+        daemon.restart().await;
+        let status = daemon.get("/status").await.json();
+        let reasons = status["reasons"].as_array().unwrap();
+        let told = |name: &str| reasons.iter().filter(|why| why.as_str().unwrap().contains(name)).count();
+        assert_eq!(status["state"], "degraded", "{name}: before anything was sent");
+        assert_eq!(told("nothing can be sent to tls: this system has no CA certificates"), 1, "{reasons:?}");
+        assert_eq!(told("plain") + told("off"), 0, "{reasons:?}");
+        let env = [("SSL_CERT_FILE", bundle.to_str().unwrap()), ("SSL_CERT_DIR", "/nonexistent")];
+        let check = daemon.cli_with(&["check"], "", &env).await;
+        assert_eq!(check.code, 1, "{check:?}");
+        assert!(
+            check.out.contains("destinations.tls: nothing can be sent") && !check.out.contains("plain: nothing"),
+            "{check:?}"
+        );
+        deposit(&daemon, name).await;
+        let held = daemon.wait_for_status(|status| status["destinations"]["tls"]["state"] == "held").await;
+        assert!(held["destinations"]["tls"]["reason"].as_str().unwrap().contains("ca-certificates"), "{held}");
+        let waits = delivery(&daemon, name, "tls").await;
+        assert_eq!((&waits["status"], &waits["attempt_count"]), (&json!("pending"), &json!(0)), "{waits}");
+        daemon.kill();
     }
-}
-
-async fn until_ready(daemon: &Daemon) {
-    while daemon.try_request("GET", "/readyz", "", None).await.is_none_or(|answer| answer.status != 200) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    daemon.restart().await;
+    daemon.wait_for_status(|status| status["destinations"]["tls"]["state"] == "held").await;
+    assert_eq!(daemon.cli(&["check"], "").await.code, 0, "with a bundle it is well");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/ca.pem"), &bundle).unwrap();
+    assert_eq!(daemon.post("/v1/destinations/tls/release", "").await.status, 200);
+    settled(&daemon, &[("pending", 0), ("sent", 4)]).await;
+    daemon.wait_for_status(|status| status["state"] == "ok").await;
 }
 
 // Row 54: ten megabytes of control characters with a secret at every bound where something is cut.
@@ -284,14 +285,10 @@ async fn no_secret_of_a_destination_is_shown_anywhere() {
         hook("private", "http://localhost:1/").replace("allow_private = true", "allow_private = [\"10.0.0.0/8\"]"),
         destination("meta", "fb_capi", &meta.url(""), ""),
     ];
-    let mut daemon = Daemon::start_with("admin_token = \"canary-admin\"", &config.concat()).await;
-    daemon.kill();
-    let log = daemon.config().with_file_name("log");
-    let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
-    let mut command = daemon.command("run");
-    command.env("POSTBACKD_LOG", "trace").stdout(Stdio::from(out)).stderr(Stdio::from(err));
-    let mut child = command.spawn().unwrap();
-    until_ready(&daemon).await;
+    let mut daemon = Daemon::prepare("admin_token = \"canary-admin\"", &config.concat());
+    let log = daemon.path("log");
+    daemon.set_log_from("trace", log.clone());
+    daemon.restart().await;
     let event = deposit(&daemon, "1").await;
     let admin = [("authorization", "Bearer canary-admin")];
     let started = std::time::Instant::now();
@@ -316,8 +313,7 @@ async fn no_secret_of_a_destination_is_shown_anywhere() {
         let said = daemon.cli(words, "").await;
         shown += &(said.out + &said.err);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    daemon.kill();
     let log = std::fs::read_to_string(log).unwrap();
     assert!(shown.contains("Connection refused") && log.contains("DEBUG"), "{shown}\n{log}");
     for text in [&shown, &log] {

@@ -266,16 +266,22 @@ async fn a_reload_says_what_it_changed() {
     let lists = |done: &Value| json!([done["added"], done["changed"], done["removed"], done["needs_restart"]]);
     assert_eq!((&nothing["ok"], lists(&nothing)), (&json!(true), json!([[], [], [], []])));
     let edited = good.replace("destinations.b", "destinations.c").replacen(NOWHERE, "http://127.0.0.1:10/", 1);
-    let mut said = Vec::new();
-    // Where the watcher came first, there is nothing left to tell.
-    while !said.contains(&json!([["c"], ["a"], ["b"], []])) {
-        assert!(said.len() < 5, "{said:?}");
-        save(&daemon, &good).await;
-        let done = save(&daemon, &edited).await;
-        assert_ne!(done["hash"], nothing["hash"]);
-        assert_eq!(in_force(&daemon, &["a", "c"]).await["config"]["hash"], done["hash"]);
-        said.push(lists(&done));
+    assert_eq!(nothing["last_change"], Value::Null);
+    let done = save(&daemon, &edited).await;
+    assert_ne!(done["hash"], nothing["hash"]);
+    assert_eq!(in_force(&daemon, &["a", "c"]).await["config"]["hash"], done["hash"]);
+    // Where the watcher came first, it is told all the same.
+    for done in [done, reload(&daemon).await] {
+        let last = &done["last_change"];
+        assert_eq!(json!([last["added"], last["changed"], last["removed"]]), json!([["c"], ["a"], ["b"]]), "{done}");
+        assert!(last["at"].is_string(), "{done}");
     }
+    assert_eq!(lists(&reload(&daemon).await), json!([[], [], [], []]));
+    let told = daemon.cli(&["reload"], "").await;
+    assert!(
+        told.out.contains("no destination differs") && told.out.contains("added c, changed a, removed b"),
+        "{told:?}"
+    );
     for method in ["GET", "PUT"] {
         let answer = daemon.try_request(method, "/v1/reload", "", None).await.unwrap();
         assert_eq!(answer.status, 405, "{method}");

@@ -38,7 +38,7 @@ enum Act {
 struct Wire(Mutex<VecDeque<Act>>);
 
 impl Transport for Wire {
-    fn exchange<'a>(&'a self, _: &'a DestinationName, _: Request) -> ExchangeFuture<'a> {
+    fn exchange<'a>(&'a self, _: &'a DestinationName, _: u64, _: Request) -> ExchangeFuture<'a> {
         let act = self.0.lock().unwrap().pop_front().unwrap_or(Act::Answer(200));
         Box::pin(async move {
             let status = match act {

@@ -21,8 +21,10 @@ use super::json::Json;
 use super::problem::Problem;
 use super::query::{Names, Query};
 use super::reload::problems;
+use crate::config::checklist;
 use crate::config::problem::Report;
 use crate::config::reload::Standing;
+use crate::config::snapshot::Snapshot;
 use crate::domain::id::DestinationId;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
@@ -64,6 +66,8 @@ struct Observed {
     damaged_rows: u64,
     lanes: BTreeMap<DestinationName, LaneView>,
     routes: BTreeMap<DestinationName, Vec<RouteView>>,
+    /// What keeps this machine from sending anything to a destination.
+    lacks: BTreeMap<DestinationName, &'static str>,
     stats: BTreeMap<DestinationName, StatsView>,
     health: Health,
     postbacks: BTreeMap<SourceName, ingest::Counts>,
@@ -134,10 +138,21 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         damaged_rows: state.reader.damaged_rows(),
         lanes: state.pipeline.lanes(),
         routes,
+        lacks: lacks(state, &snapshot),
         stats: state.pipeline.stats(now),
         health: state.pipeline.health(),
         postbacks: state.noticed.counts(),
     })
+}
+
+/// Of enabled destinations only: nobody misses what the others cannot do.
+fn lacks(state: &AppState, snapshot: &Snapshot) -> BTreeMap<DestinationName, &'static str> {
+    let enabled = snapshot.destinations.iter().filter(|(_, destination)| destination.enabled);
+    let found = enabled.filter_map(|(name, destination)| {
+        let url = checklist::address(destination, snapshot.loaded_at)?;
+        Some((name.clone(), state.pipeline.lacks(name, &url)?))
+    });
+    found.collect()
 }
 
 type FromStore = (Ledger, BTreeMap<DestinationId, Owed>, u64);
@@ -248,8 +263,11 @@ fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneVie
         Some(Configured { enabled: true, .. }) => quiet("active", None),
         Some(Configured { enabled: false, .. }) => quiet("disabled", Some("enabled = false in the configuration")),
         None if still_owed(counts) > 0 => {
-            let why = "not in the configuration, and deliveries are still owed: they wait until the name returns";
-            quiet("orphaned", Some(why))
+            let why = format!(
+                "not in the configuration, and deliveries are still owed: they wait until the name returns \
+                 (to give them up: postbackd purge {name} --reason TEXT)"
+            );
+            quiet("orphaned", Some(&why))
         }
         None => quiet("disabled", Some("not in the configuration; nothing is owed")),
     }
@@ -281,6 +299,9 @@ fn judge(
             all => format!(" (and {} more)", all.saturating_sub(1)),
         };
         reasons.push(format!("the configuration file is refused, the one before goes on{first}{more}"));
+    }
+    for (name, why) in &observed.lacks {
+        reasons.push(format!("nothing can be sent to {name}: {why}; then postbackd release {name}"));
     }
     for (name, destination) in destinations {
         // An operator's pause is meant; that a receiver is gone is a fault that nobody chose.

@@ -80,6 +80,7 @@ fn observed() -> Observed {
                 },
             ),
         ]),
+        lacks: BTreeMap::new(),
         routes: BTreeMap::new(),
         stats: BTreeMap::from([(name("meta-eu"), stats)]),
         health: Health {
@@ -118,7 +119,7 @@ fn the_answer_has_the_contracted_shape() {
 fn the_table_is_aligned_and_harmless() {
     insta::assert_snapshot!(text::render(&build(&observed())), @r#"
     postbackd 0.1.0  degraded  up 12s
-      ! old is orphaned: not in the configuration, and deliveries are still owed: they wait until the name returns
+      ! old is orphaned: not in the configuration, and deliveries are still owed: they wait until the name returns (to give them up: postbackd purge old --reason TEXT)
     config   0123456789abcdef since 2026-11-21T23:40:38.000Z
     store    1.5 MiB, 10.0 GiB of disk free, commit p50 4.12 ms p99 -
     events   6 accepted, 2 duplicates (1 conflicts), 4 rejected

@@ -49,7 +49,7 @@ impl Gate {
         if matches!(self.state, LaneState::Paused(_)) {
             self.remember_standstill(now);
             self.parked_since = now;
-            self.state = self.home.state();
+            self.state = self.at_home(now);
         }
     }
 
@@ -63,6 +63,9 @@ impl Gate {
     /// An operator says that it is mended: a throttle ends, a hold and an open circuit are probed at once. A probe that is
     /// under way tells soon enough, and a pause is ended by its own word.
     pub(in crate::pipeline) fn release(&mut self, now: UnixMs) {
+        if !matches!(self.state, LaneState::Paused(_)) {
+            self.patience = UnixMs(0);
+        }
         match &mut self.state {
             LaneState::Throttled { .. } => self.state = LaneState::Active,
             LaneState::Open { probe_at, .. } | LaneState::Held { probe_at, .. } => *probe_at = now.min(*probe_at),

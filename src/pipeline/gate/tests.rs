@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::id::{DestinationId, EventSeq};
 use crate::domain::outcome::RetryReason;
-use crate::domain::pacing::BreakerPolicy;
+use crate::domain::pacing::{BreakerPolicy, RateLimit};
 use crate::domain::pause::PausedBy;
 use crate::domain::retry::RetryPolicy;
 
@@ -257,4 +257,55 @@ fn a_sick_proxy_does_not_clear_bad_credentials() {
     probe(&mut gate, 3, usable_at);
     tell(&mut gate, 3, TRANSIENT, usable_at);
     assert!(matches!(gate.state(), LaneState::Held { since: NOW, by: Hold::Credentials, .. }), "{:?}", gate.state());
+}
+
+// Row 48: whatever else befalls the lane in between, a Retry-After is kept to.
+#[test]
+fn patience_that_was_asked_for_outlives_a_pause_a_hold_and_an_outage() {
+    let throttled = || {
+        let mut gate = gate();
+        gate.hear(1, Verdict::Throttled { not_before: None }, NOW);
+        gate
+    };
+    let until = LaneState::Throttled { until: NOW + HOUR };
+    let mut paused = throttled();
+    paused.pause(pause(NOW, None));
+    paused.resume(NOW + MINUTE);
+    assert_eq!(paused.state, until);
+    assert!(!paused.sends(NOW + MINUTE) && paused.sends(NOW + HOUR));
+
+    let mut asked_while_paused = gate();
+    asked_while_paused.pause(pause(NOW, Some(NOW + MINUTE)));
+    asked_while_paused.hear(1, Verdict::Throttled { not_before: None }, NOW);
+    assert!(!asked_while_paused.sends(NOW + MINUTE));
+    assert_eq!(asked_while_paused.state, until);
+
+    for verdict in [TRANSIENT, Verdict::DestinationFault, Verdict::ProxyFault { usable_at: NOW + MINUTE }] {
+        let mut gate = throttled();
+        gate.hear(2, verdict, NOW);
+        assert!(!gate.sends(NOW + HOUR - DurationMs(1)) && gate.sends(NOW + HOUR), "{verdict:?}");
+        // An operator knows better, and so does a change of the configuration.
+        let mut gate = throttled();
+        gate.hear(2, verdict, NOW);
+        gate.release(NOW + MINUTE);
+        assert!(gate.sends(NOW + MINUTE), "{verdict:?}");
+    }
+    let mut changed = throttled();
+    changed.pause(pause(NOW, None));
+    changed.reconfigure(&rules(), NOW);
+    changed.resume(NOW + MINUTE);
+    assert_eq!(changed.state, LaneState::Active);
+}
+
+#[test]
+fn a_change_of_the_configuration_does_not_refill_the_rate() {
+    let hourly = |count| Rules { rate_limit: Some(RateLimit { count, per: HOUR }), ..rules() };
+    let mut gate = Gate::new(&hourly(1), NOW);
+    assert!(gate.sends(NOW));
+    gate.reconfigure(&hourly(1), NOW + MINUTE);
+    assert!(!gate.sends(NOW + MINUTE), "one an hour is one an hour");
+    // A new rate holds from now on: nothing waits longer for it than it says.
+    gate.reconfigure(&hourly(60), NOW + MINUTE);
+    assert!(!gate.sends(NOW + MINUTE) && gate.sends(NOW + MINUTE + MINUTE));
+    assert!(!gate.sends(NOW + MINUTE + MINUTE));
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod dead;
 mod pause;
+mod purge;
 mod settle;
 
 use std::sync::Arc;
@@ -103,6 +104,7 @@ impl<'t> Batch<'t> {
             WriteOp::Settle(op) => self.settle(op),
             WriteOp::Replay(op) => self.replay(op),
             WriteOp::Discard(op) => self.discard(op),
+            WriteOp::Purge(op) => self.purge(op),
             WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
             WriteOp::Resume { destination } => self.resume(*destination),
             WriteOp::CountRejected { source, count } => {

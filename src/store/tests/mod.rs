@@ -4,17 +4,19 @@ mod dedupe;
 mod model;
 mod opening;
 mod pausing;
+mod purging;
 mod reading;
 mod settling;
 mod sweeping;
 mod verifying;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::read::OutboxCursor;
-use super::write::{Accept, Applied, Discard, Owed, Planned, Queued, Replay, Settle, WriteOp};
+use super::write::{Accept, Applied, Discard, Owed, Planned, Purge, Queued, Replay, Settle, WriteOp};
 use super::*;
 use crate::domain::dedupe::{DedupeKey, Discriminator};
 use crate::domain::delivery::{Attempt, Delivery};
@@ -177,4 +179,8 @@ fn replay_op(at: u64, keys: &[DeliveryKey]) -> WriteOp {
 
 fn discard_op(at: u64, keys: &[DeliveryKey]) -> WriteOp {
     WriteOp::Discard(Discard { at: UnixMs(at), keys: keys.to_vec(), reason: "test data".to_owned() })
+}
+
+fn purge_op(at: u64, destination: DestinationId, under_way: BTreeSet<EventSeq>, limit: usize) -> WriteOp {
+    WriteOp::Purge(Purge { destination, at: UnixMs(at), reason: "left us".to_owned(), under_way, limit })
 }

@@ -1,7 +1,7 @@
 //! Random operations against a model of a few lines: after each step the store says what the model says, and its rows
 //! agree with each other; also after it was closed like a crash and opened again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -28,6 +28,11 @@ enum Step {
     Discard {
         pick: u16,
     },
+    Purge {
+        destination: u32,
+        limit: usize,
+        under_way: u16,
+    },
     Sweep {
         events: u16,
         dlq: u16,
@@ -52,6 +57,8 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, stale, exchange, outcome)| Step::Settle { pick, stale, exchange, outcome }),
         2 => any::<u16>().prop_map(|pick| Step::Replay { pick }),
         2 => any::<u16>().prop_map(|pick| Step::Discard { pick }),
+        1 => (1..4_u32, 0..4_usize, any::<u16>())
+            .prop_map(|(destination, limit, under_way)| Step::Purge { destination, limit, under_way }),
         2 => (0..100_u16, 0..100_u16, 0..100_u16).prop_map(|(events, dlq, dedupe)| Step::Sweep { events, dlq, dedupe }),
         1 => Just(Step::Reopen),
     ]
@@ -158,6 +165,26 @@ impl Model {
         }
     }
 
+    /// The first that are owed, in due order, but for the one that is under way.
+    fn purge(&mut self, store: &mut Store, now: u64, destination: DestinationId, limit: usize, under_way: u16) {
+        let mut owed: Vec<(u64, EventSeq)> = (self.deliveries.iter())
+            .filter(|(key, _)| key.destination == destination)
+            .filter_map(|(key, known)| Some((known.due_at?, key.seq)))
+            .collect();
+        owed.sort_unstable();
+        let under_way: BTreeSet<_> =
+            self.pick(under_way, |known| known.due_at.is_some()).into_iter().map(|key| key.seq).collect();
+        let wanted: Vec<EventSeq> =
+            owed.into_iter().map(|(_, seq)| seq).filter(|seq| !under_way.contains(seq)).take(limit).collect();
+        let op = purge_op(now, destination, under_way, limit);
+        let Applied::Purged { destination: told, seqs } = store.one(op) else { panic!() };
+        assert_eq!((told, &seqs), (destination, &wanted));
+        for seq in seqs {
+            let known = self.deliveries.get_mut(&key(seq, destination)).unwrap();
+            (known.status, known.due_at) = (Status::Discarded, None);
+        }
+    }
+
     #[track_caller]
     fn compare(&self, store: &Store) {
         let reader = store.reader();
@@ -205,6 +232,9 @@ proptest! {
                 }
                 Step::Replay { pick } => model.revive(&mut store, now, pick),
                 Step::Discard { pick } => model.discard(&mut store, now, pick),
+                Step::Purge { destination, limit, under_way } => {
+                    model.purge(&mut store, now, DestinationId(destination), limit, under_way);
+                }
                 Step::Sweep { events, dlq, dedupe } => {
                     let at = |age: u16| Some(UnixMs(now - u64::from(age)));
                     let plan = SweepPlan { events_before: at(events), attempts_before: at(events), dlq_before: at(dlq), dedupe_before: at(dedupe) };

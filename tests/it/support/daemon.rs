@@ -118,7 +118,12 @@ impl Daemon {
 
     /// From the next start on everything from `info` up is logged to this file.
     pub fn set_log(&mut self, path: PathBuf) {
-        self.env.push(("POSTBACKD_LOG", "info".to_owned()));
+        self.set_log_from("info", path);
+    }
+
+    /// From the next start on all it says goes to this file, and its log from `level` up.
+    pub fn set_log_from(&mut self, level: &str, path: PathBuf) {
+        self.env.push(("POSTBACKD_LOG", level.to_owned()));
         self.log = Some(path);
     }
 
@@ -146,7 +151,8 @@ impl Daemon {
         let mut command = self.command("run");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(log) = &self.log {
-            command.stderr(std::fs::File::create(log).expect("a writable directory"));
+            let file = std::fs::File::create(log).expect("a writable directory");
+            command.stdout(file.try_clone().expect("a handle")).stderr(file);
         }
         self.child = Some(command.spawn().expect("the binary starts"));
         while !is_up(self).await {
