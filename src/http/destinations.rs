@@ -3,6 +3,7 @@
 //! Each answers 200 with the state that holds after it, also where there was nothing to change: resuming what is not
 //! paused, or releasing what is not held, leaves it as it is. Anything not understood changes nothing.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -15,6 +16,7 @@ use super::dto::rfc3339;
 use super::json::Json;
 use super::problem::{FieldError, Problem};
 use super::{AppState, body, strict_json};
+use crate::domain::audit::{Deed, Who};
 use crate::domain::event::Object;
 use crate::domain::id::DestinationId;
 use crate::domain::limits::PAUSE_REASON_BYTES;
@@ -52,33 +54,41 @@ type Name = Result<Path<String>, PathRejection>;
 
 pub(super) async fn pause(
     State(state): State<AppState>,
+    Extension(who): Extension<Who>,
     name: Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, id) = find(&state, name)?;
     let PauseOrder { reason, span } = pause_order(&said(&state, &headers, body).await?).map_err(Problem::fields)?;
-    let view = state.pipeline.pause(id, reason.clone(), span).await?;
-    let span = span.map(|span| span.to_string());
+    let shown = span.map(|span| span.to_string());
+    let mut deed = Deed::new(who, "pause").on(&name).because(&reason);
+    if let Some(span) = &shown {
+        deed = deed.with(&serde_json::json!({ "for": span }));
+    }
+    let view = state.pipeline.pause(id, reason.clone(), span, deed).await?;
+    let span = shown;
     tracing::info!(destination = %name, reason, span, "An operator paused the destination.");
     Ok(answer(&name, view))
 }
 
 pub(super) async fn resume(
     State(state): State<AppState>,
+    Extension(who): Extension<Who>,
     name: Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, id) = find(&state, name)?;
     nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
-    let view = state.pipeline.resume(id).await?;
+    let view = state.pipeline.resume(id, Deed::new(who, "resume").on(&name)).await?;
     tracing::info!(destination = %name, state = view.state, "An operator resumed the destination.");
     Ok(answer(&name, view))
 }
 
 pub(super) async fn release(
     State(state): State<AppState>,
+    Extension(who): Extension<Who>,
     name: Name,
     headers: HeaderMap,
     body: Body,
@@ -86,6 +96,7 @@ pub(super) async fn release(
     let (name, id) = find(&state, name)?;
     nothing_else(&said(&state, &headers, body).await?, &[]).map_err(Problem::fields)?;
     let view = state.pipeline.release(id).await?;
+    state.keep(Deed::new(who, "release").on(&name).ended(view.state)).await;
     tracing::info!(destination = %name, state = view.state, "An operator released the destination.");
     Ok(answer(&name, view))
 }

@@ -86,6 +86,10 @@ impl Committer {
                 | WriteOp::Replay(_)
                 | WriteOp::Discard(_)
                 | WriteOp::Pause { .. }
+                | WriteOp::JobStart(_)
+                | WriteOp::JobPage(_)
+                | WriteOp::JobCancel { .. }
+                | WriteOp::Audit { .. }
                 | WriteOp::Resume { .. } => {}
             }
         }
@@ -101,6 +105,10 @@ impl Committer {
             | WriteOp::Replay(_)
             | WriteOp::Discard(_)
             | WriteOp::Pause { .. }
+            | WriteOp::JobStart(_)
+            | WriteOp::JobPage(_)
+            | WriteOp::JobCancel { .. }
+            | WriteOp::Audit { .. }
             | WriteOp::Resume { .. } => None,
         });
         match known {
@@ -143,7 +151,7 @@ fn distribute<R>(applied: Vec<Applied>, kept: usize, waiting: Vec<(usize, Option
 fn note(done: &Applied, facts: &mut Vec<Input>) {
     match done {
         Applied::Queued(queued) => owed(&queued.owed, facts),
-        Applied::Replayed(replayed) => owed(replayed, facts),
+        Applied::Replayed(replayed) | Applied::Job { replayed, .. } => owed(replayed, facts),
         Applied::Settled { key, now } => facts.push(Input::Settled { key: *key, owed: now.clone() }),
         Applied::Stale { key } => facts.push(Input::Stale { key: *key }),
         Applied::Paused { destination, pause } => {
@@ -152,7 +160,11 @@ fn note(done: &Applied, facts: &mut Vec<Input>) {
         Applied::Resumed { destination } => {
             facts.push(Input::Control(Control::Resumed { destination: *destination }));
         }
-        Applied::Duplicate { .. } | Applied::Discarded { .. } | Applied::Counted => {}
+        Applied::Duplicate { .. }
+        | Applied::Discarded { .. }
+        | Applied::JobPassed
+        | Applied::Audited
+        | Applied::Counted => {}
     }
 }
 

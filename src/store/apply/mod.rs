@@ -5,6 +5,7 @@
 
 mod accept;
 mod dead;
+mod desk;
 mod pause;
 mod settle;
 
@@ -92,12 +93,16 @@ impl<'t> Batch<'t> {
 
     /// Applies all of `ops` and writes the books.
     pub fn run(mut self, ops: &[WriteOp]) -> Result<Outcome, StoreError> {
-        let applied = ops.iter().map(|op| self.apply(op)).collect::<Result<_, _>>()?;
+        let mut applied: Vec<Applied> = Vec::with_capacity(ops.len());
+        for op in ops {
+            let done = self.apply(op, applied.last())?;
+            applied.push(done);
+        }
         self.write_books()?;
         Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
     }
 
-    fn apply(&mut self, op: &WriteOp) -> Result<Applied, StoreError> {
+    fn apply(&mut self, op: &WriteOp, before: Option<&Applied>) -> Result<Applied, StoreError> {
         match op {
             WriteOp::Accept(op) => self.accept(op),
             WriteOp::Settle(op) => self.settle(op),
@@ -105,6 +110,10 @@ impl<'t> Batch<'t> {
             WriteOp::Discard(op) => self.discard(op),
             WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
             WriteOp::Resume { destination } => self.resume(*destination),
+            WriteOp::JobStart(plan) => self.job_start(plan),
+            WriteOp::JobPage(page) => self.job_page(page),
+            WriteOp::JobCancel { job, at } => self.job_cancel(*job, *at),
+            WriteOp::Audit { at, deed } => self.audit(*at, deed, before),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);
