@@ -191,7 +191,7 @@ async fn step(pipeline: &Pipeline, job: Job) -> Result<Duration, Trouble> {
         Some(Pace::Go { most, paced_to }) => (most.min(JOB_PAGE), paced_to),
         Some(Pace::Wait { until }) => return Ok(until.since(now).to_std().clamp(BETWEEN_PAGES, LOOK_AGAIN)),
     };
-    let page = read(pipeline, move |reader| plan(reader, &job, most, now, paced_to)).await?;
+    let page = read(pipeline, move |reader| next_page(reader, &job, most, now, paced_to)).await?;
     let applied = pipeline.write(vec![WriteOp::JobPage(page)]).await?;
     if let Some(job) = job_of(applied).filter(|job| job.state == JobState::Done) {
         let Job { number, kind, matched, done, failed, .. } = job;
@@ -200,8 +200,8 @@ async fn step(pipeline: &Pipeline, job: Job) -> Result<Duration, Trouble> {
     Ok(BETWEEN_PAGES)
 }
 
-/// The next page of a job.
-fn plan(reader: &Reader, job: &Job, most: usize, at: UnixMs, paced_to: UnixMs) -> Result<JobPage, StoreError> {
+/// The next page of a job, as the store stands; the simulator's too.
+pub fn next_page(reader: &Reader, job: &Job, most: usize, at: UnixMs, paced_to: UnixMs) -> Result<JobPage, StoreError> {
     let left = usize::try_from(job.matched.saturating_sub(job.done)).unwrap_or(usize::MAX);
     let most = most.min(left).max(1);
     let (keys, to) = match &job.selection {
