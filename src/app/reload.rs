@@ -90,6 +90,10 @@ impl Reloads {
             warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
         }
         let (mut reloader, mut outcome) = self.look(Reloader::new(self.path.clone()), Cause::Start).await;
+        // Somebody may have changed them while the daemon started.
+        if let Some(outcome) = outcome.as_ref().filter(|outcome| !self.is_running_already(outcome)) {
+            self.keep(&Woken::Look, outcome).await;
+        }
         loop {
             watch = arm(watch, &reloader).await;
             // What changed before the watches were set is hinted at by nobody. What was postponed is not new.

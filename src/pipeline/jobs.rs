@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::{Pipeline, Unavailable};
 use crate::domain::audit::Deed;
 use crate::domain::delivery::Status;
-use crate::domain::id::DeliveryKey;
+use crate::domain::id::{DeliveryKey, JobId};
 use crate::domain::job::{JOB_PAGE, JobKind, JobNumber, JobState, Pace, pace};
 use crate::domain::time::UnixMs;
 use crate::store::StoreError;
@@ -195,7 +195,8 @@ async fn step(pipeline: &Pipeline, job: Job) -> Result<Duration, Trouble> {
     let applied = pipeline.write(vec![WriteOp::JobPage(page)]).await?;
     if let Some(job) = job_of(applied).filter(|job| job.state == JobState::Done) {
         let Job { number, kind, matched, done, failed, .. } = job;
-        info!(job = number.0, kind = kind.as_str(), matched, done, failed, "A job is done.");
+        let id = JobId { instance: pipeline.instance, number };
+        info!(job = %id, kind = kind.as_str(), matched, done, failed, "A job is done.");
     }
     Ok(BETWEEN_PAGES)
 }

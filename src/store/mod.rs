@@ -154,7 +154,9 @@ impl Store {
         let ledger = Ledger::clone(&shared.ledger());
         let outcome = shared.write(|transaction| {
             let lent = (&mut memory.filters, marks);
-            let outcome = Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage)?.run(ops)?;
+            let outcome =
+                Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage, shared.identity.instance)?
+                    .run(ops)?;
             let finish = if outcome.changed { Finish::Commit } else { Finish::Abandon };
             Ok((outcome, finish))
         })?;

@@ -229,6 +229,20 @@ async fn what_operators_do_is_kept_with_who_what_and_why() {
     let rest = daemon.get(&format!("/v1/audit?cursor={}", page["cursor"].as_str().unwrap())).await.json();
     assert_eq!(rest["deeds"].as_array().unwrap().len(), 2);
     assert_eq!(problem(&daemon.get("/v1/audit?cursor=x").await, 422, "invalid")["path"], "cursor");
+
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    std::fs::write(daemon.config(), format!("{text}\n{}", webhook("b", &sink.url("/b"), ""))).unwrap();
+    let start = std::time::Instant::now();
+    loop {
+        let newest = daemon.get("/v1/audit?limit=1").await.json()["deeds"][0].clone();
+        if newest["by"] == "file" {
+            assert_eq!(newest["action"], "reload");
+            assert!(newest["result"].as_str().unwrap().contains("1 added"), "{newest}");
+            break;
+        }
+        assert!(start.elapsed() < crate::support::daemon::PATIENCE, "{newest}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use redb::{ReadableTable, ReadableTableMetadata, Table};
 use super::Batch;
 use crate::domain::audit::{DEEDS_KEPT, Deed};
 use crate::domain::delivery::State;
+use crate::domain::id::{InstanceId, JobId};
 use crate::domain::job::{JOBS_KEPT, JobKind, JobNumber, JobState, before_first};
 use crate::domain::time::UnixMs;
 use crate::store::damage::Damage;
@@ -88,7 +89,7 @@ impl Batch<'_> {
         let mut table = self.transaction.open_table(AUDIT)?;
         let mut kept = Kept { number: next(&table)?, at, deed: deed.clone() };
         if kept.deed.result.is_empty() {
-            kept.deed.result = before.map(came_of).unwrap_or_default();
+            kept.deed.result = before.map(|done| came_of(done, self.instance)).unwrap_or_default();
         }
         let bytes = row::encode(&AuditRow::from(&kept))?;
         table.insert(&schema::desk_key(kept.number), bytes.as_slice())?;
@@ -133,14 +134,15 @@ fn forget_finished(table: &mut DeskTable<'_>, damage: &Damage) -> Result<(), Sto
     Ok(())
 }
 
-fn came_of(done: &Applied) -> String {
+fn came_of(done: &Applied, instance: InstanceId) -> String {
     match done {
         Applied::Replayed(owed) => format!("{} replayed", owed.len()),
         Applied::Discarded { count } => format!("{count} discarded"),
         Applied::Paused { .. } => "paused".to_owned(),
         Applied::Resumed { .. } => "resumed".to_owned(),
         Applied::Job { job, .. } => {
-            format!("job {}: {}, {} of {} done", job.number.0, job.state.as_str(), job.done, job.matched)
+            let id = JobId { instance, number: job.number };
+            format!("{id}: {}, {} of {} done", job.state.as_str(), job.done, job.matched)
         }
         Applied::JobPassed => "it had ended before".to_owned(),
         Applied::Queued(_)

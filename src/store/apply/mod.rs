@@ -26,7 +26,7 @@ use super::sweep::Marks;
 use super::write::{Applied, Owed, WriteOp};
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryKey, EventSeq};
+use crate::domain::id::{DeliveryKey, EventSeq, InstanceId};
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 
@@ -68,6 +68,7 @@ pub(super) struct Batch<'t> {
     filters: &'t mut Filters,
     marks: &'t mut Marks,
     damage: &'t Damage,
+    instance: InstanceId,
     changed: bool,
 }
 
@@ -86,9 +87,20 @@ impl<'t> Batch<'t> {
         next_seq: u64,
         (filters, marks): (&'t mut Filters, &'t mut Marks),
         damage: &'t Damage,
+        instance: InstanceId,
     ) -> Result<Self, StoreError> {
         let tables = Tables::open(transaction)?;
-        Ok(Self { transaction, tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
+        Ok(Self {
+            transaction,
+            tables,
+            books: Books::new(ledger),
+            next_seq,
+            filters,
+            marks,
+            damage,
+            instance,
+            changed: false,
+        })
     }
 
     /// Applies all of `ops` and writes the books.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::audit::{DEEDS_KEPT, Deed, Right, Who};
+use crate::domain::id::JobId;
 use crate::domain::job::{JOBS_KEPT, JobKind, JobNumber, JobState};
 use crate::store::handle::Finish;
 use crate::store::job::{Job, Selection};
@@ -162,8 +163,9 @@ fn a_deed_shares_its_transaction_and_says_what_came_of_it() {
     store.close().unwrap();
     let store = disk.store();
     let (deeds, next) = store.reader().audit(None, 10).unwrap();
-    let told: Vec<_> = deeds.iter().map(|kept| (kept.number, kept.deed.result.as_str())).collect();
-    assert_eq!(told, [(2, "job 1: running, 0 of 1 done"), (1, "2 discarded")]);
+    let told: Vec<_> = deeds.iter().map(|kept| (kept.number, kept.deed.result.clone())).collect();
+    let id = JobId { instance: store.instance(), number: JobNumber(1) };
+    assert_eq!(told, [(2, format!("{id}: running, 0 of 1 done")), (1, "2 discarded".to_owned())]);
     assert_eq!(next, None);
     let who = &deeds[0].deed.who;
     assert_eq!((who.from.as_deref(), who.operator.as_deref()), (Some("127.0.0.1"), Some("jane")));
