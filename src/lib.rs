@@ -46,7 +46,8 @@
 //! *target name*: the destination's name for it · *delivery*: event × destination · *attempt*: one HTTP exchange · *lease*:
 //! the right to attempt a delivery, from being chosen until its outcome is committed · *commit*: the database's · *ack*: the
 //! reply to the sender · *settle*: writing an outcome · *outbox*: what is owed, by destination and due time · *DLQ*: what
-//! failed permanently · *replay*: owing it again · *hold*: a destination waits because every delivery would fare the same ·
+//! failed permanently · *replay*: owing it again · *job*: a replay or discard of many that goes on by itself · *deed*: what an
+//! operator did, as the audit trail keeps it · *hold*: a destination waits because every delivery would fare the same ·
 //! *pause*: it waits because an operator said so, or because its receiver said that it is gone; durable, unlike a hold.
 
 pub mod domain;

@@ -21,6 +21,7 @@ use crate::config::problem::{Problem, Report};
 use crate::config::reload::{Outcome, Reloader, Standing};
 use crate::config::snapshot::Snapshot;
 use crate::config::watch::Watch;
+use crate::domain::audit::{Deed, Right, Who};
 use crate::domain::name::DestinationName;
 use crate::egress::{Clients, Egress, EgressError};
 use crate::env::clock::Clock;
@@ -89,6 +90,10 @@ impl Reloads {
             warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
         }
         let (mut reloader, mut outcome) = self.look(Reloader::new(self.path.clone()), Cause::Start).await;
+        // Somebody may have changed them while the daemon started.
+        if let Some(outcome) = outcome.as_ref().filter(|outcome| !self.is_running_already(outcome)) {
+            self.keep(&Woken::Look, outcome).await;
+        }
         loop {
             watch = arm(watch, &reloader).await;
             // What changed before the watches were set is hinted at by nobody. What was postponed is not new.
@@ -100,6 +105,9 @@ impl Reloads {
                 info!("SIGHUP: reading the configuration again.");
             }
             (reloader, outcome) = self.look(reloader, cause).await;
+            if let Some(outcome) = &outcome {
+                self.keep(&woken, outcome).await;
+            }
             if let (Woken::Request(request), Some(outcome)) = (woken, &outcome) {
                 // Whoever asked may have gone away.
                 drop(request.send(outcome.clone()));
@@ -218,6 +226,19 @@ impl Reloads {
         let (egress, next) = (Arc::clone(&self.egress), Arc::clone(next));
         let built = spawn_blocking(move || egress.prepare(&next)).await;
         built.map_err(|_| Unbuilt::Panicked)?.map_err(Unbuilt::Refused)
+    }
+
+    /// The audit trail. Whoever asked by the API is known there, and told of there.
+    async fn keep(&self, woken: &Woken, outcome: &Outcome) {
+        let right = match (woken, outcome) {
+            (Woken::Request(_), _) | (Woken::Look, Outcome::Postponed(_)) => return,
+            (Woken::HangUp, _) => Right::Signal,
+            (Woken::Look, Outcome::Applied { .. } | Outcome::Refused(_)) => Right::File,
+        };
+        let deed = Deed::new(Who::nobody(right), "reload").ended(&outcome.summary());
+        if let Err(why) = self.pipeline.audit(deed).await {
+            warn!(%why, "What was done could not be kept.");
+        }
     }
 
     /// The log, `/status` and the service manager.

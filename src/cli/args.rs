@@ -20,6 +20,7 @@ const GLOBAL: &str = "Options of every command";
 /// What the environment says to every verb.
 const ENVIRONMENT: &str = "Environment:
   POSTBACKD_ADMIN_TOKEN  The administrator's token, where the configuration cannot be read or does not hold it
+  POSTBACKD_OPERATOR     Your name in the audit trail, where it is not $USER
   POSTBACKD_LOG          What `run` logs: info (the default), warn, debug, or info,postbackd::store=debug
   NO_COLOR               No colours in the log, whatever its value";
 
@@ -79,6 +80,17 @@ pub enum Verb {
     /// Look at deliveries that failed permanently, deliver them again, or discard them
     #[command(subcommand)]
     Dlq(DlqVerb),
+    /// Show replays and discards that go on by themselves, or cancel one
+    Jobs(JobsArgs),
+    /// Show what operators did, newest first
+    Audit {
+        /// How many to show at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        /// Go on where an earlier answer ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
     /// Send a destination nothing, for a span of time or until it is resumed
     Pause(PauseArgs),
     /// End a destination's pause
@@ -153,6 +165,13 @@ pub struct SendArgs {
     /// Send with this source token
     #[arg(long, value_parser = secret)]
     pub token: Option<Secret>,
+    /// Backfill: only events that occurred since then (RFC 3339, or -2h); takes lines of `dlq export` and of
+    /// `event --json` too
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Backfill: only events that occurred before then; as --since
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
     /// How long to go on trying while the daemon is away or cannot take more
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = duration)]
     pub patience: DurationMs,
@@ -188,6 +207,27 @@ pub struct DeliveriesArgs {
     /// Go on where an earlier answer ended
     #[arg(long)]
     pub cursor: Option<String>,
+    /// Print CSV for a spreadsheet
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// `postbackd jobs`
+#[derive(Args, Clone, Debug)]
+pub struct JobsArgs {
+    /// Only this job_… id
+    #[arg(value_name = "ID", conflicts_with = "cancel")]
+    pub id: Option<String>,
+    /// Cancel this job: what it has done stays done, the rest stays in the DLQ
+    #[arg(long, value_name = "ID")]
+    pub cancel: Option<String>,
+}
+
+/// How dead deliveries are printed.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExportFormat {
+    Ndjson,
+    Csv,
 }
 
 /// `postbackd dlq …`
@@ -222,6 +262,9 @@ pub enum DlqVerb {
         /// How fast, as 50/s
         #[arg(long, value_name = "RATE")]
         rate: Option<String>,
+        /// Wait for the end of it, also where standard error is no terminal
+        #[arg(long)]
+        wait: bool,
     },
     /// Give dead deliveries up for good
     Discard {
@@ -233,9 +276,23 @@ pub enum DlqVerb {
         /// Why they are given up; kept with them
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// Wait for the end of it, also where standard error is no terminal
+        #[arg(long)]
+        wait: bool,
     },
-    /// Print dead deliveries as one JSON object per line
+    /// Count dead deliveries by what went wrong, with the filter that selects each group
+    Groups {
+        #[command(flatten)]
+        filter: DlqFilter,
+        /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
+        #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
+        reason: Option<String>,
+    },
+    /// Print dead deliveries, one JSON object per line or as CSV for a spreadsheet
     Export {
+        /// How
+        #[arg(long, value_enum, default_value_t = ExportFormat::Ndjson)]
+        format: ExportFormat,
         #[command(flatten)]
         filter: DlqFilter,
         /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
@@ -247,6 +304,15 @@ pub enum DlqVerb {
 /// Which dead deliveries to look at.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DlqFilter {
+    /// Only those answered with this status, or none
+    #[arg(long, value_name = "STATUS")]
+    pub response_status: Option<String>,
+    /// Only those whose detail holds these words
+    #[arg(long, value_name = "TEXT")]
+    pub detail: Option<String>,
+    /// Only this fault, as `dlq groups` shows it
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Option<String>,
     /// Only this destination
     #[arg(long, value_name = "NAME")]
     pub destination: Option<String>,

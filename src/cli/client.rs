@@ -55,7 +55,9 @@ impl Daemon {
             None => listen_url(known.listen.unwrap_or(DEFAULT_LISTEN)),
         };
         let given = globals.admin_token.clone().filter(|token| !token.expose().is_empty());
-        Ok(Self { api: ApiClient::new(&url, given.or(known.admin_token), timeout)? })
+        let api = ApiClient::new(&url, given.or(known.admin_token), timeout)?;
+        let name = ["POSTBACKD_OPERATOR", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+        Ok(Self { api: name.iter().fold(api, |api, name| api.called(name)) })
     }
 
     /// The daemon at a known address.
@@ -86,6 +88,11 @@ impl Daemon {
     /// Posts JSON that is text already; as [`Daemon::get`].
     pub async fn post_raw(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         success(&self.api.post(path, JSON, body, None).await?)
+    }
+
+    /// Deletes; as [`Daemon::get`].
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        success(&self.api.delete(path).await?)
     }
 
     /// Posts events with a source's token; whatever it answers.

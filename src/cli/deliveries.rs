@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::DeliveriesArgs;
 use super::client::{self, Daemon};
-use super::out;
+use super::{out, sheet};
 
 /// Rows asked for at once; the API gives at most 1,000.
 const PAGE_ROWS: u32 = 500;
@@ -27,7 +27,9 @@ pub async fn deliveries(daemon: &Daemon, args: &DeliveriesArgs, json: bool) -> a
         out::json(&json!({ "deliveries": found.rows, "cursor": found.cursor }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if found.rows.is_empty() {
+    if args.csv {
+        out::raw(&sheet::bytes(&sheet::DELIVERIES, Some(&found.rows))?)?;
+    } else if found.rows.is_empty() {
         out::note("no deliveries");
     } else {
         out::line(&delivery_table(&found.rows))?;

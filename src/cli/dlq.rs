@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{DlqFilter, DlqSelection, DlqVerb, Globals};
+use super::args::{DlqFilter, DlqSelection, DlqVerb, ExportFormat, Globals};
 use super::client::{self, Daemon};
 use super::deliveries::{Listing, cell};
-use super::{Usage, exchange, out};
+use super::{Usage, exchange, groups, jobs, out, sheet};
 use crate::env::clock::Clock;
 
 /// Entries of one page of an export: each may carry a whole request, so that a page stays within a few megabytes.
@@ -22,26 +22,30 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
             list(&connect()?, &filter, limit, cursor, json).await
         }
         DlqVerb::Show { id } => show(&connect()?, &id, json).await,
-        DlqVerb::Replay { which, reason, rate } => {
+        DlqVerb::Replay { which, reason, rate, wait } => {
             let mut body = selection(&which, reason.as_deref())?;
             if let Some(rate) = rate {
                 body.insert("rate".to_owned(), rate.into());
             }
-            change(&connect()?, &Change::REPLAY, &which, body, json).await
+            change(&connect()?, &Change { wait, ..Change::REPLAY }, &which, body, json).await
         }
-        DlqVerb::Discard { which, with_reason, reason } => {
+        DlqVerb::Discard { which, with_reason, reason, wait } => {
             let mut body = selection(&which, with_reason.as_deref())?;
             body.insert("reason".to_owned(), reason.into());
-            change(&connect()?, &Change::DISCARD, &which, body, json).await
+            change(&connect()?, &Change { wait, ..Change::DISCARD }, &which, body, json).await
         }
-        DlqVerb::Export { filter, reason } => {
+        DlqVerb::Groups { filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
-            export(&connect()?, &filter).await
+            groups::groups(&connect()?, &filter, json).await
+        }
+        DlqVerb::Export { format, filter, reason } => {
+            let filter = parameters(&filter, reason.as_deref());
+            export(&connect()?, &filter, format).await
         }
     }
 }
 
-type Parameters<'a> = [(&'a str, Option<&'a str>); 5];
+type Parameters<'a> = [(&'a str, Option<&'a str>); 8];
 
 fn parameters<'a>(filter: &'a DlqFilter, reason: Option<&'a str>) -> Parameters<'a> {
     [
@@ -50,6 +54,9 @@ fn parameters<'a>(filter: &'a DlqFilter, reason: Option<&'a str>) -> Parameters<
         ("reason", reason),
         ("since", filter.since.as_deref()),
         ("until", filter.until.as_deref()),
+        ("response_status", filter.response_status.as_deref()),
+        ("detail", filter.detail.as_deref()),
+        ("fault", filter.fault.as_deref()),
     ]
 }
 
@@ -89,13 +96,21 @@ async fn show(daemon: &Daemon, id: &str, json: bool) -> anyhow::Result<ExitCode>
 }
 
 /// Prints page after page, so that a DLQ of any size goes through in bounded memory.
-async fn export(daemon: &Daemon, filter: &Parameters<'_>) -> anyhow::Result<ExitCode> {
+async fn export(daemon: &Daemon, filter: &Parameters<'_>, format: ExportFormat) -> anyhow::Result<ExitCode> {
     let listing = listing(filter);
     let mut cursor = None;
+    if format == ExportFormat::Csv {
+        out::raw(&sheet::bytes(&sheet::DEAD, None)?)?;
+    }
     loop {
         let page = listing.page(daemon, EXPORT_ROWS, cursor.as_deref()).await?;
-        let lines: Vec<String> = page.rows.iter().map(|row| format!("{row}\n")).collect();
-        out::raw(lines.concat().as_bytes())?;
+        match format {
+            ExportFormat::Ndjson => {
+                let lines: Vec<String> = page.rows.iter().map(|row| format!("{row}\n")).collect();
+                out::raw(lines.concat().as_bytes())?;
+            }
+            ExportFormat::Csv => out::raw(&sheet::rows(&sheet::DEAD, &page.rows)?)?,
+        }
         cursor = page.cursor;
         if cursor.is_none() {
             return Ok(ExitCode::SUCCESS);
@@ -109,11 +124,13 @@ struct Change {
     path: &'static str,
     /// The member of the answer that counts what was done.
     done: &'static str,
+    /// Whether to stay for the end of a job where nobody watches.
+    wait: bool,
 }
 
 impl Change {
-    const REPLAY: Self = Self { path: "/v1/dlq/replay", done: "replayed" };
-    const DISCARD: Self = Self { path: "/v1/dlq/discard", done: "discarded" };
+    const REPLAY: Self = Self { path: "/v1/dlq/replay", done: "replayed", wait: false };
+    const DISCARD: Self = Self { path: "/v1/dlq/discard", done: "discarded", wait: false };
 }
 
 async fn change(
@@ -128,6 +145,9 @@ async fn change(
         out::json(&answer)?;
     } else {
         out::line(&change_text(change, which, &answer))?;
+    }
+    if let Some(job) = answer.get("job").and_then(Value::as_str) {
+        return jobs::follow(daemon, job, change.wait, json).await;
     }
     let matched = answer.get("matched").and_then(Value::as_u64).unwrap_or(0);
     let asked = u64::try_from(which.ids.len()).unwrap_or(u64::MAX);
@@ -165,7 +185,7 @@ fn selection(which: &DlqSelection, reason: Option<&str>) -> Result<Map<String, V
         (true, false, false) => ("filter", Value::Object(filter)),
         _ => {
             let wanted = "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --with-reason, \
-                          --since, --until), and only one of these";
+                          --response-status, --detail, --fault, --since, --until), and only one of these";
             return Err(Usage(wanted.to_owned()));
         }
     };

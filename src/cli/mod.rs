@@ -5,6 +5,8 @@
 //! function that starts it, so that the layers stay in order. All printing goes through [`out`].
 
 pub mod args;
+mod audit;
+mod backfill;
 mod check;
 mod client;
 mod controls;
@@ -12,12 +14,15 @@ mod deliveries;
 mod demo;
 mod dlq;
 mod exchange;
+mod groups;
+mod jobs;
 mod lines;
 mod look;
 pub mod out;
 mod reload;
 mod run;
 mod send;
+mod sheet;
 pub mod sink;
 mod status;
 
@@ -79,6 +84,8 @@ where
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
+        Verb::Jobs(args) => jobs::jobs(&connect(&globals)?, &args, globals.json).await,
+        Verb::Audit { limit, cursor } => audit::audit(&connect(&globals)?, limit, cursor, globals.json).await,
         Verb::Pause(args) => controls::pause(&connect(&globals)?, &args, globals.json).await,
         Verb::Resume { name } => controls::resume(&connect(&globals)?, &name, globals.json).await,
         Verb::Release { name } => controls::release(&connect(&globals)?, &name, globals.json).await,

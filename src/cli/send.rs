@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::args::{Globals, SendArgs};
+use super::backfill::Range;
 use super::client::{self, Daemon};
 use super::lines::{self, Batch};
 use super::{Usage, out};
@@ -28,7 +29,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 pub async fn send(globals: &Globals, args: &SendArgs, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
-    let token = token(globals, args, clock.now())?;
+    let (source, now) = (args.source.as_deref(), clock.now());
+    let range = Range::parse(args.since.as_deref(), args.until.as_deref(), source, now)?;
+    let token = token(globals, args, now)?;
     let daemon = Daemon::connect(globals, clock.now())?;
     let name = args.file.display().to_string();
     let mut batches = open(&args.file).and_then(lines::read).with_context(|| format!("{name} cannot be read"))?;
@@ -37,7 +40,13 @@ pub async fn send(globals: &Globals, args: &SendArgs, clock: &dyn Clock) -> anyh
     let mut ended = Ok(());
     while let Some(batch) = batches.recv().await {
         ended = match batch {
-            Ok(batch) => sender.deliver(batch).await,
+            Ok(batch) => {
+                let batch = match &range {
+                    Some(range) => sender.sift(range, batch),
+                    None => batch,
+                };
+                sender.deliver(batch).await
+            }
             Err(error) => Err(anyhow!(error).context(format!("{} cannot be read further", sender.name))),
         };
         if ended.is_err() {
@@ -45,7 +54,7 @@ pub async fn send(globals: &Globals, args: &SendArgs, clock: &dyn Clock) -> anyh
         }
     }
     // Nobody reading the summary does not change what was sent.
-    sender.sums.print(globals.json).ok();
+    sender.sums.print(range.is_some(), globals.json).ok();
     ended?;
     Ok(if sender.sums.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -97,6 +106,8 @@ struct Sums {
     duplicate: u64,
     conflicts: u64,
     rejected: u64,
+    /// Lines of a backfill that were not meant; not in `lines`.
+    out_of_range: u64,
 }
 
 /// What one answer of ingest means for the batch it answers.
@@ -117,6 +128,16 @@ enum Judged {
 }
 
 impl Sender<'_> {
+    /// What of a batch is to be sent; the rest is counted and told.
+    fn sift(&mut self, range: &Range, batch: Batch) -> Batch {
+        let sifted = range.sift(batch);
+        self.sums.out_of_range += sifted.out_of_range;
+        for (number, why) in sifted.refused {
+            self.refuse(&number.to_string(), "$", &why, 1);
+        }
+        sifted.batch
+    }
+
     /// Sends a batch to its end, in smaller pieces where the daemon takes less at once.
     async fn deliver(&mut self, batch: Batch) -> anyhow::Result<()> {
         let mut waiting = VecDeque::from([batch]);
@@ -210,15 +231,21 @@ impl Sender<'_> {
 }
 
 impl Sums {
-    fn print(self, json: bool) -> io::Result<()> {
-        let Self { lines, queued, duplicate, conflicts, rejected } = self;
+    /// `ranged`: some lines may not have been meant.
+    fn print(self, ranged: bool, json: bool) -> io::Result<()> {
+        let Self { lines, queued, duplicate, conflicts, rejected, out_of_range } = self;
         if json {
-            return out::json(&json!({
+            let mut sums = json!({
                 "lines": lines, "queued": queued, "duplicate": duplicate, "conflicts": conflicts, "rejected": rejected,
-            }));
+            });
+            if let (true, Some(sums)) = (ranged, sums.as_object_mut()) {
+                sums.insert("out_of_range".to_owned(), out_of_range.into());
+            }
+            return out::json(&sums);
         }
+        let rest = if ranged { format!(", {out_of_range} out of range") } else { String::new() };
         out::line(&format!(
-            "sent {lines} lines: {queued} queued, {duplicate} duplicate ({conflicts} conflicts), {rejected} rejected"
+            "sent {lines} lines: {queued} queued, {duplicate} duplicate ({conflicts} conflicts), {rejected} rejected{rest}"
         ))
     }
 }

@@ -33,6 +33,20 @@ pub enum Outcome {
     Postponed(String),
 }
 
+impl Outcome {
+    /// In one line, without anything that stands in the files.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Applied { hash, changes, .. } => {
+                let (added, changed, removed) = (changes.added.len(), changes.changed.len(), changes.removed.len());
+                format!("{hash} is in force: destinations {added} added, {changed} changed, {removed} removed")
+            }
+            Self::Refused(report) => format!("refused, {} problems", report.problems.len()),
+            Self::Postponed(_) => "postponed".to_owned(),
+        }
+    }
+}
+
 /// What there is to say about the configuration beside the running snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Standing {

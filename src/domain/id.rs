@@ -8,6 +8,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::job::JobNumber;
+
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const INSTANCE_CHARS: usize = 8;
 const SEQ_CHARS: usize = 13;
@@ -112,6 +114,33 @@ impl FromStr for DeliveryId {
         let destination = u32::try_from(destination).map_err(|_| wrong())?;
         let key = DeliveryKey { seq: EventSeq(seq), destination: DestinationId(destination) };
         Ok(Self { instance: InstanceId(instance), key })
+    }
+}
+
+/// The public id of a job, `job_…`, 25 characters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JobId {
+    pub instance: InstanceId,
+    pub number: JobNumber,
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("job_")?;
+        write_base32(f, self.instance.0, INSTANCE_CHARS)?;
+        write_base32(f, self.number.0, SEQ_CHARS)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let parts = text.strip_prefix("job_").and_then(|rest| split_base32(rest, [INSTANCE_CHARS, SEQ_CHARS]));
+        match parts {
+            Some([instance, number]) => Ok(Self { instance: InstanceId(instance), number: JobNumber(number) }),
+            None => Err(IdError { given: excerpt(text), wanted: "a job id (job_ and 21 letters or digits)" }),
+        }
     }
 }
 

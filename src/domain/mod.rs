@@ -3,10 +3,13 @@
 //! Nothing here waits, reads a clock, draws a random number or touches a file; every decision is a function of its
 //! arguments. Everything above imports this folder, this folder imports nothing of ours.
 
+pub mod audit;
 pub mod dedupe;
 pub mod delivery;
 pub mod event;
+pub mod fault;
 pub mod id;
+pub mod job;
 pub mod limits;
 pub mod message;
 pub mod money;

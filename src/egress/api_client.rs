@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use url::Url;
 
@@ -23,6 +23,8 @@ pub struct ApiClient {
     base: Url,
     token: Option<Secret>,
     timeout: DurationMs,
+    /// Who asks, for the audit trail.
+    operator: Option<HeaderValue>,
 }
 
 /// What the daemon answered, whatever its status.
@@ -80,7 +82,13 @@ impl ApiClient {
         } else {
             tls::build_plain(build())
         };
-        Ok(Self { client: client.map_err(ApiError::Client)?, base, token, timeout })
+        Ok(Self { client: client.map_err(ApiError::Client)?, base, token, timeout, operator: None })
+    }
+
+    /// From here on every request says who asks. A name that cannot stand in a header is left out.
+    #[must_use]
+    pub fn called(self, operator: &str) -> Self {
+        Self { operator: HeaderValue::from_bytes(operator.as_bytes()).ok(), ..self }
     }
 
     /// `GET`; `path_and_query` begins with a slash.
@@ -101,7 +109,16 @@ impl ApiClient {
         self.send(request, bearer.or(self.token.as_ref())).await
     }
 
+    /// `DELETE`
+    pub async fn delete(&self, path: &str) -> Result<ApiResponse, ApiError> {
+        self.send(self.client.delete(self.url(path)?), self.token.as_ref()).await
+    }
+
     async fn send(&self, request: RequestBuilder, token: Option<&Secret>) -> Result<ApiResponse, ApiError> {
+        let request = match &self.operator {
+            Some(operator) => request.header("x-postbackd-operator", operator),
+            None => request,
+        };
         let request = match token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,

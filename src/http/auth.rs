@@ -16,12 +16,16 @@ use subtle::ConstantTimeEq as _;
 use super::AppState;
 use super::problem::Problem;
 use crate::config::snapshot::{Server, Snapshot};
+use crate::domain::audit::{Right, Who};
 use crate::domain::name::SourceName;
 use crate::domain::time::UnixMs;
 
 /// The other end of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// In which an operator may give a name.
+const OPERATOR: &str = "x-postbackd-operator";
 
 /// What is known of a caller of the admin paths.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +101,7 @@ fn unauthorized(code: &'static str, detail: &str) -> Problem {
 }
 
 /// Stands before every admin path, also before those that do not exist.
-pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let refusal = {
         let mut hosts = texts(request.headers(), &header::HOST);
         hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
@@ -110,10 +114,20 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
         };
         refusal(decide(&state.pipeline.snapshot().server, &caller))
     };
-    match refusal {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+    if let Some(problem) = refusal {
+        return problem.into_response();
     }
+    let who = who(&state.pipeline.snapshot().server, &request);
+    request.extensions_mut().insert(who);
+    next.run(request).await
+}
+
+/// Who was let in, for the audit trail.
+fn who(server: &Server, request: &Request) -> Who {
+    let right = if server.admin_token.is_some() { Right::AdminToken } else { Right::Loopback };
+    let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical().to_string());
+    let name = request.headers().get(OPERATOR).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+    Who { right, from, operator: None }.called(&name.unwrap_or_default())
 }
 
 /// Every value of a header; one that is no text counts as empty, which is nobody's name.

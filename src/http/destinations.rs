@@ -3,6 +3,7 @@
 //! Each answers 200 with the state that holds after it, also where there was nothing to change: resuming what is not
 //! paused, or releasing what is not held, leaves it as it is. Anything not understood changes nothing.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -16,6 +17,7 @@ use super::dto::rfc3339;
 use super::json::Json;
 use super::problem::{FieldError, Problem};
 use super::{AppState, body, strict_json};
+use crate::domain::audit::{Deed, Who};
 use crate::domain::event::Object;
 use crate::domain::id::DestinationId;
 use crate::domain::limits::PAUSE_REASON_BYTES;
@@ -60,31 +62,43 @@ pub(super) enum Word {
 }
 
 pub(super) fn on(word: Word) -> MethodRouter<AppState> {
-    post(move |State(state): State<AppState>, name: Name, headers: HeaderMap, body: Body| async move {
-        let (name, id) = find(&state, name)?;
-        let said = said(&state, &headers, body).await?;
-        obey(&state, word, (name, id), &said).await
-    })
+    post(
+        move |State(state): State<AppState>,
+              Extension(who): Extension<Who>,
+              name: Name,
+              headers: HeaderMap,
+              body: Body| async move {
+            let (name, id) = find(&state, name)?;
+            let said = said(&state, &headers, body).await?;
+            obey(&state, (word, who), (name, id), &said).await
+        },
+    )
 }
 
 async fn obey(
     state: &AppState,
-    word: Word,
+    (word, who): (Word, Who),
     (name, id): (DestinationName, DestinationId),
     said: &Object,
 ) -> Result<Response, Problem> {
     let view = match word {
         Word::Pause => {
             let PauseOrder { reason, span } = pause_order(said).map_err(Problem::fields)?;
-            state.pipeline.pause(id, reason, span).await?
+            let mut deed = Deed::new(who, "pause").on(&name).because(&reason);
+            if let Some(span) = span {
+                deed = deed.with(&serde_json::json!({ "for": span.to_string() }));
+            }
+            state.pipeline.pause(id, reason, span, deed).await?
         }
         Word::Resume => {
             nothing_else(said, &[]).map_err(Problem::fields)?;
-            state.pipeline.resume(id).await?
+            state.pipeline.resume(id, Deed::new(who, "resume").on(&name)).await?
         }
         Word::Release => {
             nothing_else(said, &[]).map_err(Problem::fields)?;
-            state.pipeline.release(id).await?
+            let view = state.pipeline.release(id).await?;
+            state.keep(Deed::new(who, "release").on(&name).ended(view.state)).await;
+            view
         }
     };
     let until = rfc3339(view.until);

@@ -8,6 +8,7 @@
 //!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, preview, 404
 //! ```
 
+mod audit;
 mod auth;
 mod body;
 mod deliveries;
@@ -18,6 +19,7 @@ mod events;
 mod framing;
 mod health;
 mod ingest;
+mod jobs;
 mod json;
 mod metrics;
 mod preview;
@@ -48,6 +50,7 @@ use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;
 use crate::config::reload::Standing;
+use crate::domain::audit::Deed;
 use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
 use crate::pipeline::{LaneView, Pipeline};
@@ -90,6 +93,13 @@ impl AppState {
         Ok(read.map_err(|_| Problem::internal("the store could not be read; the log says why"))??)
     }
 
+    /// Keeps what an operator did where it is done already: then a store that cannot take it only costs the trace of it.
+    async fn keep(&self, deed: Deed) {
+        if let Err(why) = self.pipeline.audit(deed).await {
+            tracing::warn!(%why, "What an operator did could not be kept.");
+        }
+    }
+
     /// The lanes of all configured destinations. One that has not shown itself yet does what the configuration says.
     fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
         let mut lanes = self.pipeline.lanes();
@@ -126,6 +136,10 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/dlq", get(dlq::list))
         .route("/v1/dlq/{id}", get(dlq::entry))
+        .route("/v1/dlq/groups", get(dlq::groups))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/dlq/replay", post(dlq::replay))
         .route("/v1/dlq/discard", post(dlq::discard))
         .route("/v1/destinations/{name}/pause", destinations::on(destinations::Word::Pause))

@@ -7,6 +7,7 @@
 //! Refused for a destination that is configured, also a disabled one: to destroy what it is owed takes two steps, and the
 //! first is to take it out of the file.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -18,6 +19,7 @@ use super::AppState;
 use super::destinations::{self, Name};
 use super::json::Json;
 use super::problem::{FieldError, Problem};
+use crate::domain::audit::{Deed, Who};
 use crate::domain::event::Object;
 use crate::domain::id::DestinationId;
 use crate::domain::limits::PURGE_ROWS;
@@ -41,6 +43,7 @@ struct Order {
 
 pub(super) async fn purge(
     State(state): State<AppState>,
+    Extension(who): Extension<Who>,
     name: Name,
     headers: HeaderMap,
     body: Body,
@@ -63,8 +66,11 @@ pub(super) async fn purge(
     let (matched, in_flight) = (owed(&state, id), state.pipeline.under_way(id).await?.len());
     let mut done = Purged { matched, discarded: 0, in_flight };
     if !dry_run {
-        work(&state, (&name, id), &reason, &mut done).await?;
+        let worked = work(&state, (&name, id), &reason, &mut done).await;
         let Purged { discarded, .. } = done;
+        let came_of = format!("{discarded} of {matched} given up");
+        state.keep(Deed::new(who, "purge").on(&name).because(&reason).ended(&came_of)).await;
+        worked?;
         tracing::info!(destination = %name, reason, matched, discarded, in_flight, "An operator gave up what was owed.");
     }
     Ok(Json(done).into_response())

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use super::problem::{FieldError, Problem};
 use crate::domain::delivery::Status;
+use crate::domain::fault::FaultId;
 use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId, InstanceId};
 use crate::domain::limits::{API_PAGE_DEFAULT, API_PAGE_MAX};
 use crate::domain::name::{CanonicalName, DestinationName};
 use crate::domain::outcome::DeadReason;
 use crate::domain::time::{DurationMs, UnixMs};
-use crate::store::read::DeliveryFilter;
+use crate::store::read::{Answered, DeliveryFilter};
 
 /// The keys of a filter, in queries and in bodies.
 pub(crate) const FILTER_KEYS: [&str; 8] =
     ["destination", "status", "event", "uid", "event_id", "reason", "since", "until"];
+
+/// Further keys of a filter of the dead.
+pub(crate) const DEAD_KEYS: [&str; 3] = ["response_status", "detail", "fault"];
 
 /// Parameters by name, each once; empty ones are missing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -62,14 +66,20 @@ impl Query {
         self.0.get(name).map(String::as_str)
     }
 
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
+        match self.get("limit") {
+            None => Ok(API_PAGE_DEFAULT),
+            Some(text) => {
+                text.parse().ok().filter(|limit| (1..=API_PAGE_MAX).contains(limit)).ok_or_else(|| {
+                    Problem::field("limit", "invalid", format!("write a number from 1 to {API_PAGE_MAX}"))
+                })
+            }
+        }
+    }
+
     /// `limit` and `cursor`.
     pub(crate) fn window(&self, instance: InstanceId) -> Result<Window, Problem> {
-        let limit = match self.get("limit") {
-            None => API_PAGE_DEFAULT,
-            Some(text) => text.parse().ok().filter(|limit| (1..=API_PAGE_MAX).contains(limit)).ok_or_else(|| {
-                Problem::field("limit", "invalid", format!("write a number from 1 to {API_PAGE_MAX}"))
-            })?,
-        };
+        let limit = self.limit()?;
         let after = match self.get("cursor") {
             None => None,
             Some(text) => {
@@ -153,6 +163,19 @@ pub(crate) fn filter<'a>(
             }
         }
     }
+    if let Some(text) = get("response_status") {
+        filter.response_status = text.parse::<Answered>().ok();
+        if filter.response_status.is_none() {
+            wrong("response_status", "write a status, like 400, or none where nothing was answered".to_owned());
+        }
+    }
+    if let Some(text) = get("fault") {
+        filter.fault = FaultId::parse(text);
+        if filter.fault.is_none() {
+            wrong("fault", "write the twelve digits that /v1/dlq/groups shows, like 3f9a0c11d2e4".to_owned());
+        }
+    }
+    filter.detail = get("detail").map(str::to_owned);
     filter.uid = get("uid").map(str::to_owned);
     filter.event_id = get("event_id").map(str::to_owned);
     filter.reason = get("reason").map(str::to_owned);
@@ -221,6 +244,7 @@ mod tests {
             reason: Some("tls".to_owned()),
             since: Some(NOW - DurationMs::from_hours(2)),
             until: Some(NOW),
+            ..DeliveryFilter::default()
         };
         assert_eq!(filter.unwrap(), wanted);
         assert_eq!(filtered("destination=&status=").unwrap(), DeliveryFilter::default(), "empty is missing");

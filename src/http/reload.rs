@@ -1,5 +1,6 @@
 //! `POST /v1/reload`: read the configuration now, and say what came of it.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -13,6 +14,7 @@ use super::problem::Problem;
 use crate::config::diff::Changes;
 use crate::config::problem::Report;
 use crate::config::reload::Outcome;
+use crate::domain::audit::{Deed, Who};
 use crate::domain::name::DestinationName;
 use crate::domain::time::UnixMs;
 
@@ -61,10 +63,11 @@ pub(crate) fn problems(report: &Report) -> Vec<ProblemDto> {
     report.problems.iter().map(problem).collect()
 }
 
-pub(super) async fn reload(State(state): State<AppState>) -> Result<Response, Problem> {
+pub(super) async fn reload(State(state): State<AppState>, Extension(who): Extension<Who>) -> Result<Response, Problem> {
     let (reply, outcome) = oneshot::channel();
     state.reloads.try_send(reply).map_err(|_| not_now("other reloads are waiting"))?;
     let outcome = outcome.await.map_err(|_| not_now("the daemon is stopping"))?;
+    state.keep(Deed::new(who, "reload").ended(&outcome.summary())).await;
     answer(outcome, state.standing.load().last_change.as_ref())
 }
 

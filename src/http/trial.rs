@@ -3,6 +3,7 @@
 //! 200 whatever the destination said: the exchange is the answer. It stays out of the books and moves no lane; where a
 //! platform counts what has no mark of its own as real, nothing is sent.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -17,6 +18,7 @@ use super::problem::Problem;
 use super::{AppState, body};
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::destination::example;
+use crate::domain::audit::{Deed, Who};
 use crate::domain::event::{Event, Object};
 use crate::domain::limits::{EVENT_BYTES, SHORT_TEXT_BYTES};
 use crate::domain::name::TargetName;
@@ -62,6 +64,7 @@ struct ResponseDto<'a> {
 /// `POST /v1/destinations/{name}/test`
 pub(super) async fn test(
     State(state): State<AppState>,
+    Extension(who): Extension<Who>,
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
@@ -75,6 +78,11 @@ pub(super) async fn test(
     let event = event(&state, &snapshot, destination, &mut members)?;
     let trial = state.pipeline.trial(destination, event, code.as_deref()).await;
     let trial = trial.map_err(|why| Problem::field("$.test_event_code", "test_event_code", why))?;
+    let came = match &trial.ended {
+        TrialEnd::Sent(sent) => format!("sent: {}", sent.verdict.as_str()),
+        TrialEnd::Unmapped | TrialEnd::Refused(_) => "nothing was sent".to_owned(),
+    };
+    state.keep(Deed::new(who, "test").on(&destination.name).ended(&came)).await;
     let answer = TrialDto {
         ok: false,
         destination: destination.name.as_str(),

@@ -87,6 +87,10 @@ impl Committer {
                 | WriteOp::Discard(_)
                 | WriteOp::Purge(_)
                 | WriteOp::Pause { .. }
+                | WriteOp::JobStart(_)
+                | WriteOp::JobPage(_)
+                | WriteOp::JobCancel { .. }
+                | WriteOp::Audit { .. }
                 | WriteOp::Resume { .. } => {}
             }
         }
@@ -103,6 +107,10 @@ impl Committer {
             | WriteOp::Discard(_)
             | WriteOp::Purge(_)
             | WriteOp::Pause { .. }
+            | WriteOp::JobStart(_)
+            | WriteOp::JobPage(_)
+            | WriteOp::JobCancel { .. }
+            | WriteOp::Audit { .. }
             | WriteOp::Resume { .. } => None,
         });
         match known {
@@ -145,7 +153,7 @@ fn distribute<R>(applied: Vec<Applied>, kept: usize, waiting: Vec<(usize, Option
 fn note(done: &Applied, facts: &mut Vec<Input>) {
     match done {
         Applied::Queued(queued) => owed(&queued.owed, facts),
-        Applied::Replayed(replayed) => owed(replayed, facts),
+        Applied::Replayed(replayed) | Applied::Job { replayed, .. } => owed(replayed, facts),
         Applied::Settled { key, now } => facts.push(Input::Settled { key: *key, owed: now.clone() }),
         Applied::Stale { key } => facts.push(Input::Stale { key: *key }),
         Applied::Paused { destination, pause } => {
@@ -157,7 +165,11 @@ fn note(done: &Applied, facts: &mut Vec<Input>) {
         Applied::Purged { destination, seqs } => {
             facts.push(Input::Purged { destination: *destination, seqs: seqs.clone() });
         }
-        Applied::Duplicate { .. } | Applied::Discarded { .. } | Applied::Counted => {}
+        Applied::Duplicate { .. }
+        | Applied::Discarded { .. }
+        | Applied::JobPassed
+        | Applied::Audited
+        | Applied::Counted => {}
     }
 }
 

@@ -5,7 +5,7 @@
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
-//! handle everyone else has). [`trial`] shows what would be sent, and sends a test event past all of it.
+//! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
 //! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
 //! grouping commits, and any way to send an accepted event without going through the scheduler.
@@ -18,8 +18,10 @@ mod disk;
 pub mod dispatch;
 mod driver;
 pub mod fanout;
+pub mod faults;
 pub mod gate;
 mod halves;
+pub mod jobs;
 mod journal;
 pub mod lane;
 mod maintenance;
@@ -40,7 +42,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use url::Url;
 
 use crate::config::snapshot::Snapshot;
@@ -53,7 +55,7 @@ use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::RouteView;
 use crate::store::read::Reader;
-use crate::store::write::{Accept, Applied, Discard, Purge, Replay, WriteOp};
+use crate::store::write::{Accept, Applied, Purge, Replay, WriteOp};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::StatsView;
 
@@ -83,6 +85,8 @@ pub struct Pipeline {
     guarded: GuardedClock,
     /// Events that may wait for the writer at once.
     room: Arc<Semaphore>,
+    /// There is a new job.
+    job_news: Arc<Notify>,
     started_at: Duration,
 }
 
@@ -185,13 +189,6 @@ impl Pipeline {
     pub async fn replay(&self, deliveries: Vec<(DeliveryKey, UnixMs)>) -> Result<u64, Unavailable> {
         let at = self.env.clock.now();
         let applied = self.write(vec![WriteOp::Replay(Replay { at, deliveries })]).await?;
-        Ok(applied.iter().map(affected).sum())
-    }
-
-    /// Purges dead deliveries; the number that were in the DLQ.
-    pub async fn discard(&self, keys: Vec<DeliveryKey>, reason: String) -> Result<u64, Unavailable> {
-        let at = self.env.clock.now();
-        let applied = self.write(vec![WriteOp::Discard(Discard { at, keys, reason })]).await?;
         Ok(applied.iter().map(affected).sum())
     }
 
@@ -308,6 +305,9 @@ impl Pipeline {
             | Applied::Purged { .. }
             | Applied::Paused { .. }
             | Applied::Resumed { .. }
+            | Applied::Job { .. }
+            | Applied::JobPassed
+            | Applied::Audited
             | Applied::Counted => None,
         }
     }
@@ -324,6 +324,9 @@ fn affected(done: &Applied) -> u64 {
         | Applied::Stale { .. }
         | Applied::Paused { .. }
         | Applied::Resumed { .. }
+        | Applied::Job { .. }
+        | Applied::JobPassed
+        | Applied::Audited
         | Applied::Counted => 0,
     }
 }

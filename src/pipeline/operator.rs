@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{LaneView, Pipeline, Unavailable};
+use crate::domain::audit::Deed;
 use crate::domain::id::{DestinationId, EventSeq};
 use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::DurationMs;
@@ -41,16 +42,17 @@ impl Pipeline {
         destination: DestinationId,
         reason: String,
         span: Option<DurationMs>,
+        deed: Deed,
     ) -> Result<LaneView, Unavailable> {
         let since = self.env.clock.now();
         let pause = Pause { since, until: span.map(|span| since + span), reason, by: PausedBy::Operator };
-        self.write(vec![WriteOp::Pause { destination, pause }]).await?;
+        self.write(vec![WriteOp::Pause { destination, pause }, self.deed(deed)]).await?;
         self.order(destination, Act::Look).await
     }
 
     /// Ends a pause; where there is none, nothing changes.
-    pub async fn resume(&self, destination: DestinationId) -> Result<LaneView, Unavailable> {
-        self.write(vec![WriteOp::Resume { destination }]).await?;
+    pub async fn resume(&self, destination: DestinationId, deed: Deed) -> Result<LaneView, Unavailable> {
+        self.write(vec![WriteOp::Resume { destination }, self.deed(deed)]).await?;
         self.order(destination, Act::Look).await
     }
 

@@ -24,7 +24,7 @@ use super::operator::ORDERS;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
-use super::{Numbered, Pipeline, WriterFault};
+use super::{Numbered, Pipeline, WriterFault, jobs};
 
 /// Events that may wait for the writer at once: two of the largest batches.
 const ROOM: usize = 2 * BATCH_LIMIT_MAX;
@@ -35,6 +35,7 @@ pub struct Running {
     pub pipeline: Pipeline,
     writer: oneshot::Receiver<Result<(), WriterFault>>,
     driver: JoinHandle<()>,
+    jobs: JoinHandle<()>,
     drain: oneshot::Sender<DrainRequest>,
 }
 
@@ -101,8 +102,10 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         hash_key,
         guarded,
         room: Arc::new(Semaphore::new(ROOM)),
+        job_news: Arc::default(),
     };
-    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), drain })
+    let jobs = tokio::spawn(jobs::run(pipeline.clone()));
+    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), jobs, drain })
 }
 
 impl Running {
@@ -119,8 +122,11 @@ impl Running {
 
     /// Finishes what is in flight within `limit`, commits every outcome, closes the store.
     pub async fn stop(self, limit: Duration) -> Result<(), WriterFault> {
-        let Self { pipeline, writer, driver, drain } = self;
+        let Self { pipeline, writer, driver, jobs, drain } = self;
         pipeline.board.set_stopping();
+        // A page is one transaction: it is committed or was never begun.
+        jobs.abort();
+        jobs.await.ok();
         let (done, drained) = oneshot::channel();
         if drain.send(DrainRequest { limit, done }).is_ok() && drained.await.is_err() {
             warn!("The driver ended before it was drained; what was in flight will be sent again.");

@@ -141,7 +141,12 @@ impl TryFrom<StateRow> for State {
 }
 
 /// The one of `all` whose word is `word`.
-fn known<T: Copy>(all: &[T], as_str: fn(T) -> &'static str, word: &str, what: &'static str) -> Result<T, RowError> {
+pub(super) fn known<T: Copy>(
+    all: &[T],
+    as_str: fn(T) -> &'static str,
+    word: &str,
+    what: &'static str,
+) -> Result<T, RowError> {
     all.iter().copied().find(|one| as_str(*one) == word).ok_or(RowError::Value(what))
 }
 

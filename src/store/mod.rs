@@ -6,7 +6,7 @@
 //! error is the same path.
 //!
 //! Layout: `schema` tables and keys, `row` and `convert` values, `directory`, `open` and `load` the way to an open file,
-//! `handle` transactions, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
+//! `handle` transactions, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
 //!
 //! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, migrations (there is one
 //! format), and any clock: every time comes with the operation.
@@ -20,6 +20,7 @@ mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handle;
+pub mod job;
 mod ledger;
 mod load;
 mod open;
@@ -155,7 +156,9 @@ impl Store {
         let ledger = Ledger::clone(&shared.ledger());
         let outcome = shared.write(|transaction| {
             let lent = (&mut memory.filters, marks);
-            let outcome = Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage)?.run(ops)?;
+            let outcome =
+                Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage, shared.identity.instance)?
+                    .run(ops)?;
             let finish = if outcome.changed { Finish::Commit } else { Finish::Abandon };
             Ok((outcome, finish))
         })?;

@@ -229,6 +229,55 @@ pub(super) struct PauseRow {
     pub by: String,
 }
 
+/// Jobs: a replay or discard of many. Filter fields that are `None` do not filter.
+#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
+pub(super) struct JobRow {
+    pub kind: String,
+    pub state: String,
+    /// Sequence and destination, greatest first; where there are none, the filter says which.
+    pub ids: Vec<(u64, u32)>,
+    pub filter: JobFilterRow,
+    /// Count, and in which milliseconds.
+    pub rate: Option<(u32, u64)>,
+    pub reason: String,
+    pub matched: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub cursor: Option<(u64, u32)>,
+    pub paced_to: u64,
+    pub started_at: u64,
+    pub finished_at: Option<u64>,
+}
+
+#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
+pub(super) struct JobFilterRow {
+    pub destination: Option<u32>,
+    pub event: Option<String>,
+    pub uid: Option<String>,
+    pub event_id: Option<String>,
+    pub reason: Option<String>,
+    /// 0: there was no answer.
+    pub response_status: Option<u16>,
+    pub detail: Option<String>,
+    pub fault: Option<u64>,
+    pub since: Option<u64>,
+    pub until: Option<u64>,
+}
+
+/// Audit: what an operator did.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct AuditRow {
+    pub at: u64,
+    pub right: String,
+    pub from: Option<String>,
+    pub operator: Option<String>,
+    pub action: String,
+    pub target: String,
+    pub arguments: String,
+    pub reason: String,
+    pub result: String,
+}
+
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -259,6 +308,8 @@ impl Row for DedupeRow {}
 impl Row for CountsRow {}
 impl Row for EventCountsRow {}
 impl Row for PauseRow {}
+impl Row for JobRow {}
+impl Row for AuditRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
 
@@ -280,6 +331,8 @@ mod tests {
             decode::<CountsRow>(bytes).is_ok(),
             decode::<EventCountsRow>(bytes).is_ok(),
             decode::<PauseRow>(bytes).is_ok(),
+            decode::<JobRow>(bytes).is_ok(),
+            decode::<AuditRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),
         ]

@@ -16,6 +16,8 @@
 //! | attempts | seq, destination, n | one exchange |
 //! | counts, `event_counts` | destination, source | the books |
 //! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
+//! | jobs | number | a replay or discard of many, running or finished; optional likewise |
+//! | audit | number | what an operator did; optional likewise |
 
 use redb::TableDefinition;
 
@@ -34,6 +36,8 @@ pub(super) type OutboxKey = [u8; 20];
 pub(super) type AttemptKey = [u8; 16];
 pub(super) type CountsKey = [u8; 4];
 pub(super) type PauseKey = [u8; 4];
+/// A number of a job or of a deed.
+pub(super) type DeskKey = [u8; 8];
 pub(super) type Definition<K, V = Row> = TableDefinition<'static, K, V>;
 
 pub(super) const META: Definition<&'static str> = TableDefinition::new("meta");
@@ -47,6 +51,8 @@ pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::ne
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
 pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
+pub(super) const JOBS: Definition<&'static DeskKey> = TableDefinition::new("jobs");
+pub(super) const AUDIT: Definition<&'static DeskKey> = TableDefinition::new("audit");
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";
@@ -133,6 +139,14 @@ pub(super) fn pause_key(destination: DestinationId) -> PauseKey {
 
 pub(super) fn read_pause_key(key: PauseKey) -> DestinationId {
     DestinationId(u32::from_be_bytes(key))
+}
+
+pub(super) fn desk_key(number: u64) -> DeskKey {
+    number.to_be_bytes()
+}
+
+pub(super) fn read_desk_key(key: DeskKey) -> u64 {
+    u64::from_be_bytes(key)
 }
 
 /// The parts one after another; together they are exactly `N` bytes long.

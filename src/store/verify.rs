@@ -9,13 +9,16 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::damage::hex;
 use super::error::StoreError;
+use super::job::{Job, Kept};
 use super::ledger::{Counts, Ledger};
-use super::read::pauses;
+use super::read::{desk, pauses};
 use super::row::{
-    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, NumberRow, PauseRow, Row, RowError,
+    self, AttemptRow, AuditRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, JobRow, NumberRow, PauseRow,
+    Row, RowError,
 };
 use super::schema::{
-    self, ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, META, META_DLQ_SWEPT, META_FLOOR, OUTBOX,
+    self, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS, META, META_DLQ_SWEPT,
+    META_FLOOR, OUTBOX,
 };
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
@@ -36,6 +39,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger) -> Result<V
     check.dedupe()?;
     check.destinations()?;
     check.pauses()?;
+    check.desk()?;
     check.books(ledger)?;
     Ok(check.findings)
 }
@@ -223,6 +227,28 @@ impl<'t> Check<'t> {
             self.read::<PauseRow, Pause>(&format!("pause of destination {number}"), bytes.value());
             if !numbers.contains(&u64::from(number)) {
                 self.find(format!("destination {number} is paused, but no destination has that number"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Jobs and deeds can be read, and no job has done more than was counted.
+    fn desk(&mut self) -> Result<(), StoreError> {
+        if let Some(table) = desk::table(self.transaction, JOBS)? {
+            for entry in table.iter()? {
+                let (key, bytes) = entry?;
+                let name = format!("job {}", schema::read_desk_key(*key.value()));
+                let Some(job) = self.read::<JobRow, Job>(&name, bytes.value()) else { continue };
+                if job.done.saturating_add(job.failed) > job.matched {
+                    self.find(format!("{name} has done {} and failed {} of {}", job.done, job.failed, job.matched));
+                }
+            }
+        }
+        if let Some(table) = desk::table(self.transaction, AUDIT)? {
+            for entry in table.iter()? {
+                let (key, bytes) = entry?;
+                let name = format!("deed {}", schema::read_desk_key(*key.value()));
+                self.read::<AuditRow, Kept>(&name, bytes.value());
             }
         }
         Ok(())

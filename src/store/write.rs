@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::job::{Job, Selection};
+use crate::domain::audit::Deed;
 use crate::domain::dedupe::{ContentHash, DedupeKey};
 use crate::domain::delivery::{Attempt, Autopsy, History, State};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::job::{JobKind, JobNumber};
 use crate::domain::name::TargetName;
 use crate::domain::outcome::{Disposition, SkipReason};
+use crate::domain::pacing::RateLimit;
 use crate::domain::pause::Pause;
 use crate::domain::time::UnixMs;
 
@@ -29,6 +33,18 @@ pub enum WriteOp {
     /// The end of a pause; also where there is none.
     Resume {
         destination: DestinationId,
+    },
+    JobStart(JobPlan),
+    JobPage(JobPage),
+    /// Ends a job that runs; what it has done stays done.
+    JobCancel {
+        job: JobNumber,
+        at: UnixMs,
+    },
+    /// Keeps what an operator did. Stands behind the operations it tells of, in the same request.
+    Audit {
+        at: UnixMs,
+        deed: Box<Deed>,
     },
     /// Counts refused events of a source in the books.
     CountRejected {
@@ -98,6 +114,34 @@ pub struct Purge {
     pub limit: usize,
 }
 
+/// A replay or discard of many, to be worked off page by page.
+#[derive(Clone, Debug)]
+pub struct JobPlan {
+    pub at: UnixMs,
+    pub kind: JobKind,
+    pub selection: Selection,
+    pub rate: Option<RateLimit>,
+    pub reason: String,
+    /// As counted; no more than these are changed.
+    pub matched: u64,
+}
+
+/// One page of a job: its work and its progress are one transaction, so that no crash parts them.
+#[derive(Clone, Debug)]
+pub struct JobPage {
+    pub job: JobNumber,
+    pub at: UnixMs,
+    /// Where the job stands; a page that begins elsewhere was done before.
+    pub from: Option<DeliveryKey>,
+    /// Where it stands afterwards.
+    pub to: Option<DeliveryKey>,
+    /// Those that died before the job began are changed, the others left alone.
+    pub keys: Vec<DeliveryKey>,
+    /// Whether there is nothing after this page.
+    pub last: bool,
+    pub paced_to: UnixMs,
+}
+
 /// What one operation did, told after the commit.
 #[derive(Clone, Debug)]
 pub enum Applied {
@@ -134,6 +178,14 @@ pub enum Applied {
         destination: DestinationId,
     },
     Counted,
+    /// The job as it stands now, with what it owed again by this.
+    Job {
+        job: Box<Job>,
+        replayed: Vec<Owed>,
+    },
+    /// There is no such job, it has ended, or its page was done before: nothing was written.
+    JobPassed,
+    Audited,
 }
 
 /// An accepted event with its place and what is owed.

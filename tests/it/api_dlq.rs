@@ -194,30 +194,6 @@ async fn a_replay_takes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_replay_with_a_rate_spreads_over_time_and_a_restart_keeps_the_plan() {
-    let sink = refusing().await;
-    let mut daemon = with_dead(&sink, 2).await;
-    sink.set(vec![Act::Reply(Reply::new(200, ""))]);
-    let body = json!({ "all": true, "rate": "1/h" });
-    assert_eq!(order(&daemon, "replay", &body).await["replayed"], 4);
-    settled(&daemon, &[("sent", 1), ("pending", 3)]).await;
-    let plan = async |daemon: &Daemon| {
-        let rows = daemon.get("/v1/deliveries?status=pending").await.json()["deliveries"].as_array().unwrap().clone();
-        let mut times: Vec<String> =
-            rows.iter().map(|row| row["next_attempt_at"].as_str().unwrap().to_owned()).collect();
-        times.sort();
-        times
-    };
-    let times = plan(&daemon).await;
-    let ms = |text: &str| postbackd::domain::time::UnixMs::parse_rfc3339(text).unwrap().0;
-    assert!(times.windows(2).all(|pair| ms(&pair[1]) - ms(&pair[0]) == 3_600_000), "{times:?}");
-    daemon.kill();
-    daemon.restart().await;
-    settled(&daemon, &[("sent", 1), ("pending", 3)]).await;
-    assert_eq!(plan(&daemon).await, times);
-}
-
-#[tokio::test]
 async fn a_discard_keeps_its_reason_and_what_it_purged_stays_visible() {
     let sink = refusing().await;
     let mut daemon = with_dead(&sink, 2).await;

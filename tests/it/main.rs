@@ -17,6 +17,7 @@ mod api_cli;
 mod api_controls;
 mod api_dlq;
 mod api_ingest;
+mod api_jobs;
 mod api_outcomes;
 mod api_refusals;
 mod egress;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postbackd::domain::delivery::State;
 use postbackd::domain::id::{DeliveryKey, EventSeq};
+use postbackd::domain::job::JobNumber;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::store::SweepPlan;
 use postbackd::store::write::Owed;
@@ -54,6 +55,8 @@ pub struct Oracle {
     pub acknowledged: BTreeMap<u64, EventSeq>,
     places: BTreeMap<EventSeq, u64>,
     pub discard_asked: BTreeSet<DeliveryKey>,
+    /// What each job has certainly replayed.
+    pub by_job: BTreeSet<(JobNumber, DeliveryKey)>,
     pub pausing: Pausing,
     /// By how much the clock was ever set back.
     set_back: DurationMs,

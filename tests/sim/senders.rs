@@ -43,7 +43,11 @@ impl World {
         match waiting {
             Waiting::Sender(plans) => self.submit_later(plans),
             // It may have been committed all the same.
-            Waiting::Operator(Verb::Replay, keys) => keys.into_iter().for_each(|key| self.oracle.maybe_replayed(key)),
+            Waiting::Operator(Verb::Replay, keys) | Waiting::Job(keys) => {
+                for key in keys {
+                    self.oracle.maybe_replayed(key);
+                }
+            }
             Waiting::Operator(Verb::Discard, _) => {}
         }
     }
@@ -67,7 +71,19 @@ impl World {
                 assert!(*count <= keys.len() as u64);
                 self.tally.discards += count;
             }
-            (Waiting::Operator(..), other) => panic!("an operator was answered with {other:?}"),
+            (Waiting::Job(keys), [Applied::Job { job, replayed }]) => {
+                assert!(job.done + job.failed <= job.matched, "more than were counted: {job:?}");
+                for owed in replayed {
+                    assert!(keys.contains(&owed.key), "{:?} was not its turn", owed.key);
+                    self.tally.job_replays += 1;
+                    self.oracle.replayed(owed.key, owed.due_at);
+                    let first = self.oracle.by_job.insert((job.number, owed.key));
+                    assert!(first, "{:?} replayed {:?} twice", job.number, owed.key);
+                }
+            }
+            // Its page was done by a commit whose outcome was not known.
+            (Waiting::Job(_), [Applied::JobPassed]) => {}
+            (Waiting::Job(..) | Waiting::Operator(..), other) => panic!("an operator was answered with {other:?}"),
         }
     }
 

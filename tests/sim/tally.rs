@@ -21,6 +21,7 @@ pub struct Tally {
     pub splits: u64,
     pub reloads: u64,
     pub replays: u64,
+    pub job_replays: u64,
     pub discards: u64,
     pub dead: u64,
     pub failed_reopens: u64,
@@ -51,6 +52,7 @@ impl Tally {
         self.splits += other.splits;
         self.reloads += other.reloads;
         self.replays += other.replays;
+        self.job_replays += other.job_replays;
         self.discards += other.discards;
         self.dead += other.dead;
         self.failed_reopens += other.failed_reopens;
@@ -63,7 +65,7 @@ impl Tally {
     }
 
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 22] {
+    pub fn rare(&self) -> [(&'static str, u64); 23] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
@@ -76,6 +78,7 @@ impl Tally {
             ("split of a refused exchange", self.splits),
             ("reload", self.reloads),
             ("replay", self.replays),
+            ("replay by a job", self.job_replays),
             ("dead delivery", self.dead),
             ("batch", self.batches),
             ("accepted repeat", self.repeats),

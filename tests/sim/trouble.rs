@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use postbackd::domain::id::DestinationId;
+use postbackd::domain::id::{DeliveryKey, DestinationId};
+use postbackd::domain::job::JobKind;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::Request;
+use postbackd::pipeline::jobs;
 use postbackd::pipeline::scheduler::Input;
 use postbackd::store::SweepPlan;
-use postbackd::store::read::DeliveryFilter;
-use postbackd::store::write::{Discard, Replay, WriteOp};
+use postbackd::store::job::Selection;
+use postbackd::store::read::{DeliveryFilter, Reader};
+use postbackd::store::write::{Discard, JobPlan, Replay, WriteOp};
 
 use crate::disk::Fault;
 use crate::peers::Temper;
@@ -98,6 +101,13 @@ impl World {
         self.plan_in(next, Happening::Operator);
         let now = self.wall();
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
+        // Every other time a job has its turn, so that it goes on through whatever happens between.
+        self.turns += 1;
+        if self.turns.is_multiple_of(2) {
+            let (ops, keys) = job_turn(&life.reader, now);
+            life.queue.push(Request { ops, reply: Some(Waiting::Job(keys)) });
+            return self.plan_commit();
+        }
         let page = life.reader.dlq(&DeliveryFilter::default(), None, 10).expect("readable");
         let keys: Vec<_> = page.rows.iter().map(|dead| dead.entry.key).collect();
         if keys.is_empty() {
@@ -168,4 +178,19 @@ impl World {
         let closed = self.life.as_ref().is_none_or(|life| life.closed);
         closed || (self.now < UnixMs(crate::setup::START.0 + 8 * 60 * MINUTE) && self.rng.percent(2))
     }
+}
+
+/// The next few deliveries of the job that runs; where there is none, the start of one that replays everything.
+fn job_turn(reader: &Reader, now: UnixMs) -> (Vec<WriteOp>, Vec<DeliveryKey>) {
+    if let Some(job) = reader.running_jobs().expect("readable").first() {
+        let page = jobs::next_page(reader, job, 3, now, now).expect("readable");
+        let keys = page.keys.clone();
+        return (vec![WriteOp::JobPage(page)], keys);
+    }
+    let filter = DeliveryFilter::default();
+    let matched = jobs::count(reader, &filter).expect("readable");
+    let selection = Selection::Filter(Box::new(filter));
+    let reason = "simulated".to_owned();
+    let plan = JobPlan { at: now, kind: JobKind::Replay, selection, rate: None, reason, matched };
+    (vec![WriteOp::JobStart(plan)], Vec::new())
 }

@@ -37,6 +37,8 @@ const RECOVERY: DurationMs = DurationMs::from_hours(80);
 pub(super) enum Waiting {
     Sender(Vec<Plan>),
     Operator(Verb, Vec<DeliveryKey>),
+    /// Those whose turn it is.
+    Job(Vec<DeliveryKey>),
 }
 
 /// A delivery of an exchange, and what its end asks for.
@@ -116,6 +118,8 @@ pub struct World {
     pub(super) listed: BTreeMap<DestinationId, Listed>,
     pub(super) oracle: Oracle,
     pub(super) tally: Tally,
+    /// Times an operator came.
+    pub(super) turns: u64,
     digest: u64,
 }
 
@@ -138,6 +142,7 @@ impl World {
             listed: BTreeMap::new(),
             oracle: Oracle::default(),
             tally: Tally::default(),
+            turns: 0,
             digest: 0,
         };
         world.boot();

@@ -1,6 +1,7 @@
 //! The DLQ: what failed permanently, why, and what to do with it.
 
 mod act;
+mod groups;
 mod request;
 
 use axum::extract::rejection::PathRejection;
@@ -9,16 +10,17 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 pub(super) use self::act::{discard, replay};
+pub(super) use self::groups::groups;
 use super::AppState;
 use super::deliveries::PAGE_KEYS;
 use super::dto::{EventDto, RequestDto, delivery_id, event_id, request_dto, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
-use super::query::{FILTER_KEYS, Frame, Names, Query, among_the_dead};
+use super::query::{DEAD_KEYS, FILTER_KEYS, Frame, Names, Query, among_the_dead};
 use crate::domain::delivery::Autopsy;
-use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
-use crate::store::StoreError;
-use crate::store::read::{DeliveryFilter, DlqEntry, Reader};
+use crate::domain::id::{DeliveryId, InstanceId};
+use crate::pipeline::jobs::count;
+use crate::store::read::DlqEntry;
 
 /// Entries looked at in one piece: an entry may carry tens of kilobytes.
 const WALK_ROWS: usize = 200;
@@ -54,7 +56,7 @@ struct ResponseDto<'a> {
 
 /// `GET /v1/dlq`
 pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery) -> Result<Response, Problem> {
-    let query = Query::parse(raw.as_deref(), &[&FILTER_KEYS, &PAGE_KEYS])?;
+    let query = Query::parse(raw.as_deref(), &[&FILTER_KEYS, &DEAD_KEYS, &PAGE_KEYS])?;
     let instance = state.pipeline.instance();
     let window = query.window(instance)?;
     let names = state.names().await?;
@@ -101,20 +103,6 @@ pub(super) async fn entry(
     Ok(Json(shown(&row, instance, &names)).into_response())
 }
 
-/// How many entries match, by walking through them.
-fn count(reader: &Reader, filter: &DeliveryFilter) -> Result<u64, StoreError> {
-    let mut total = 0_u64;
-    let mut after: Option<DeliveryKey> = None;
-    loop {
-        let page = reader.dlq(filter, after, WALK_ROWS)?;
-        total = total.saturating_add(u64::try_from(page.rows.len()).unwrap_or(u64::MAX));
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(total),
-        }
-    }
-}
-
 fn shown<'a>(row: &'a DlqEntry, instance: InstanceId, names: &Names) -> EntryDto<'a> {
     let DlqEntry { entry, autopsy } = row;
     let Autopsy { detail, request, http_status, response } = autopsy;
@@ -141,7 +129,7 @@ mod tests {
     use super::*;
     use crate::domain::delivery::{Delivery, History, RequestView, State};
     use crate::domain::event::tests::sample;
-    use crate::domain::id::{DestinationId, EventSeq};
+    use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
     use crate::domain::outcome::DeadReason;
     use crate::domain::time::UnixMs;
     use crate::store::read::DeliveryEntry;

@@ -5,72 +5,30 @@ use serde_json::Value;
 
 use crate::domain::event::Object;
 use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
+use crate::domain::job::JobKind;
 use crate::domain::limits::API_PAGE_MAX;
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::pacing::RateLimit;
 use crate::http::problem::FieldError;
-use crate::http::query::{FILTER_KEYS, Frame, among_the_dead, filter};
+use crate::http::query::{DEAD_KEYS, FILTER_KEYS, Frame, among_the_dead, filter};
+use crate::store::job::Selection;
 use crate::store::read::DeliveryFilter;
 
 /// An operator's words for a discard, bytes.
 const REASON_BYTES: usize = 1024;
-
-/// Which deliveries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Selection {
-    /// In the order given, each once.
-    Ids(Vec<DeliveryKey>),
-    /// An empty filter is everything: only `"all": true` makes one.
-    Filter(DeliveryFilter),
-}
-
-/// Deliveries per span of time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Rate {
-    count: u64,
-    per: DurationMs,
-}
 
 /// A whole request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Order {
     pub(super) selection: Selection,
     pub(super) dry_run: bool,
-    pub(super) rate: Option<Rate>,
+    pub(super) rate: Option<RateLimit>,
     pub(super) reason: Option<String>,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verb {
-    Replay,
-    Discard,
-}
-
-impl Rate {
-    /// `50/s`, `600/m`, `1000/h`.
-    fn parse(text: &str) -> Option<Self> {
-        let (count, unit) = text.split_once('/')?;
-        let per = match unit {
-            "s" => DurationMs::from_secs(1),
-            "m" => DurationMs::from_secs(60),
-            "h" => DurationMs::from_hours(1),
-            _ => return None,
-        };
-        let plain = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-        let count = count.parse().ok().filter(|count| plain && *count > 0)?;
-        Some(Self { count, per })
-    }
-
-    /// When the delivery of that place (from 0) is due.
-    pub(super) fn due(self, start: UnixMs, place: u64) -> UnixMs {
-        start + DurationMs(place.saturating_mul(self.per.0) / self.count)
-    }
 }
 
 impl Order {
     pub(super) fn parse(
         body: &Value,
-        verb: Verb,
+        verb: JobKind,
         instance: InstanceId,
         frame: Frame<'_>,
     ) -> Result<Self, Vec<FieldError>> {
@@ -114,8 +72,10 @@ fn selection(body: &Object, instance: InstanceId, frame: Frame<'_>) -> Result<Se
     let all = truth(body, "all")?;
     match (given(body, "ids"), given(body, "filter"), all) {
         (Some(list), None, None | Some(false)) => ids(list, instance).map(Selection::Ids),
-        (None, Some(conditions), None | Some(false)) => dead_filter(conditions, frame).map(Selection::Filter),
-        (None, None, Some(true)) => Ok(Selection::Filter(DeliveryFilter::default())),
+        (None, Some(conditions), None | Some(false)) => {
+            dead_filter(conditions, frame).map(|filter| Selection::Filter(Box::new(filter)))
+        }
+        (None, None, Some(true)) => Ok(Selection::Filter(Box::default())),
         (None, None, None | Some(false)) => one("$", "nothing_selected", CHOOSE),
         (Some(_), Some(_), _) | (Some(_), _, Some(true)) | (_, Some(_), Some(true)) => {
             one("$", "contradiction", "send only one of ids, filter and all")
@@ -146,6 +106,8 @@ fn ids(list: &Value, instance: InstanceId) -> Result<Vec<DeliveryKey>, Vec<Field
             None => errors.push(FieldError::new(format!("$.ids[{index}]"), "type", "write a delivery id as text")),
         }
     }
+    // The order in which the DLQ is walked: newest first.
+    keys.sort_unstable_by(|a, b| b.cmp(a));
     if errors.is_empty() { Ok(keys) } else { Err(errors) }
 }
 
@@ -155,24 +117,56 @@ fn dead_filter(conditions: &Value, frame: Frame<'_>) -> Result<DeliveryFilter, V
     };
     let mut errors = Vec::new();
     for (name, value) in conditions {
-        if !FILTER_KEYS.contains(&name.as_str()) {
-            let detail = format!("unknown filter {name:?}; known are {}", FILTER_KEYS.join(", "));
+        let number = name == "response_status" && value.is_number();
+        if !known().any(|known| known == name) {
+            let detail = format!("unknown filter {name:?}; known are {}", known().collect::<Vec<_>>().join(", "));
             errors.push(FieldError::new("$.filter", "unknown", detail));
-        } else if !value.is_string() && !value.is_null() {
+        } else if !value.is_string() && !value.is_null() && !number {
             errors.push(FieldError::new(format!("$.filter.{name}"), "type", "write a text"));
         }
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    let get = |name: &str| conditions.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    if FILTER_KEYS.iter().all(|name| get(name).is_none()) {
+    let get = |name: &str| match conditions.get(name)? {
+        Value::String(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.as_str()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    if known().all(|name| get(name).is_none()) {
         let detail = "the filter is empty; write a condition, or \"all\": true if all are meant";
         return one("$.filter", "nothing_selected", detail);
     }
     let filter = filter(get, "$.filter.", frame)?;
     among_the_dead(&filter, "$.filter.")?;
     Ok(filter)
+}
+
+/// The keys of a filter of the dead.
+fn known() -> impl Iterator<Item = &'static str> {
+    FILTER_KEYS.into_iter().chain(DEAD_KEYS)
+}
+
+/// An order as the audit trail keeps it: how many ids, and no conditions that name a person or quote an answer.
+pub(super) fn told(body: &Value) -> Value {
+    let Value::Object(body) = body else { return Value::Null };
+    let mut told = Object::new();
+    for (name, value) in body {
+        let value = match (name.as_str(), value) {
+            ("ids", Value::Array(ids)) => format!("{} ids", ids.len()).into(),
+            ("filter", Value::Object(conditions)) => {
+                let private = |name: &str| matches!(name, "uid" | "event_id" | "detail");
+                let condition = |(name, value): (&String, &Value)| {
+                    (name.clone(), if private(name) { "(not kept)".into() } else { value.clone() })
+                };
+                Value::Object(conditions.iter().map(condition).collect())
+            }
+            ("reason", _) => continue,
+            _ => value.clone(),
+        };
+        told.insert(name.clone(), value);
+    }
+    Value::Object(told)
 }
 
 fn truth(body: &Object, name: &str) -> Result<Option<bool>, Vec<FieldError>> {
@@ -183,18 +177,18 @@ fn truth(body: &Object, name: &str) -> Result<Option<bool>, Vec<FieldError>> {
     }
 }
 
-fn rate(body: &Object, verb: Verb) -> Result<Option<Rate>, Vec<FieldError>> {
+fn rate(body: &Object, verb: JobKind) -> Result<Option<RateLimit>, Vec<FieldError>> {
     let Some(value) = given(body, "rate") else { return Ok(None) };
     match verb {
-        Verb::Discard => one("$.rate", "unknown", "a discard sends nothing and has no rate; leave it out"),
-        Verb::Replay => match value.as_str().and_then(Rate::parse) {
+        JobKind::Discard => one("$.rate", "unknown", "a discard sends nothing and has no rate; leave it out"),
+        JobKind::Replay => match value.as_str().and_then(RateLimit::parse) {
             Some(rate) => Ok(Some(rate)),
             None => one("$.rate", "invalid", "write a number per s, m or h, like \"50/s\""),
         },
     }
 }
 
-fn reason(body: &Object, verb: Verb) -> Result<Option<String>, Vec<FieldError>> {
+fn reason(body: &Object, verb: JobKind) -> Result<Option<String>, Vec<FieldError>> {
     let text = match given(body, "reason") {
         None => "",
         Some(Value::String(text)) => text.trim(),
@@ -207,10 +201,10 @@ fn reason(body: &Object, verb: Verb) -> Result<Option<String>, Vec<FieldError>> 
         return one("$.reason", "invalid", "write one line without control characters");
     }
     match verb {
-        Verb::Discard if text.is_empty() => {
+        JobKind::Discard if text.is_empty() => {
             one("$.reason", "required", "say why these are purged; it stays with each of them")
         }
-        Verb::Discard | Verb::Replay => Ok((!text.is_empty()).then(|| text.to_owned())),
+        JobKind::Discard | JobKind::Replay => Ok((!text.is_empty()).then(|| text.to_owned())),
     }
 }
 
@@ -219,6 +213,8 @@ mod tests {
     use super::*;
     use crate::domain::id::{DestinationId, EventSeq};
     use crate::http::query::Names;
+
+    use crate::domain::time::{DurationMs, UnixMs};
 
     const NOW: UnixMs = UnixMs(1_795_304_438_000);
 
@@ -231,28 +227,28 @@ mod tests {
         DeliveryId { instance: instance(), key }.to_string()
     }
 
-    fn order(text: &str, verb: Verb) -> Result<Order, Vec<FieldError>> {
+    fn order(text: &str, verb: JobKind) -> Result<Order, Vec<FieldError>> {
         let names = Names::new([("meta-eu".parse().unwrap(), DestinationId(1))]);
         Order::parse(&serde_json::from_str(text).unwrap(), verb, instance(), Frame { names: &names, now: NOW })
     }
 
     #[test]
     fn deliveries_are_named_by_id_by_filter_or_all() {
-        let by_id = order(&format!(r#"{{"ids":["{}","{}","{}"]}}"#, id(2), id(1), id(2)), Verb::Replay).unwrap();
+        let by_id = order(&format!(r#"{{"ids":["{}","{}","{}"]}}"#, id(2), id(1), id(2)), JobKind::Replay).unwrap();
         let key = |seq| DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) };
         assert_eq!(by_id.selection, Selection::Ids(vec![key(2), key(1)]), "each once");
         let by_filter =
-            order(r#"{"filter":{"destination":"meta-eu","since":"-1h","event":null},"dry_run":true}"#, Verb::Replay);
+            order(r#"{"filter":{"destination":"meta-eu","since":"-1h","event":null},"dry_run":true}"#, JobKind::Replay);
         let by_filter = by_filter.unwrap();
         let wanted = DeliveryFilter {
             destination: Some(DestinationId(1)),
             since: Some(NOW - DurationMs::from_hours(1)),
             ..DeliveryFilter::default()
         };
-        assert_eq!(by_filter.selection, Selection::Filter(wanted));
+        assert_eq!(by_filter.selection, Selection::Filter(Box::new(wanted)));
         assert!(by_filter.dry_run);
-        let all = order(r#"{"all":true,"rate":"50/s"}"#, Verb::Replay).unwrap();
-        assert_eq!(all.selection, Selection::Filter(DeliveryFilter::default()));
+        let all = order(r#"{"all":true,"rate":"50/s"}"#, JobKind::Replay).unwrap();
+        assert_eq!(all.selection, Selection::Filter(Box::default()));
         assert!(all.rate.is_some() && !all.dry_run);
     }
 
@@ -277,33 +273,28 @@ mod tests {
             (r#"{"ids":["evt_1"]}"#, "$.ids[0]"),
             (r#"{"all":true,"rate":"fast"}"#, "$.rate"),
         ] {
-            let errors = order(text, Verb::Replay).map(|order| panic!("{text}: {order:?}")).unwrap_err();
+            let errors = order(text, JobKind::Replay).map(|order| panic!("{text}: {order:?}")).unwrap_err();
             assert_eq!(errors[0].path, path, "{text}");
         }
     }
 
     #[test]
     fn a_discard_has_a_reason_and_no_rate() {
-        assert_eq!(order(r#"{"all":true}"#, Verb::Discard).unwrap_err()[0].path, "$.reason");
-        assert_eq!(order(r#"{"all":true,"reason":" "}"#, Verb::Discard).unwrap_err()[0].path, "$.reason");
-        assert_eq!(order(r#"{"all":true,"reason":"a\nb"}"#, Verb::Discard).unwrap_err()[0].path, "$.reason");
-        assert_eq!(order(r#"{"all":true,"reason":"x","rate":"1/s"}"#, Verb::Discard).unwrap_err()[0].path, "$.rate");
+        assert_eq!(order(r#"{"all":true}"#, JobKind::Discard).unwrap_err()[0].path, "$.reason");
+        assert_eq!(order(r#"{"all":true,"reason":" "}"#, JobKind::Discard).unwrap_err()[0].path, "$.reason");
+        assert_eq!(order(r#"{"all":true,"reason":"a\nb"}"#, JobKind::Discard).unwrap_err()[0].path, "$.reason");
+        assert_eq!(order(r#"{"all":true,"reason":"x","rate":"1/s"}"#, JobKind::Discard).unwrap_err()[0].path, "$.rate");
         assert_eq!(
-            order(r#"{"all":true,"reason":" test data "}"#, Verb::Discard).unwrap().reason.as_deref(),
+            order(r#"{"all":true,"reason":" test data "}"#, JobKind::Discard).unwrap().reason.as_deref(),
             Some("test data")
         );
     }
 
     #[test]
-    fn a_rate_spreads_due_times() {
-        let rate = Rate::parse("50/s").unwrap();
-        assert_eq!(rate.due(NOW, 0), NOW);
-        assert_eq!(rate.due(NOW, 1), NOW + DurationMs(20));
-        assert_eq!(rate.due(NOW, 500), NOW + DurationMs(10_000));
-        assert_eq!(Rate::parse("3/s").unwrap().due(NOW, 3), NOW + DurationMs(1000), "no drift by rounding");
-        assert_eq!(Rate::parse("60/m").unwrap().due(NOW, 2), NOW + DurationMs(2000));
-        for bad in ["", "50", "0/s", "-1/s", "+1/s", "1/d", "1.5/s", "/s", "50 /s"] {
-            assert_eq!(Rate::parse(bad), None, "{bad}");
-        }
+    fn the_audit_trail_keeps_no_person_and_no_list_of_ids() {
+        let body = r#"{"filter":{"destination":"hook","uid":"jane","event_id":"t-1","detail":"x"},"reason":"r"}"#;
+        insta::assert_snapshot!(told(&serde_json::from_str(body).unwrap()), @r#"{"filter":{"destination":"hook","uid":"(not kept)","event_id":"(not kept)","detail":"(not kept)"}}"#);
+        let ids = serde_json::from_str(r#"{"ids":["a","b"],"rate":"5/s"}"#).unwrap();
+        assert_eq!(told(&ids).to_string(), r#"{"ids":"2 ids","rate":"5/s"}"#);
     }
 }

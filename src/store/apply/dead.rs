@@ -6,36 +6,57 @@ use redb::ReadableTable;
 use super::{Batch, owed};
 use crate::domain::delivery::{Delivery, History, State};
 use crate::domain::id::DeliveryKey;
+use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
 use crate::store::schema;
-use crate::store::write::{Applied, Discard, Replay};
+use crate::store::write::{Applied, Discard, Owed, Replay};
 
 impl Batch<'_> {
     pub(super) fn replay(&mut self, op: &Replay) -> Result<Applied, StoreError> {
         let mut replayed = Vec::new();
         for (key, due_at) in &op.deliveries {
             let Some(dead) = self.dead(*key)? else { continue };
-            let history = History { owed_since: op.at, counted_since_owed: 0, ..dead.history };
-            let state = State::Pending { due_at: *due_at };
-            let delivery = self.leave_dlq(*key, dead, state, history)?;
-            replayed.extend(owed(*key, &delivery, None));
+            replayed.extend(self.owe_again(*key, dead, op.at, *due_at)?);
         }
         Ok(Applied::Replayed(replayed))
+    }
+
+    pub(super) fn owe_again(
+        &mut self,
+        key: DeliveryKey,
+        dead: Delivery,
+        at: UnixMs,
+        due_at: UnixMs,
+    ) -> Result<Option<Owed>, StoreError> {
+        let history = History { owed_since: at, counted_since_owed: 0, ..dead.history };
+        let delivery = self.leave_dlq(key, dead, State::Pending { due_at }, history)?;
+        Ok(owed(key, &delivery, None))
     }
 
     pub(super) fn discard(&mut self, op: &Discard) -> Result<Applied, StoreError> {
         let mut count = 0;
         for key in &op.keys {
             let Some(dead) = self.dead(*key)? else { continue };
-            let (history, state) = (dead.history, State::Discarded { at: op.at, reason: op.reason.clone() });
-            self.leave_dlq(*key, dead, state, history)?;
+            self.bury(*key, dead, op.at, &op.reason)?;
             count += 1;
         }
         Ok(Applied::Discarded { count })
     }
 
+    /// Out of the DLQ for good.
+    pub(super) fn bury(
+        &mut self,
+        key: DeliveryKey,
+        dead: Delivery,
+        at: UnixMs,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let (history, state) = (dead.history, State::Discarded { at, reason: reason.to_owned() });
+        self.leave_dlq(key, dead, state, history).map(drop)
+    }
+
     /// The delivery, if it is in the DLQ. One whose entry retention has removed is not.
-    fn dead(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+    pub(super) fn dead(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
         if self.tables.dlq.get(&schema::delivery_key(key))?.is_none() {
             return Ok(None);
         }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod dead;
+mod desk;
 mod pause;
 mod purge;
 mod settle;
@@ -26,7 +27,7 @@ use super::sweep::Marks;
 use super::write::{Applied, Owed, WriteOp};
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryKey, EventSeq};
+use crate::domain::id::{DeliveryKey, EventSeq, InstanceId};
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 
@@ -68,6 +69,7 @@ pub(super) struct Batch<'t> {
     filters: &'t mut Filters,
     marks: &'t mut Marks,
     damage: &'t Damage,
+    instance: InstanceId,
     changed: bool,
 }
 
@@ -86,19 +88,34 @@ impl<'t> Batch<'t> {
         next_seq: u64,
         (filters, marks): (&'t mut Filters, &'t mut Marks),
         damage: &'t Damage,
+        instance: InstanceId,
     ) -> Result<Self, StoreError> {
         let tables = Tables::open(transaction)?;
-        Ok(Self { transaction, tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
+        Ok(Self {
+            transaction,
+            tables,
+            books: Books::new(ledger),
+            next_seq,
+            filters,
+            marks,
+            damage,
+            instance,
+            changed: false,
+        })
     }
 
     /// Applies all of `ops` and writes the books.
     pub fn run(mut self, ops: &[WriteOp]) -> Result<Outcome, StoreError> {
-        let applied = ops.iter().map(|op| self.apply(op)).collect::<Result<_, _>>()?;
+        let mut applied: Vec<Applied> = Vec::with_capacity(ops.len());
+        for op in ops {
+            let done = self.apply(op, applied.last())?;
+            applied.push(done);
+        }
         self.write_books()?;
         Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
     }
 
-    fn apply(&mut self, op: &WriteOp) -> Result<Applied, StoreError> {
+    fn apply(&mut self, op: &WriteOp, before: Option<&Applied>) -> Result<Applied, StoreError> {
         match op {
             WriteOp::Accept(op) => self.accept(op),
             WriteOp::Settle(op) => self.settle(op),
@@ -107,6 +124,10 @@ impl<'t> Batch<'t> {
             WriteOp::Purge(op) => self.purge(op),
             WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
             WriteOp::Resume { destination } => self.resume(*destination),
+            WriteOp::JobStart(plan) => self.job_start(plan),
+            WriteOp::JobPage(page) => self.job_page(page),
+            WriteOp::JobCancel { job, at } => self.job_cancel(*job, *at),
+            WriteOp::Audit { at, deed } => self.audit(*at, deed, before),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::event::Events;
-use super::{Deliveries, DeliveryEntry, DeliveryFilter, DlqEntry, Page, Reader};
+use super::{Answered, Deliveries, DeliveryEntry, DeliveryFilter, DlqEntry, Page, Reader};
 use crate::domain::delivery::{Autopsy, Delivery};
 use crate::domain::event::Event;
+use crate::domain::fault::{FaultId, normal_form};
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::limits::{API_PAGE_MAX, API_SCAN_ROWS};
 use crate::store::StoreError;
@@ -59,10 +60,40 @@ impl Reader {
             page(transaction, DLQ, &spans, limit, |key, bytes| {
                 let Some(delivery) = deliveries.get(key)? else { return Ok(Look::Miss) };
                 Ok(match sieve.entry(key, delivery)? {
-                    Look::Hit(entry) => dlq_entry(damage, entry, bytes).map_or(Look::Miss, Look::Hit),
+                    Look::Hit(entry) => dlq_entry(damage, entry, bytes)
+                        .filter(|row| takes_autopsy(filter, &row.autopsy))
+                        .map_or(Look::Miss, Look::Hit),
                     Look::Miss => Look::Miss,
                     Look::TooOld => Look::TooOld,
                 })
+            })
+        })
+    }
+
+    /// As [`Reader::dlq`], without what is not needed to tell which ones: for counting, and for changing many.
+    pub fn dlq_keys(
+        &self,
+        filter: &DeliveryFilter,
+        after: Option<DeliveryKey>,
+        limit: usize,
+    ) -> Result<Page<DeliveryKey>, StoreError> {
+        let damage = &self.shared.damage;
+        let by_event = filter.event.is_some() || filter.uid.is_some() || filter.event_id.is_some();
+        let by_autopsy = filter.response_status.is_some() || filter.detail.is_some() || filter.fault.is_some();
+        self.shared.read(|transaction| {
+            let deliveries = Deliveries::open(transaction, damage)?;
+            let mut sieve = Sieve::open(transaction, damage, filter)?;
+            let spans = self.spans(transaction, filter, after)?;
+            page(transaction, DLQ, &spans, limit, |key, bytes| {
+                let Some(delivery) = deliveries.get(key)? else { return Ok(Look::Miss) };
+                if sieve.is_too_old(&delivery) {
+                    return Ok(Look::TooOld);
+                }
+                let row = || damage.read::<AutopsyRow, Autopsy>("dlq", &schema::delivery_key(key), bytes);
+                let taken = sieve.takes_delivery(key, &delivery)
+                    && (!by_autopsy || row().is_some_and(|autopsy| takes_autopsy(filter, &autopsy)))
+                    && (!by_event || sieve.event(key.seq)?.is_some());
+                Ok(if taken { Look::Hit(key) } else { Look::Miss })
             })
         })
     }
@@ -152,6 +183,13 @@ fn dlq_entry(damage: &Damage, entry: DeliveryEntry, bytes: &[u8]) -> Option<DlqE
     Some(DlqEntry { entry, autopsy })
 }
 
+fn takes_autopsy(filter: &DeliveryFilter, autopsy: &Autopsy) -> bool {
+    let Autopsy { detail, http_status, response, .. } = autopsy;
+    filter.response_status.is_none_or(|wanted| wanted == Answered::from(*http_status))
+        && filter.detail.as_ref().is_none_or(|words| detail.to_lowercase().contains(&words.to_lowercase()))
+        && filter.fault.is_none_or(|wanted| wanted == FaultId::of(&normal_form(detail, response)))
+}
+
 /// The greatest key before `key`.
 fn predecessor(mut key: DeliveryRowKey) -> Option<DeliveryRowKey> {
     for byte in key.iter_mut().rev() {
@@ -179,13 +217,17 @@ impl<'r> Sieve<'r> {
     }
 
     fn entry(&mut self, key: DeliveryKey, delivery: Delivery) -> Result<Look<DeliveryEntry>, StoreError> {
-        if self.filter.since.is_some_and(|since| delivery.received_at < since) {
+        if self.is_too_old(&delivery) {
             return Ok(Look::TooOld);
         }
         if !self.takes_delivery(key, &delivery) {
             return Ok(Look::Miss);
         }
         Ok(self.event(key.seq)?.map_or(Look::Miss, |event| Look::Hit(DeliveryEntry { key, delivery, event })))
+    }
+
+    fn is_too_old(&self, delivery: &Delivery) -> bool {
+        self.filter.since.is_some_and(|since| delivery.received_at < since)
     }
 
     fn takes_delivery(&self, key: DeliveryKey, delivery: &Delivery) -> bool {

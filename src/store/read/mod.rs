@@ -3,6 +3,7 @@
 //! A long read transaction pins every page that is freed meanwhile, so no verb holds one for longer than a page, and
 //! every scan is bounded. A row that cannot be read is passed over and counted ([`Reader::damaged_rows`]).
 
+pub(super) mod desk;
 mod event;
 mod log;
 mod outbox;
@@ -19,6 +20,7 @@ use super::schema::{self, DELIVERIES, DeliveryRowKey};
 use super::{Ledger, StoreError};
 use crate::domain::delivery::{Autopsy, Delivery, Status};
 use crate::domain::event::Event;
+use crate::domain::fault::FaultId;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
 
@@ -40,10 +42,29 @@ pub struct DeliveryFilter {
     pub event_id: Option<String>,
     /// Reason word, as [`crate::domain::delivery::State::reason`].
     pub reason: Option<String>,
+    /// Of the dead only: what was answered at their end.
+    pub response_status: Option<Answered>,
+    /// Of the dead only: what is wrong holds these words, in any case.
+    pub detail: Option<String>,
+    /// Of the dead only: this fault, as [`crate::domain::fault`] tells them apart.
+    pub fault: Option<FaultId>,
     /// By receipt, inclusive.
     pub since: Option<UnixMs>,
     /// By receipt, exclusive.
     pub until: Option<UnixMs>,
+}
+
+/// Whether, and with which status, a destination answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Answered {
+    Nothing,
+    Status(u16),
+}
+
+impl From<Option<u16>> for Answered {
+    fn from(status: Option<u16>) -> Self {
+        status.map_or(Self::Nothing, Self::Status)
+    }
 }
 
 /// A delivery with its event.

@@ -1,0 +1,233 @@
+//! Replays and discards of many: what a selection stands for, and the task that works jobs off.
+//!
+//! A small selection is done before its answer leaves. A large one, or one with a rate, is a job: a row of the store, worked
+//! off a page at a time by one task. A page's changes and the job's progress are one transaction, so that a job goes on after
+//! a crash where it stood: nothing twice, nothing passed over. It walks the DLQ once, from the newest entry to the oldest,
+//! and takes only what had died when it began; what dies again meanwhile is not taken again.
+//!
+//! A rate paces the pages, not due times in the outbox: what has not been replayed yet is still dead, so that a cancel leaves
+//! it where it was. Pages are small and have a pause between them, so that ingest waits behind one page at most; in its lane
+//! a replayed delivery stands with the backlog, behind which fresh ones do not wait.
+
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::{Pipeline, Unavailable};
+use crate::domain::audit::Deed;
+use crate::domain::delivery::Status;
+use crate::domain::id::{DeliveryKey, JobId};
+use crate::domain::job::{JOB_PAGE, JobKind, JobNumber, JobState, Pace, pace};
+use crate::domain::time::UnixMs;
+use crate::store::StoreError;
+use crate::store::job::{Job, Selection};
+use crate::store::read::{DeliveryFilter, Reader};
+use crate::store::write::{Applied, Discard, JobPage, JobPlan, Replay, WriteOp};
+
+/// Between two pages of jobs without a rate.
+const BETWEEN_PAGES: Duration = Duration::from_millis(10);
+/// After the store could not be read or written.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// A wait for a rate is looked at again at least so often: clocks may be set.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// Keys counted in one read transaction.
+const COUNT_ROWS: usize = 5000;
+
+/// What a selection stands for at this moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// All of them.
+    Few(Vec<DeliveryKey>),
+    /// More than were asked for.
+    Many { count: u64 },
+}
+
+/// The dead deliveries a selection names: themselves where there are at most `few`, else how many.
+pub fn find(reader: &Reader, selection: &Selection, few: usize) -> Result<Found, StoreError> {
+    let mut keys = Vec::new();
+    let mut count = 0_u64;
+    let mut take = |page: Vec<DeliveryKey>| {
+        count = count.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
+        let room = few.saturating_add(1).saturating_sub(keys.len());
+        keys.extend(page.into_iter().take(room));
+    };
+    match selection {
+        Selection::Ids(ids) => take(dead(reader, ids)?),
+        Selection::Filter(filter) => {
+            let mut after = None;
+            loop {
+                let page = reader.dlq_keys(filter, after, COUNT_ROWS)?;
+                take(page.rows);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(if keys.len() <= few { Found::Few(keys) } else { Found::Many { count } })
+}
+
+/// How many dead deliveries match.
+pub fn count(reader: &Reader, filter: &DeliveryFilter) -> Result<u64, StoreError> {
+    match find(reader, &Selection::Filter(Box::new(filter.clone())), 0)? {
+        Found::Few(keys) => Ok(u64::try_from(keys.len()).unwrap_or(u64::MAX)),
+        Found::Many { count } => Ok(count),
+    }
+}
+
+/// Those of `ids` that are in the DLQ now.
+fn dead(reader: &Reader, ids: &[DeliveryKey]) -> Result<Vec<DeliveryKey>, StoreError> {
+    let mut dead = Vec::with_capacity(ids.len());
+    for key in ids {
+        let status = reader.delivery(*key)?.map(|delivery| delivery.state.status());
+        if status == Some(Status::FailedPermanently) {
+            dead.push(*key);
+        }
+    }
+    Ok(dead)
+}
+
+impl Pipeline {
+    /// Replays or discards these now, in one transaction with the deed; the number that were in the DLQ.
+    pub async fn change_dead(
+        &self,
+        kind: JobKind,
+        keys: Vec<DeliveryKey>,
+        reason: String,
+        deed: Deed,
+    ) -> Result<u64, Unavailable> {
+        let at = self.env.clock.now();
+        let op = match kind {
+            JobKind::Replay => {
+                let deliveries = keys.into_iter().map(|key| (key, at)).collect();
+                WriteOp::Replay(Replay { at, deliveries })
+            }
+            JobKind::Discard => WriteOp::Discard(Discard { at, keys, reason }),
+        };
+        let applied = self.write(vec![op, self.deed(deed)]).await?;
+        Ok(applied.iter().map(super::affected).sum())
+    }
+
+    /// Begins a job; it goes on by itself, also after a restart.
+    pub async fn start_job(&self, plan: JobPlan, deed: Deed) -> Result<Option<Job>, Unavailable> {
+        let applied = self.write(vec![WriteOp::JobStart(plan), self.deed(deed)]).await?;
+        self.job_news.notify_one();
+        Ok(job_of(applied))
+    }
+
+    /// Ends a job; `None` where there is none that runs.
+    pub async fn cancel_job(&self, job: JobNumber, deed: Deed) -> Result<Option<Job>, Unavailable> {
+        let at = self.env.clock.now();
+        let applied = self.write(vec![WriteOp::JobCancel { job, at }, self.deed(deed)]).await?;
+        Ok(job_of(applied))
+    }
+
+    /// Keeps what an operator did that changes nothing in the store by itself.
+    pub async fn audit(&self, deed: Deed) -> Result<(), Unavailable> {
+        self.write(vec![self.deed(deed)]).await.map(drop)
+    }
+
+    pub(super) fn deed(&self, deed: Deed) -> WriteOp {
+        WriteOp::Audit { at: self.env.clock.now(), deed: Box::new(deed) }
+    }
+}
+
+fn job_of(applied: Vec<Applied>) -> Option<Job> {
+    applied.into_iter().find_map(|done| if let Applied::Job { job, .. } = done { Some(*job) } else { None })
+}
+
+/// Works jobs off until the daemon stops.
+pub(super) async fn run(pipeline: Pipeline) {
+    loop {
+        let wait = match round(&pipeline).await {
+            Ok(wait) => wait,
+            Err(Trouble::Stopping) => return,
+            Err(Trouble::Later(why)) => {
+                warn!(why, "Jobs cannot go on now; they are tried again.");
+                Some(AFTER_TROUBLE)
+            }
+        };
+        let news = pipeline.job_news.notified();
+        match wait {
+            None => news.await,
+            // A new job need not wait for the pace of another.
+            Some(wait) => drop(tokio::time::timeout(wait, news).await),
+        }
+    }
+}
+
+enum Trouble {
+    Stopping,
+    Later(String),
+}
+
+impl From<Unavailable> for Trouble {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::Stopping => Self::Stopping,
+            Unavailable::Backlog | Unavailable::Store(_) | Unavailable::Disk => Self::Later(why.to_string()),
+        }
+    }
+}
+
+/// One page of every job that may go on; how long to wait before the next round, `None` where there are no jobs.
+async fn round(pipeline: &Pipeline) -> Result<Option<Duration>, Trouble> {
+    let jobs = read(pipeline, Reader::running_jobs).await?;
+    let mut wait = None::<Duration>;
+    for job in jobs {
+        let rest = step(pipeline, job).await?;
+        wait = Some(wait.map_or(rest, |known| known.min(rest)));
+    }
+    Ok(wait)
+}
+
+/// One page of a job; how long it then waits.
+async fn step(pipeline: &Pipeline, job: Job) -> Result<Duration, Trouble> {
+    let now = pipeline.env.clock.now();
+    let (most, paced_to) = match job.rate.map(|rate| pace(rate, job.paced_to, now)) {
+        None => (JOB_PAGE, now),
+        Some(Pace::Go { most, paced_to }) => (most.min(JOB_PAGE), paced_to),
+        Some(Pace::Wait { until }) => return Ok(until.since(now).to_std().clamp(BETWEEN_PAGES, LOOK_AGAIN)),
+    };
+    let page = read(pipeline, move |reader| next_page(reader, &job, most, now, paced_to)).await?;
+    let applied = pipeline.write(vec![WriteOp::JobPage(page)]).await?;
+    if let Some(job) = job_of(applied).filter(|job| job.state == JobState::Done) {
+        let Job { number, kind, matched, done, failed, .. } = job;
+        let id = JobId { instance: pipeline.instance, number };
+        info!(job = %id, kind = kind.as_str(), matched, done, failed, "A job is done.");
+    }
+    Ok(BETWEEN_PAGES)
+}
+
+/// The next page of a job, as the store stands; the simulator's too.
+pub fn next_page(reader: &Reader, job: &Job, most: usize, at: UnixMs, paced_to: UnixMs) -> Result<JobPage, StoreError> {
+    let left = usize::try_from(job.matched.saturating_sub(job.done)).unwrap_or(usize::MAX);
+    let most = most.min(left).max(1);
+    let (keys, to) = match &job.selection {
+        Selection::Ids(ids) => {
+            let ahead = ids.iter().filter(|key| job.cursor.is_none_or(|cursor| **key < cursor));
+            let keys: Vec<DeliveryKey> = ahead.take(most).copied().collect();
+            // The page after the last id is empty, and the end.
+            let to = keys.last().copied();
+            (keys, to)
+        }
+        Selection::Filter(filter) => {
+            let page = reader.dlq_keys(filter, job.cursor, most)?;
+            (page.rows, page.next)
+        }
+    };
+    let last = to.is_none();
+    Ok(JobPage { job: job.number, at, from: job.cursor, to, keys, last, paced_to })
+}
+
+async fn read<T: Send + 'static>(
+    pipeline: &Pipeline,
+    what: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Trouble> {
+    let reader = pipeline.reader.clone();
+    let read = spawn_blocking(move || what(&reader)).await;
+    let read = read.map_err(|_| Trouble::Later("reading panicked; this is a bug worth reporting".to_owned()))?;
+    read.map_err(|error| Trouble::Later(error.to_string()))
+}
