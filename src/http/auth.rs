@@ -98,22 +98,24 @@ fn unauthorized(code: &'static str, detail: &str) -> Problem {
 
 /// Stands before every admin path, also before those that do not exist.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let refusal = {
-        let mut hosts = texts(request.headers(), &header::HOST);
-        hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
-        let caller = Caller {
-            peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
-            token: bearer(request.headers()),
-            forwarded: forwarded(request.headers()),
-            hosts: &hosts,
-            origins: &texts(request.headers(), &header::ORIGIN),
-        };
-        refusal(decide(&state.pipeline.snapshot().server, &caller))
-    };
-    match refusal {
+    match refused(&state, &request) {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
+}
+
+/// Why a caller may not use the admin paths; `None` where it may.
+pub(crate) fn refused(state: &AppState, request: &Request) -> Option<Problem> {
+    let mut hosts = texts(request.headers(), &header::HOST);
+    hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
+    let caller = Caller {
+        peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
+        token: bearer(request.headers()),
+        forwarded: forwarded(request.headers()),
+        hosts: &hosts,
+        origins: &texts(request.headers(), &header::ORIGIN),
+    };
+    refusal(decide(&state.pipeline.snapshot().server, &caller))
 }
 
 /// Every value of a header; one that is no text counts as empty, which is nobody's name.
