@@ -53,7 +53,8 @@ pub(super) async fn replay(State(state): State<AppState>, visitor: Visitor, form
 /// `POST /ui/dlq/discard`
 pub(super) async fn discard(State(state): State<AppState>, visitor: Visitor, form: Form) -> Result<Response, Problem> {
     let mut order = order(&form);
-    put(&mut order, "reason", form.get("reason"));
+    // In a filter "reason" is that of the death; the operator's own words have a name of their own in the form.
+    put(&mut order, "reason", form.get("why"));
     let done: Done = ask::answer(dlq::discard(State(state.clone()), HeaderMap::new(), body(order)).await).await?;
     let notice = done.notice(done.discarded.unwrap_or_default(), "discarded", "discarded");
     Ok(render::see(&noticed(&state, &visitor, own_path(form.get("back")), &notice)))
