@@ -15,6 +15,7 @@ pub mod net;
 pub mod outcome;
 pub mod pacing;
 pub mod pause;
+pub mod person;
 pub mod proxy;
 pub mod retry;
 pub mod secret;

@@ -137,9 +137,8 @@ impl Browser {
             if said.is_ok_and(|said| said == true) {
                 return;
             }
-            if started.elapsed() > PATIENCE {
-                panic!("{what} never came:\n{}", self.client.source().await.expect("a page"));
-            }
+            let source = if started.elapsed() > PATIENCE { Some(self.client.source().await) } else { None };
+            assert!(source.is_none(), "{what} never came:\n{source:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

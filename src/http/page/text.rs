@@ -12,8 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::domain::time::UnixMs;
 
-/// What stands where something about a person was.
-pub(super) const MASKED: &str = "[masked]";
+pub(super) use crate::domain::person::MASKED;
 
 /// An e-mail address, plain or percent-encoded; a telephone number with its country code.
 static PERSONAL: LazyLock<Option<Regex>> = LazyLock::new(|| {
