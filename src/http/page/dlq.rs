@@ -15,8 +15,10 @@ use super::render::{self, Frame};
 use super::text::{self, Shown, When};
 use super::{act, ask};
 use crate::domain::time::UnixMs;
+use crate::http::dto::delivery_id;
 use crate::http::problem::Problem;
 use crate::http::{AppState, dlq};
+use crate::store::read::DeliveryFilter;
 
 /// Entries of one page: each carries a whole event and a request.
 const ROWS: usize = 25;
@@ -185,15 +187,23 @@ pub(super) async fn confirm(State(state): State<AppState>, frame: Frame, form: F
     Ok(render::page(&Confirm { frame, verb, matched, none, conditions, fields, back }))
 }
 
-/// The entries that came last, and how many there are in all.
+/// The entries that came last, and how many there are in all. The books know that without a walk through the DLQ, which
+/// a page that refreshes itself must not cause.
 pub(super) async fn newest(state: &AppState, limit: usize) -> Result<(Vec<Dead>, u64), Problem> {
     let total = state.reader.ledger().deliveries.values().map(|counts| counts.failed_permanently).sum();
-    if total == 0 {
-        return Ok((Vec::new(), 0));
-    }
-    let listing = listing(state, &Form::default(), limit).await?;
+    let page = state.read(move |reader| reader.dlq(&DeliveryFilter::default(), None, limit)).await?;
     let now = state.clock.now();
-    Ok((listing.entries.into_iter().map(|entry| entry.shown(now)).collect(), total))
+    let mut entries = Vec::new();
+    for row in page.rows {
+        let id = delivery_id(state.pipeline.instance(), row.entry.key);
+        match ask::answer::<Entry>(dlq::entry(State(state.clone()), Ok(Path(id))).await).await {
+            Ok(entry) => entries.push(entry.shown(now)),
+            // Replayed or discarded since the page was read.
+            Err(problem) if problem.said().0 == "not_found" => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok((entries, total))
 }
 
 async fn listing(state: &AppState, filter: &Form, limit: usize) -> Result<Listing, Problem> {
