@@ -33,7 +33,7 @@
 //!
 //! ```text
 //! L6  main        L5  app (composition root)
-//! L4  http  cli                     faces: axum, command line
+//! L4  http  cli                     faces: axum (API, and the status page in http/page), command line
 //! L3  pipeline  egress              pipeline never names egress: it sees env::transport only
 //! L2  config  store                 neither names the other
 //! L1  env  destination  inbound  telemetry   time, chance and wire | pure kinds | pure postbacks | statistics and log

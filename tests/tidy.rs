@@ -212,6 +212,32 @@ fn the_unit_leaves_no_core_dump_and_no_secret_in_the_environment() {
     assert_eq!(open, None);
 }
 
+/// What a template of the status page must not have: a text that is not escaped, and what its policy would refuse.
+const NOT_IN_TEMPLATES: &[&str] =
+    &["|safe", "| safe", "escape(", "<style", " style=", " onclick=", "javascript:", "://"];
+
+#[test]
+fn templates_escape_everything_and_have_nothing_inline() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/page/templates");
+    let mut breaches = Vec::new();
+    let mut seen = 0;
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        seen += 1;
+        for (number, line) in text.lines().enumerate() {
+            for mark in NOT_IN_TEMPLATES.iter().filter(|mark| line.contains(*mark)) {
+                breaches.push(format!("{}:{}: {mark:?} in a template", path.display(), number + 1));
+            }
+            if line.matches("<script").count() > line.matches("<script src=").count() {
+                breaches.push(format!("{}:{}: a script in the page itself", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(seen > 5, "the templates were not found");
+    assert_none(&breaches);
+}
+
 #[test]
 fn the_rules_see_what_they_look_for() {
     let paths = |line: &'static str| crate_paths(line).collect::<Vec<_>>();

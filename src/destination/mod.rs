@@ -16,7 +16,7 @@ pub mod registry;
 pub mod s2s_postback;
 pub mod signing;
 pub mod template;
-mod view;
+pub(crate) mod view;
 pub use view::body_shown;
 pub mod webhook;
 

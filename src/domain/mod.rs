@@ -18,6 +18,7 @@ pub mod net;
 pub mod outcome;
 pub mod pacing;
 pub mod pause;
+pub mod person;
 pub mod proxy;
 pub mod retry;
 pub mod secret;

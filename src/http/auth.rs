@@ -102,19 +102,7 @@ fn unauthorized(code: &'static str, detail: &str) -> Problem {
 
 /// Stands before every admin path, also before those that do not exist.
 pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let refusal = {
-        let mut hosts = texts(request.headers(), &header::HOST);
-        hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
-        let caller = Caller {
-            peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
-            token: bearer(request.headers()),
-            forwarded: forwarded(request.headers()),
-            hosts: &hosts,
-            origins: &texts(request.headers(), &header::ORIGIN),
-        };
-        refusal(decide(&state.pipeline.snapshot().server, &caller))
-    };
-    if let Some(problem) = refusal {
+    if let Some(problem) = refused(&state, &request) {
         return problem.into_response();
     }
     let who = who(&state.pipeline.snapshot().server, &request);
@@ -123,11 +111,25 @@ pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, n
 }
 
 /// Who was let in, for the audit trail.
-fn who(server: &Server, request: &Request) -> Who {
+pub(crate) fn who(server: &Server, request: &Request) -> Who {
     let right = if server.admin_token.is_some() { Right::AdminToken } else { Right::Loopback };
     let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical().to_string());
     let name = request.headers().get(OPERATOR).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
     Who { right, from, operator: None }.called(&name.unwrap_or_default())
+}
+
+/// Why a caller may not use the admin paths; `None` where it may.
+pub(crate) fn refused(state: &AppState, request: &Request) -> Option<Problem> {
+    let mut hosts = texts(request.headers(), &header::HOST);
+    hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
+    let caller = Caller {
+        peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
+        token: bearer(request.headers()),
+        forwarded: forwarded(request.headers()),
+        hosts: &hosts,
+        origins: &texts(request.headers(), &header::ORIGIN),
+    };
+    refusal(decide(&state.pipeline.snapshot().server, &caller))
 }
 
 /// Every value of a header; one that is no text counts as empty, which is nobody's name.

@@ -75,7 +75,8 @@ pub(super) fn on(word: Word) -> MethodRouter<AppState> {
     )
 }
 
-async fn obey(
+/// Does what was said in the fields of `said`.
+pub(super) async fn obey(
     state: &AppState,
     (word, who): (Word, Who),
     (name, id): (DestinationName, DestinationId),
@@ -125,7 +126,7 @@ pub(super) fn given(name: Name) -> Result<String, Problem> {
 }
 
 /// Only a destination of the running configuration has a lane to be told.
-fn find(state: &AppState, name: Name) -> Result<(DestinationName, DestinationId), Problem> {
+pub(super) fn find(state: &AppState, name: Name) -> Result<(DestinationName, DestinationId), Problem> {
     let given = given(name)?;
     let configured = state.pipeline.destination_ids();
     let found = configured.iter().find(|(name, _)| name.as_str() == given);

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! serve ── framing (lengths that contradict) ──> router ─┬─ open: ingest, /healthz, /readyz
+//!                                                        ├─ page::admit ── / and /ui: the page, which asks the handlers below
 //!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, preview, 404
 //! ```
 
@@ -22,6 +23,7 @@ mod ingest;
 mod jobs;
 mod json;
 mod metrics;
+mod page;
 mod preview;
 mod problem;
 mod purge;
@@ -69,6 +71,7 @@ pub struct AppState {
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
+    desk: Arc<page::Desk>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -80,7 +83,8 @@ impl std::fmt::Debug for AppState {
 impl AppState {
     pub fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, standing: Arc<ArcSwap<Standing>>, reloads: Reloads) -> Self {
         let reader = pipeline.reader().clone();
-        Self { pipeline, reader, clock, standing, reloads, bodies: Arc::new(body::budget()), noticed: Arc::default() }
+        let (bodies, noticed, desk) = (Arc::new(body::budget()), Arc::default(), Arc::new(page::Desk::new()));
+        Self { pipeline, reader, clock, standing, reloads, bodies, noticed, desk }
     }
 
     /// Reads the store without holding up the runtime.
@@ -152,7 +156,8 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));
-    open.merge(guarded).layer(middleware::from_fn(plain_headers)).with_state(state)
+    let page = page::router(&state).method_not_allowed_fallback(method_not_allowed);
+    open.merge(page).merge(guarded).layer(middleware::from_fn(plain_headers)).with_state(state)
 }
 
 async fn not_found(request: Request) -> Problem {
@@ -165,11 +170,11 @@ async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
 }
 
-/// Answers are about this moment and for this caller: nobody keeps them, nobody guesses at their type.
+/// Answers are about this moment and for this caller: nobody keeps them unless they say so, nobody guesses at their type.
 async fn plain_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -9,7 +9,7 @@ use crate::domain::delivery::LeftOut;
 use crate::domain::name::{CanonicalName, DestinationName};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::rolling::{DestinationStats, LastError, StatsView};
+use crate::telemetry::rolling::{DestinationStats, HOURS, HourTally, LastError, StatsView};
 
 use super::{Health, LaneView, Unavailable};
 
@@ -84,6 +84,10 @@ impl Board {
 
     pub(super) fn stats(&self, now: UnixMs) -> BTreeMap<DestinationName, StatsView> {
         lock(&self.stats).iter().map(|(name, stats)| (name.clone(), stats.view(now))).collect()
+    }
+
+    pub(super) fn series(&self, now: UnixMs) -> BTreeMap<DestinationName, [HourTally; HOURS]> {
+        lock(&self.stats).iter().map(|(name, stats)| (name.clone(), stats.series(now))).collect()
     }
 
     pub(super) fn committed(&self, took: Duration) {

@@ -8,7 +8,7 @@ use tracing::{debug, error};
 use crate::config::snapshot::Destination;
 use crate::destination::{JudgeContext, Judgement, Outgoing, PreparedRequest, Unsendable, body_shown};
 use crate::domain::delivery::{Attempt, Autopsy, LeftOut, RequestView};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventSeq, InstanceId};
 use crate::domain::limits::{
     ATTEMPT_EXCERPT_BYTES, BATCH_BODY_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES,
@@ -16,6 +16,7 @@ use crate::domain::limits::{
 };
 use crate::domain::message::cut;
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
+use crate::domain::person;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::{Answer, Exchange, Fault};
@@ -205,7 +206,11 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
     let (judgement, http_status, said) = match exchange.result {
         Ok(answer) => {
             let context = JudgeContext { sent: count, transient: &destination.retry.statuses, now };
-            let judgement = destination.adapter.judge(&answer, context);
+            let mut judgement = destination.adapter.judge(&answer, context);
+            // What was taken without a warning is told nowhere.
+            if judgement.verdict != Verdict::Delivered || judgement.warns {
+                judgement.detail = person::masked(&judgement.detail, people(&parts));
+            }
             let Answer { status, body, .. } = answer;
             (judgement, Some(status), body_shown(&body, redactor))
         }
@@ -249,6 +254,14 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
     };
     let parts = parts.into_iter().map(part).collect();
     Ended { parts, answer: Some(judgement) }
+}
+
+/// What the request said about people.
+fn people(parts: &[Rendered]) -> impl Iterator<Item = &Object> {
+    parts.iter().filter_map(|part| match part {
+        Rendered::Sent { loaded, .. } => loaded.event.as_ref().ok().map(|event| &event.user),
+        Rendered::Unsendable { .. } | Rendered::Unreadable { .. } | Rendered::NoRoom { .. } => None,
+    })
 }
 
 /// The request as the DLQ would show it for one delivery: without those it shared the request with, which may be about

@@ -120,6 +120,14 @@ fn a_secret_in_the_words_of_a_fault_does_not_pass() {
 }
 
 #[test]
+fn what_a_receiver_quotes_of_a_person_is_in_no_sentence() {
+    let body = br#"{"error":{"message":"bad JANE@example.com at 203.0.113.7","code":100}}"#.to_vec();
+    let ended = concluded(vec![loaded(1, |_| {})], Ok(Answer { status: 400, headers: Vec::new(), body }));
+    let detail = &ended.answer.as_ref().unwrap().detail;
+    assert!(detail.contains("bad [masked] at [masked]"), "{detail}");
+}
+
+#[test]
 fn each_delivery_of_a_batch_goes_its_own_way_in_the_order_it_came() {
     let mut gone = loaded(3, |_| {});
     gone.event = Err(Missing::Unreadable("damaged".to_owned()));

@@ -57,7 +57,7 @@ use crate::env::transport::RouteView;
 use crate::store::read::Reader;
 use crate::store::write::{Accept, Applied, Purge, Replay, WriteOp};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::rolling::StatsView;
+use crate::telemetry::rolling::{HOURS, HourTally, StatsView};
 
 pub use start::{Running, start};
 pub use writer::WriterFault;
@@ -258,6 +258,11 @@ impl Pipeline {
     /// Rolling statistics of every destination that was attempted.
     pub fn stats(&self, now: UnixMs) -> BTreeMap<DestinationName, StatsView> {
         self.board.stats(now)
+    }
+
+    /// The last day of every destination that was attempted, hour by hour.
+    pub fn series(&self, now: UnixMs) -> BTreeMap<DestinationName, [HourTally; HOURS]> {
+        self.board.series(now)
     }
 
     pub fn uptime(&self) -> DurationMs {

@@ -25,6 +25,7 @@ mod kill;
 mod meta;
 mod metrics;
 mod mixed;
+mod page;
 mod postback;
 mod postback_presets;
 mod proxies;

@@ -8,6 +8,7 @@
 //! about twenty buckets a slot and a handful of names: about 80 KB after a busy day, nothing for an idle destination.
 
 mod histogram;
+mod series;
 mod window;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::domain::name::CanonicalName;
 use crate::domain::time::{DurationMs, UnixMs};
 pub use histogram::RELATIVE_ERROR_MAX;
 use histogram::{Histogram, Sum};
+pub use series::{HOURS, HourTally};
 use window::Window;
 
 /// Event names told apart; those beyond are counted together as [`OTHER`].

@@ -56,6 +56,11 @@ impl<S: Default> Window<S> {
 
     /// The slots that are within the window at `now`.
     pub(super) fn live(&self, now: UnixMs) -> impl Iterator<Item = &S> {
+        self.numbered(now).map(|(_, slot)| slot)
+    }
+
+    /// The slots that are within the window at `now`, with their numbers.
+    pub(super) fn numbered(&self, now: UnixMs) -> impl Iterator<Item = (u64, &S)> {
         let number = self.number(now);
         let oldest = if self.is_mistaken_at(number) {
             u64::MAX
@@ -63,7 +68,7 @@ impl<S: Default> Window<S> {
             number.max(self.newest.0).saturating_sub(self.count - 1)
         };
         let slots = self.older.iter().chain(std::iter::once(&self.newest));
-        slots.filter(move |(known, _)| *known >= oldest).map(|(_, slot)| slot)
+        slots.filter(move |(known, _)| *known >= oldest).map(|(known, slot)| (*known, slot))
     }
 
     fn number(&self, at: UnixMs) -> u64 {

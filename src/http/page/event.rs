@@ -1,0 +1,149 @@
+//! One event: what came in, where it went, and every attempt.
+
+use askama::Template;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::ask;
+use super::mask::Mask;
+use super::render::{self, Frame};
+use super::text::{Shown, When};
+use crate::domain::time::UnixMs;
+use crate::http::problem::Problem;
+use crate::http::{AppState, events};
+
+/// What the API says of an event.
+#[derive(Debug, Deserialize)]
+struct Trace {
+    id: Shown,
+    event_id: Option<Shown>,
+    event: Shown,
+    source: Shown,
+    received_at: String,
+    payload: Value,
+    deliveries: Vec<Delivery>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delivery {
+    id: Shown,
+    destination: Shown,
+    status: Shown,
+    target: Option<Shown>,
+    reason: Option<String>,
+    detail: Option<String>,
+    attempt_count: u32,
+    next_attempt_at: Option<String>,
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attempt {
+    n: u32,
+    at: String,
+    ms: u64,
+    status: Option<u16>,
+    verdict: Shown,
+    response: String,
+    #[serde(default)]
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeftOut {
+    field: Shown,
+    why: Shown,
+}
+
+#[derive(Template)]
+#[template(path = "event.html", config = "src/http/page/askama.toml")]
+struct EventPage {
+    frame: Frame,
+    id: Shown,
+    event_id: Option<Shown>,
+    event: Shown,
+    source: Shown,
+    uid: Option<Shown>,
+    received: Option<When>,
+    payload: Shown,
+    deliveries: Vec<Way>,
+}
+
+/// A delivery as it is shown.
+struct Way {
+    id: Shown,
+    destination: Shown,
+    status: Shown,
+    target: Option<Shown>,
+    reason: Option<Shown>,
+    detail: Option<Shown>,
+    next: Option<When>,
+    count: u32,
+    attempts: Vec<Step>,
+}
+
+/// An attempt as it is shown.
+struct Step {
+    n: u32,
+    at: When,
+    ms: u64,
+    status: Option<u16>,
+    verdict: Shown,
+    response: Shown,
+    left_out: Vec<LeftOut>,
+}
+
+/// `GET /ui/events/{id}`
+pub(super) async fn event(
+    State(state): State<AppState>,
+    frame: Frame,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let trace: Trace = ask::answer(events::event(State(state.clone()), id).await).await?;
+    let mask = Mask::of(&trace.payload);
+    let now = state.clock.now();
+    Ok(render::page(&EventPage {
+        frame: Frame { part: "log", ..frame },
+        uid: trace.payload.get("uid").and_then(Value::as_str).map(Shown::new),
+        received: When::new(&trace.received_at, now),
+        payload: mask.json(trace.payload),
+        deliveries: trace.deliveries.into_iter().map(|delivery| delivery.shown(&mask, now)).collect(),
+        id: trace.id,
+        event_id: trace.event_id,
+        event: trace.event,
+        source: trace.source,
+    }))
+}
+
+impl Delivery {
+    fn shown(self, mask: &Mask, now: UnixMs) -> Way {
+        Way {
+            id: self.id,
+            destination: self.destination,
+            status: self.status,
+            target: self.target,
+            reason: self.reason.map(|reason| mask.text(&reason)),
+            detail: self.detail.map(|detail| mask.text(&detail)),
+            next: self.next_attempt_at.as_deref().and_then(|at| When::new(at, now)),
+            count: self.attempt_count,
+            attempts: self.attempts.into_iter().map(|attempt| attempt.shown(mask, now)).collect(),
+        }
+    }
+}
+
+impl Attempt {
+    fn shown(self, mask: &Mask, now: UnixMs) -> Step {
+        Step {
+            n: self.n,
+            at: When::new(&self.at, now).unwrap_or_default(),
+            ms: self.ms,
+            status: self.status,
+            verdict: self.verdict,
+            response: mask.body(&self.response),
+            left_out: self.left_out,
+        }
+    }
+}
