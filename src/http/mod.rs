@@ -19,6 +19,7 @@ mod framing;
 mod health;
 mod ingest;
 mod json;
+mod listener;
 mod metrics;
 mod preview;
 mod problem;
@@ -41,6 +42,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+pub use self::listener::{Listener, Probes, Socket};
 use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;

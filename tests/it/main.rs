@@ -35,5 +35,7 @@ mod reload_destinations;
 mod reload_files;
 mod reload_storm;
 mod seeing;
+mod service;
 mod shell;
 mod support;
+mod unix_socket;
