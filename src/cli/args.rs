@@ -102,6 +102,12 @@ pub enum Verb {
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
     Demo,
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -14,6 +14,7 @@ mod dlq;
 mod exchange;
 mod lines;
 mod look;
+mod man;
 pub mod out;
 mod reload;
 mod run;
@@ -87,6 +88,7 @@ where
         Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
+        Verb::Man { dir } => man::man(&dir),
         Verb::Completions { shell } => completions(shell),
     }
 }

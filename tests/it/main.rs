@@ -24,6 +24,7 @@ mod kill;
 mod meta;
 mod metrics;
 mod mixed;
+mod monitoring;
 mod postback;
 mod postback_presets;
 mod proxies;
