@@ -323,6 +323,8 @@ mod tests {
         exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         server.stop.send(()).unwrap();
         while TcpStream::connect(server.address).await.is_ok() {}
+        // Its request is on its way for so long.
+        sleep(Duration::from_millis(50)).await;
         fresh.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         fresh.read_to_string(&mut answer).await.unwrap();
