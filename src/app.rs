@@ -1,9 +1,10 @@
 //! The composition root: builds everything in order, waits, takes it down in the reverse order. Beside that, `reload` swaps
-//! the configuration while it runs. Nothing else happens here.
+//! the configuration while it runs, and `watchdog` tells the service manager that everything turns. Nothing else happens here.
 
+mod listen;
 mod reload;
+mod watchdog;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,23 +26,26 @@ use crate::http::{self, AppState};
 use crate::pipeline;
 use crate::store::{self, Store};
 
+use listen::Listening;
+pub use listen::Passed;
 use reload::Reloads;
 
 /// Callers that may wait for a reload at once; more are told to come again.
 const RELOADS_WAITING: usize = 16;
 
-/// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`.
+/// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`. Sockets that were `passed` win over
+/// `server.listen`.
 ///
 /// # Errors
 /// Where the store cannot be opened, an address cannot be listened on, a client cannot be built, or the store fails for
 /// good while running. All of them are for the operator.
-pub async fn run(snapshot: Arc<Snapshot>, config: PathBuf) -> anyhow::Result<()> {
+pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -> anyhow::Result<()> {
     // Before anybody can see that it runs: a stop that comes while it starts is a clean stop too.
     let mut stop_signals = StopSignals::catch();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy = Arc::new(SystemEntropy);
     // Listening first: a second instance ends here, before it touches the store.
-    let listeners = listen(&snapshot)?;
+    let Listening { files, listeners, probes } = Listening::open(passed, Arc::make_mut(&mut snapshot))?;
     let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
     let dir = snapshot.storage.path.clone();
     let options = store::Options { cache: snapshot.storage.cache };
@@ -56,12 +60,13 @@ pub async fn run(snapshot: Arc<Snapshot>, config: PathBuf) -> anyhow::Result<()>
     let (reloads, requests) = mpsc::channel(RELOADS_WAITING);
     let state = AppState::new(running.pipeline.clone(), Arc::clone(&clock), Arc::clone(&standing), reloads);
     let (stop, mut stopping) = watch::channel(false);
+    let watching = tokio::spawn(watchdog::run(running.pipeline.clone(), probes, stopping.clone()));
     let stopped = async move {
         // An error means that whoever would say so is gone, which says the same.
         stopping.wait_for(|stop| *stop).await.ok();
     };
     let mut server = tokio::spawn(http::serve(listeners, state, stopped));
-    notify(&[sd_notify::NotifyState::Ready]);
+    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
     let reloading = Reloads {
         pipeline: running.pipeline.clone(),
         egress,
@@ -82,27 +87,32 @@ pub async fn run(snapshot: Arc<Snapshot>, config: PathBuf) -> anyhow::Result<()>
         fault = running.fault() => Ended::Fault(fault),
         served = &mut server => Ended::Deaf(format!("{served:?}")),
     };
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("finishing what is in flight")]);
     reloading.abort();
-    running.refuse_new();
     stop.send_replace(true);
     let limit = running.pipeline.snapshot().server.drain;
     let deadline = clock.monotonic() + limit.to_std();
-    match ended {
+    let left = match ended {
         Ended::Terminated => {
             info!(%limit, "Stopping: finishing what is in flight.");
+            // Who was let in is served: nothing new comes in any more.
             finish_requests(server, limit).await;
+            running.refuse_new();
             drain(running, deadline.saturating_sub(clock.monotonic())).await
         }
         Ended::Fault(fault) => {
+            running.refuse_new();
             Err(fault).context("the pipeline has failed for good; what was acknowledged is on disk, start again")
         }
         // Up but deaf would be worse than down.
         Ended::Deaf(how) => {
             drain(running, limit.to_std()).await?;
-            anyhow::bail!("the HTTP server ended by itself ({how}); this is a bug worth reporting")
+            Err(anyhow::anyhow!("the HTTP server ended by itself ({how}); this is a bug worth reporting"))
         }
-    }
+    };
+    watching.abort();
+    drop(files);
+    left
 }
 
 /// Why the daemon stops.
@@ -129,21 +139,6 @@ async fn drain(running: pipeline::Running, left: Duration) -> anyhow::Result<()>
     running.stop(left).await.context("the store did not close cleanly; what was acknowledged is on disk")?;
     info!("Stopped.");
     Ok(())
-}
-
-fn listen(snapshot: &Snapshot) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in &snapshot.server.listen {
-        let listener = TcpListener::bind(address).with_context(|| {
-            format!(
-                "cannot listen on {address}; is postbackd running already, or does another program use this address?"
-            )
-        })?;
-        listener.set_nonblocking(true)?;
-        info!(address = %listener.local_addr()?, "Listening.");
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }
 
 /// SIGTERM, SIGINT and SIGHUP, from the moment they are caught; `None` where they cannot be.

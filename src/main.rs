@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         out::note(&format!("postbackd: {error}"));
         return ExitCode::FAILURE;
     }
+    // While there is but one thread: it changes the environment.
+    let passed = postbackd::app::Passed::take();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli::run(cli, postbackd::app::run));
+    let code = runtime.block_on(cli::run(cli, |snapshot, config| postbackd::app::run(snapshot, config, passed)));
     // What has to end in order has ended; nobody waits for a name lookup that hangs.
     runtime.shutdown_background();
     code

@@ -70,6 +70,7 @@ const WORDS: &[Word] = &[
         only: &["telemetry/metrics.rs", "http/metrics.rs"],
         instead: "count in telemetry/metrics.rs",
     },
+    Word { text: "listenfd", only: &["app/"], instead: "take over passed sockets in app/listen.rs" },
     Word { text: "axum", only: &["http/", "http.rs"], instead: "put it into http" },
     Word { text: "hyper", only: &["http/", "cli/sink/", "egress/error.rs"], instead: "put it into http, or cli/sink" },
     Word { text: "hyper_util", only: &["http/", "cli/sink/"], instead: "put it into http, or cli/sink" },

@@ -22,6 +22,7 @@ use crate::config::reload::{Outcome, Reloader, Standing};
 use crate::config::snapshot::Snapshot;
 use crate::config::watch::Watch;
 use crate::domain::audit::{Deed, Right, Who};
+use crate::domain::message::printable;
 use crate::domain::name::DestinationName;
 use crate::egress::{Clients, Egress, EgressError};
 use crate::env::clock::Clock;
@@ -35,6 +36,9 @@ const GATHER: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(200);
 /// Looks at files that keep changing before they are read as they are.
 const SETTLE_TRIES: u32 = 10;
+
+/// Bytes of a status line.
+const STATUS_BYTES: usize = 400;
 
 const PANICKED: &str = "taking it over panicked; this is a bug worth reporting";
 
@@ -201,6 +205,11 @@ impl Reloads {
     async fn take_over(&self, fresh: Snapshot, warnings: usize) -> Outcome {
         let running = self.pipeline.snapshot();
         let (next, changes) = diff::merge(&running, fresh);
+        if let Some(detail) = next.server.exposed() {
+            let key = "server.admin_token".to_owned();
+            let problem = Problem { file: self.path.clone(), line: None, key, detail };
+            return Outcome::Refused(Report { problems: vec![problem], warnings: Vec::new() });
+        }
         let next = Arc::new(next);
         let clients = match self.clients(&next).await {
             Ok(clients) => clients,
@@ -268,8 +277,8 @@ impl Reloads {
                     error!(%problem, "The configuration is refused; the one before goes on.");
                 }
                 standing.refused = Some((self.clock.now(), report.clone()));
-                let text = "the configuration file is refused, the one before goes on; postbackd check says why";
-                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(text)]);
+                let text = refusal(report);
+                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&text)]);
             }
             Outcome::Postponed(why) => {
                 warn!(why, "The configuration cannot be taken over now; it is tried again.");
@@ -278,6 +287,16 @@ impl Reloads {
         }
         self.standing.store(Arc::new(standing));
     }
+}
+
+/// One line for `systemctl status`.
+fn refusal(report: &Report) -> String {
+    let first = report.problems.first().map(ToString::to_string).unwrap_or_default();
+    let more = report.problems.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    let text = format!("the configuration is refused, the one before goes on: {first}{more}");
+    // A line break would begin another message to the service manager.
+    printable(text.as_bytes(), STATUS_BYTES).replace('\n', " ")
 }
 
 async fn arm(mut watch: Watch, reloader: &Reloader) -> Watch {

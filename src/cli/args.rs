@@ -41,7 +41,8 @@ pub struct Globals {
     /// The configuration file [default: /etc/postbackd/config.toml]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The daemon's address [default: the configuration's server.listen, else http://127.0.0.1:8460]
+    /// The daemon's address, as http://127.0.0.1:8460 or unix:/path [default: the configuration's server.listen, else
+    /// http://127.0.0.1:8460]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub url: Option<String>,
     /// Print JSON, for scripts (sink: one object per request)
@@ -115,6 +116,12 @@ pub enum Verb {
     Sink(SinkArgs),
     /// Show the whole story in a temporary directory: daemon, failing receivers, retry, DLQ, replay, a crash
     Demo,
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

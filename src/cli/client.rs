@@ -37,7 +37,7 @@ pub struct Daemon {
 /// What is known about the daemon from its configuration.
 #[derive(Debug, Default)]
 struct Known {
-    listen: Option<SocketAddr>,
+    url: Option<String>,
     admin_token: Option<Secret>,
 }
 
@@ -52,7 +52,7 @@ impl Daemon {
         let known = known(globals, now)?;
         let url = match &globals.url {
             Some(url) => url.clone(),
-            None => listen_url(known.listen.unwrap_or(DEFAULT_LISTEN)),
+            None => known.url.unwrap_or_else(|| listen_url(DEFAULT_LISTEN)),
         };
         let given = globals.admin_token.clone().filter(|token| !token.expose().is_empty());
         let api = ApiClient::new(&url, given.or(known.admin_token), timeout)?;
@@ -186,7 +186,10 @@ fn known(globals: &Globals, now: UnixMs) -> anyhow::Result<Known> {
     };
     Ok(match validate::load(path, now) {
         Ok((snapshot, _)) => {
-            Known { listen: snapshot.server.listen.first().copied(), admin_token: snapshot.server.admin_token }
+            // An address first: it asks for no right to a file.
+            let address = snapshot.server.listen.first().copied().map(listen_url);
+            let socket = || snapshot.server.sockets.first().map(|path| format!("unix:{}", path.display()));
+            Known { url: address.or_else(socket), admin_token: snapshot.server.admin_token }
         }
         Err(_) => glance(&text),
     })
@@ -202,7 +205,10 @@ fn glance(text: &str) -> Known {
     };
     let admin_token = server.get("admin_token").and_then(toml::Value::as_str);
     Known {
-        listen: listen.and_then(|address| address.parse().ok()),
+        url: listen.and_then(|listen| match listen.parse() {
+            Ok(address) => Some(listen_url(address)),
+            Err(_) => listen.starts_with("unix:").then(|| listen.to_owned()),
+        }),
         admin_token: admin_token.map(|token| Secret::new(token.to_owned())),
     }
 }
@@ -239,11 +245,12 @@ mod tests {
     fn a_broken_configuration_still_tells_address_and_token() {
         let known =
             glance("[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nadmin_token = \"t\"\nnonsense = 1\n");
-        assert_eq!(known.listen, "127.0.0.1:1".parse().ok());
+        assert_eq!(known.url.as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(glance("[server]\nlisten = \"unix:/a\"\nx = 1").url.as_deref(), Some("unix:/a"));
         assert_eq!(known.admin_token, Some(Secret::new("t".to_owned())));
         for hopeless in ["[server", "server = 1", "[server]\nlisten = 1\nadmin_token = { env = \"X\" }"] {
             let known = glance(hopeless);
-            assert!(known.listen.is_none() && known.admin_token.is_none(), "{hopeless}");
+            assert!(known.url.is_none() && known.admin_token.is_none(), "{hopeless}");
         }
     }
 

@@ -18,6 +18,7 @@ mod groups;
 mod jobs;
 mod lines;
 mod look;
+mod man;
 pub mod out;
 mod reload;
 mod run;
@@ -95,6 +96,7 @@ where
         Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,
+        Verb::Man { dir } => man::man(&dir),
         Verb::Completions { shell } => completions(shell),
     }
 }

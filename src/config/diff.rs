@@ -51,11 +51,18 @@ fn keep(running: &Snapshot, fresh: &mut Snapshot) -> Vec<&'static str> {
             waiting.push(key);
         }
     };
-    kept("server.listen", fresh.server.listen != running.server.listen);
+    // Sockets that were handed over win, whatever the files say.
+    let ours = !running.server.handed_over;
+    let (before, after) = (&running.server, &fresh.server);
+    kept("server.listen", ours && (&after.listen, &after.sockets) != (&before.listen, &before.sockets));
+    kept("server.socket_mode", ours && after.socket_mode != before.socket_mode);
     kept("storage.path", fresh.storage.path != running.storage.path);
     kept("storage.cache", fresh.storage.cache != running.storage.cache);
     kept("storage.reserve", fresh.storage.reserve != running.storage.reserve);
     fresh.server.listen.clone_from(&running.server.listen);
+    fresh.server.sockets.clone_from(&running.server.sockets);
+    fresh.server.socket_mode = running.server.socket_mode;
+    fresh.server.handed_over = running.server.handed_over;
     fresh.storage.clone_from(&running.storage);
     waiting
 }

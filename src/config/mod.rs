@@ -1,7 +1,7 @@
 //! The configuration: from TOML files to an immutable [`snapshot::Snapshot`], or to all that is wrong with them.
 //!
 //! Reading order: `raw` is the file as a tree whose values know their lines, `section` reads one table of it and collects
-//! problems, one file per part of the contract uses that (`server`, `sources`, `postback` with `postback_event` and
+//! problems, one file per part of the contract uses that (`server`, `listen`, `sources`, `postback` with `postback_event` and
 //! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `proxies`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source`
 //! reads secrets from where they are kept, `validate` joins it all, `snapshot` is what the daemon runs on, `checklist` says
 //! what to look at before going live. For a running daemon: `watch` hints that something changed, `inputs` knows whether it
@@ -19,6 +19,7 @@ mod findings;
 mod fingerprint;
 pub mod inputs;
 mod kinds;
+mod listen;
 mod pacing;
 mod postback;
 mod postback_event;

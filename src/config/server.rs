@@ -1,19 +1,18 @@
 //! `[server]`, `[storage]`, `[retention]` and `[ingest]`.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::findings::{Reading, shown};
+use super::listen::{self, Listen};
 use super::raw::{Node, Value};
 use super::secret_source::{self, Ends, Form};
-use super::section::{Section, Whole, text_of};
+use super::section::{Section, Whole};
 use super::snapshot::{Retention, Server, Storage};
 use super::values;
 use crate::domain::limits;
 use crate::domain::money::Currency;
 use crate::domain::time::DurationMs;
 
-const LISTEN_DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 8460);
 const DRAIN_DEFAULT: DurationMs = DurationMs::from_secs(20);
 const STORAGE_DEFAULT: &str = "/var/lib/postbackd";
 const CACHE_DEFAULT: usize = 64 << 20;
@@ -21,15 +20,14 @@ const CACHE_DEFAULT: usize = 64 << 20;
 /// `[server]`
 pub(crate) fn server(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Server {
     let mut section = root.section("server", cx);
-    let listen = listen(&mut section, cx);
+    let Listen { addresses, sockets, mode } = listen::read(&mut section, cx);
     let key = section.key("admin_token");
     let token_node = section.node("admin_token", cx);
     let admin_token = token_node
         .and_then(|node| secret_source::read(node, &key, Form::Token, Ends::Never, cx))
         .map(|found| found.secret);
-    if token_node.is_none() && listen.iter().any(|address| !loopback(address.ip())) {
-        let detail = "is reachable from other machines and admin_token is missing; add admin_token, \
-                      or listen on 127.0.0.1 behind a reverse proxy";
+    if token_node.is_none() && listen::is_public(&addresses) {
+        let detail = format!("is reachable from other machines and {}", listen::TOKEN_MISSING);
         cx.problem(&section.place("listen"), section.key("listen"), detail);
     }
     let body = section.size("body_limit", 1..=limits::BODY_LIMIT_MAX, cx).unwrap_or(limits::BODY_LIMIT_DEFAULT);
@@ -37,47 +35,16 @@ pub(crate) fn server(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Server {
     let batch_limit = section.whole("batch_limit", &batch, cx);
     let drain = section.duration("drain", DRAIN_DEFAULT, cx);
     section.finish(cx);
-    Server { listen, admin_token, body_limit: narrow(body), batch_limit: narrow(batch_limit), drain }
-}
-
-/// Whether only this machine can reach the address.
-fn loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
-}
-
-fn listen(section: &mut Section<'_>, cx: &mut Reading<'_>) -> Vec<SocketAddr> {
-    let key = section.key("listen");
-    let Some(node) = section.node("listen", cx) else { return vec![SocketAddr::from(LISTEN_DEFAULT)] };
-    let Value::List(items) = &node.value else {
-        return address(node, &key, cx).into_iter().collect();
-    };
-    if items.is_empty() {
-        cx.problem(&node.at, key.as_str(), "is an empty list; write an address like \"127.0.0.1:8460\"");
+    Server {
+        listen: addresses,
+        sockets,
+        socket_mode: mode,
+        handed_over: false,
+        admin_token,
+        body_limit: narrow(body),
+        batch_limit: narrow(batch_limit),
+        drain,
     }
-    let mut all: Vec<SocketAddr> = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        let key = format!("{key}[{index}]");
-        let Some(address) = address(item, &key, cx) else { continue };
-        if all.contains(&address) && address.port() != 0 {
-            cx.problem(&item.at, key, format!("{address} is given twice; remove one"));
-        } else {
-            all.push(address);
-        }
-    }
-    all
-}
-
-fn address(node: &Node, key: &str, cx: &mut Reading<'_>) -> Option<SocketAddr> {
-    let text = text_of(node, key, cx)?;
-    let read: Option<SocketAddr> = text.parse().ok();
-    if text.starts_with("unix:") {
-        let detail = "Unix sockets come with a later version of postbackd; write an address like \"127.0.0.1:8460\"";
-        cx.problem(&node.at, key, detail);
-    } else if read.is_none() {
-        let wanted = "write an IP address with a port, like \"127.0.0.1:8460\" or \"[::1]:8460\"";
-        cx.problem(&node.at, key, format!("{} is not an address to listen on; {wanted}", shown(text)));
-    }
-    read
 }
 
 /// `[storage]`

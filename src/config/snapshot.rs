@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::listen;
 use crate::destination::event_map::EventMap;
 use crate::destination::filter::Condition;
 use crate::destination::{Adapter, Kind};
@@ -19,7 +20,7 @@ use crate::domain::time::{DurationMs, UnixMs};
 use crate::inbound::Recipe;
 
 /// Everything the daemon runs on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Hex of the SHA-256 of the file(s) read, first 16 characters.
     pub hash: String,
@@ -35,8 +36,14 @@ pub struct Snapshot {
 /// `[server]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
-    /// At least one.
+    /// TCP addresses; together with `sockets` at least one.
     pub listen: Vec<SocketAddr>,
+    /// Unix sockets, as absolute paths.
+    pub sockets: Vec<PathBuf>,
+    /// Permissions of the files of `sockets`.
+    pub socket_mode: u32,
+    /// Whether `listen` and `sockets` are what the service manager handed over, in place of what the configuration says.
+    pub handed_over: bool,
     pub admin_token: Option<Secret>,
     /// Bytes of a request body.
     pub body_limit: usize,
@@ -44,6 +51,21 @@ pub struct Server {
     pub batch_limit: usize,
     /// How long SIGTERM waits for work in flight.
     pub drain: DurationMs,
+}
+
+impl Server {
+    /// The service manager passed these sockets: they win over what the configuration says.
+    pub fn hand_over(&mut self, listen: Vec<SocketAddr>, sockets: Vec<PathBuf>) {
+        (self.listen, self.sockets, self.handed_over) = (listen, sockets, true);
+    }
+
+    /// Why these settings must not be in force where sockets were handed over, if so: what the configuration itself opens
+    /// was judged when it was read.
+    pub fn exposed(&self) -> Option<String> {
+        let exposed = self.handed_over && self.admin_token.is_none() && listen::is_public(&self.listen);
+        let passed = "the socket that the service manager passed is reachable from other machines";
+        exposed.then(|| format!("{passed} and {}", listen::TOKEN_MISSING))
+    }
 }
 
 /// `[storage]`

@@ -1,4 +1,4 @@
-//! The command line's way to the running daemon: its admin API, mostly over loopback.
+//! The command line's way to the running daemon: its admin API, mostly over loopback or a Unix socket.
 //!
 //! Unlike a destination, the address comes from the person at the keyboard, so it is not judged; everything else holds
 //! here too: no environment proxies, no redirects, no repeats, bounded bodies, a total timeout.
@@ -21,11 +21,16 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 pub struct ApiClient {
     client: Client,
     base: Url,
+    /// The address as it is shown.
+    at: String,
     token: Option<Secret>,
     timeout: DurationMs,
     /// Who asks, for the audit trail.
     operator: Option<HeaderValue>,
 }
+
+/// What an address begins with that is the path of a Unix socket.
+const UNIX: &str = "unix:";
 
 /// What the daemon answered, whatever its status.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +43,9 @@ pub struct ApiResponse {
 /// Why there is no answer; each text says what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("\"{given}\" is not the daemon's address: {detail}; write it as http://127.0.0.1:8460")]
+    #[error(
+        "\"{given}\" is not the daemon's address: {detail}; write it as http://127.0.0.1:8460 or unix:/run/postbackd/api.sock"
+    )]
     Address { given: String, detail: String },
     #[error("cannot talk HTTP: {0}")]
     Client(String),
@@ -57,9 +64,12 @@ pub enum ApiError {
 }
 
 impl ApiClient {
-    /// A client for the daemon at `base_url` (`http://127.0.0.1:8460`, a path prefix is kept). `token` goes with every
-    /// request that brings none of its own; `timeout` bounds each exchange as a whole.
+    /// A client for the daemon at `base_url` (`http://127.0.0.1:8460`, where a path prefix is kept, or `unix:/path`). `token`
+    /// goes with every request that brings none of its own; `timeout` bounds each exchange as a whole.
     pub fn new(base_url: &str, token: Option<Secret>, timeout: DurationMs) -> Result<Self, ApiError> {
+        if let Some(path) = base_url.strip_prefix(UNIX) {
+            return Self::over(path, token, timeout);
+        }
         let wrong = |detail: &str| ApiError::Address {
             // Never with user information that may have been typed into it.
             given: printable(base_url.rsplit('@').next().unwrap_or_default().as_bytes(), 200),
@@ -82,7 +92,21 @@ impl ApiClient {
         } else {
             tls::build_plain(build())
         };
-        Ok(Self { client: client.map_err(ApiError::Client)?, base, token, timeout, operator: None })
+        let at = base.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client: client.map_err(ApiError::Client)?, base, at, token, timeout, operator: None })
+    }
+
+    /// A client for the daemon behind the Unix socket at `path`.
+    fn over(path: &str, token: Option<Secret>, timeout: DurationMs) -> Result<Self, ApiError> {
+        let wrong =
+            |detail: String| ApiError::Address { given: printable(format!("{UNIX}{path}").as_bytes(), 200), detail };
+        if !path.starts_with('/') {
+            return Err(wrong("the whole path of the socket belongs behind unix:".to_owned()));
+        }
+        // Only the Host header is made of it; it has to be a name of this machine.
+        let base = "http://localhost/".parse().map_err(|error: url::ParseError| wrong(error.to_string()))?;
+        let client = tls::build_plain(client::base(timeout.to_std()).unix_socket(path)).map_err(ApiError::Client)?;
+        Ok(Self { client, base, at: format!("{UNIX}{path}"), token, timeout, operator: None })
     }
 
     /// From here on every request says who asks. A name that cannot stand in a header is left out.
@@ -161,7 +185,7 @@ impl ApiClient {
 
     /// The daemon's address as it is shown: without query, and never with user information.
     fn at(&self) -> String {
-        self.base.as_str().trim_end_matches('/').to_owned()
+        self.at.clone()
     }
 }
 
@@ -182,8 +206,8 @@ mod tests {
     #[test]
     fn a_wrong_address_says_what_to_write() {
         let said = |base: &str| client(base).unwrap_err().to_string();
-        insta::assert_snapshot!(said("127.0.0.1:8460"), @r#""127.0.0.1:8460" is not the daemon's address: relative URL without a base; write it as http://127.0.0.1:8460"#);
-        insta::assert_snapshot!(said("unix:/run/x"), @r#""unix:/run/x" is not the daemon's address: it must begin with http:// or https://; write it as http://127.0.0.1:8460"#);
+        insta::assert_snapshot!(said("127.0.0.1:8460"), @r#""127.0.0.1:8460" is not the daemon's address: relative URL without a base; write it as http://127.0.0.1:8460 or unix:/run/postbackd/api.sock"#);
+        insta::assert_snapshot!(said("unix:run/x"), @r#""unix:run/x" is not the daemon's address: the whole path of the socket belongs behind unix:; write it as http://127.0.0.1:8460 or unix:/run/postbackd/api.sock"#);
         assert!(!said("http://admin:hunter2@127.0.0.1").contains("hunter2"));
     }
 

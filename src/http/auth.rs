@@ -1,11 +1,11 @@
 //! Who may ask: senders by their source's token, operators by the admin token or by standing on this machine.
 //!
-//! Without an admin token only loopback callers are served, and a caller that only looks like one is not: behind a
+//! Without an admin token only loopback and Unix-socket callers are served, and a caller that only looks like one is not: behind a
 //! forwarding header stands a reverse proxy, behind a foreign `Host` a web page whose name was rebound to 127.0.0.1,
 //! behind a foreign `Origin` a web page that makes the operator's browser post a form.
 //! Decisions are pure; comparisons take the same time wherever the texts differ.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -22,7 +22,45 @@ use crate::domain::time::UnixMs;
 
 /// The other end of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) enum Peer {
+    Net(SocketAddr),
+    /// Whoever may open the socket's file, which is somebody on this machine.
+    Unix,
+}
+
+impl Peer {
+    /// Where it is, without the port: the same for every connection from there.
+    pub(crate) fn place(self) -> String {
+        match self {
+            Self::Net(address) => address.ip().to_canonical().to_string(),
+            Self::Unix => self.to_string(),
+        }
+    }
+
+    /// Its address; all behind a Unix socket are this machine.
+    pub(crate) fn network(self) -> IpAddr {
+        match self {
+            Self::Net(address) => address.ip(),
+            Self::Unix => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }
+    }
+
+    fn is_local(self) -> bool {
+        match self {
+            Self::Net(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Net(address) => address.fmt(f),
+            Self::Unix => f.write_str("a Unix socket"),
+        }
+    }
+}
 
 /// In which an operator may give a name.
 const OPERATOR: &str = "x-postbackd-operator";
@@ -30,7 +68,7 @@ const OPERATOR: &str = "x-postbackd-operator";
 /// What is known of a caller of the admin paths.
 #[derive(Clone, Copy, Debug)]
 struct Caller<'a> {
-    peer: Option<IpAddr>,
+    peer: Option<Peer>,
     token: Option<&'a str>,
     forwarded: bool,
     /// Every name the request calls us by: `Host` headers and the authority of its target.
@@ -113,7 +151,7 @@ pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, n
 /// Who was let in, for the audit trail.
 pub(crate) fn who(server: &Server, request: &Request) -> Who {
     let right = if server.admin_token.is_some() { Right::AdminToken } else { Right::Loopback };
-    let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical().to_string());
+    let from = request.extensions().get::<Peer>().map(|peer| peer.place());
     let name = request.headers().get(OPERATOR).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
     Who { right, from, operator: None }.called(&name.unwrap_or_default())
 }
@@ -123,7 +161,7 @@ pub(crate) fn refused(state: &AppState, request: &Request) -> Option<Problem> {
     let mut hosts = texts(request.headers(), &header::HOST);
     hosts.extend(request.uri().authority().map(axum::http::uri::Authority::as_str));
     let caller = Caller {
-        peer: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
+        peer: request.extensions().get::<Peer>().copied(),
         token: bearer(request.headers()),
         forwarded: forwarded(request.headers()),
         hosts: &hosts,
@@ -145,7 +183,7 @@ fn decide(server: &Server, caller: &Caller<'_>) -> Decision {
             Some(_) => Decision::WrongToken,
         };
     }
-    if !caller.peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
+    if !caller.peer.is_some_and(Peer::is_local) {
         Decision::NotLoopback
     } else if caller.forwarded {
         Decision::Forwarded
@@ -232,6 +270,9 @@ mod tests {
     fn server(admin_token: Option<&str>) -> Server {
         Server {
             listen: vec!["127.0.0.1:8460".parse().unwrap(), "10.1.2.3:8460".parse().unwrap()],
+            sockets: Vec::new(),
+            socket_mode: 0o660,
+            handed_over: false,
             admin_token: admin_token.map(|token| Secret::new(token.to_owned())),
             body_limit: 1,
             batch_limit: 1,
@@ -239,8 +280,30 @@ mod tests {
         }
     }
 
+    fn peer(ip: &str) -> Option<Peer> {
+        ip.parse().ok().map(|ip: IpAddr| Peer::Net((ip, 50_000).into()))
+    }
+
+    #[test]
+    fn a_unix_socket_is_local_but_what_stands_behind_a_proxy_is_not() {
+        let ask = |forwarded, hosts| {
+            let caller = Caller { peer: Some(Peer::Unix), token: None, forwarded, hosts, origins: &[] };
+            decide(&server(None), &caller)
+        };
+        assert_eq!(ask(false, &["localhost"]), Decision::Allow);
+        assert_eq!(ask(true, &["localhost"]), Decision::Forwarded);
+        assert_eq!(ask(false, &["track.example.com"]), Decision::ForeignHost);
+        let caller =
+            Caller { peer: Some(Peer::Unix), token: None, forwarded: false, hosts: &["localhost"], origins: &[] };
+        assert_eq!(
+            decide(&server(Some("s3cret")), &caller),
+            Decision::NoToken,
+            "the admin token is asked for here too"
+        );
+    }
+
     fn local(hosts: &[&str]) -> Decision {
-        let caller = Caller { peer: "127.0.0.1".parse().ok(), token: None, forwarded: false, hosts, origins: &[] };
+        let caller = Caller { peer: peer("127.0.0.1"), token: None, forwarded: false, hosts, origins: &[] };
         decide(&server(None), &caller)
     }
 
@@ -253,8 +316,8 @@ mod tests {
             ("127.0.0.1", false, Some(""), Decision::WrongToken),
             ("127.0.0.1", false, Some("S3cret"), Decision::WrongToken),
         ] {
-            let (peer_ip, foreign) = (peer.parse().ok(), &["evil.example"]);
-            let caller = Caller { peer: peer_ip, token, forwarded, hosts: foreign, origins: foreign };
+            let (address, foreign) = (super::tests::peer(peer), &["evil.example"]);
+            let caller = Caller { peer: address, token, forwarded, hosts: foreign, origins: foreign };
             assert_eq!(decide(&server(Some("s3cret")), &caller), wanted, "{peer} {token:?}");
         }
     }
@@ -272,7 +335,7 @@ mod tests {
             (Some("::ffff:203.0.113.9"), false, Decision::NotLoopback),
             (None, false, Decision::NotLoopback),
         ] {
-            let peer = peer.and_then(|peer| peer.parse().ok());
+            let peer = peer.and_then(super::tests::peer);
             let caller = Caller { peer, token: Some("any"), forwarded, hosts: &["localhost:8460"], origins: &[] };
             assert_eq!(decide(&server(None), &caller), wanted, "{peer:?} {forwarded}");
         }
@@ -313,13 +376,8 @@ mod tests {
     #[test]
     fn a_page_of_another_site_is_not_the_operator() {
         let asked = |origins: &[&str]| {
-            let caller = Caller {
-                peer: "127.0.0.1".parse().ok(),
-                token: None,
-                forwarded: false,
-                hosts: &["localhost"],
-                origins,
-            };
+            let caller =
+                Caller { peer: peer("127.0.0.1"), token: None, forwarded: false, hosts: &["localhost"], origins };
             decide(&server(None), &caller)
         };
         for origin in ["http://127.0.0.1:8460", "http://localhost:9000", "https://[::1]", "http://10.1.2.3:8460"] {

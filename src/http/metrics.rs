@@ -18,6 +18,7 @@ use super::AppState;
 use super::problem::Problem;
 use super::query::Names;
 use crate::domain::delivery::Status;
+use crate::pipeline::Health;
 use crate::store::{EventCounts, Ledger};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,10 +66,22 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     registry.register_with_unit("store", "Size of the store's file", Unit::Bytes, size);
     let config = Gauge::<u64, AtomicU64>::default();
     config.set(u64::from(state.standing.load().refused.is_none()));
+    health(&mut registry, &state.pipeline.health());
     registry.register("config_ok", "0 while the configuration file is refused and the one before goes on", config);
     let mut body = String::new();
     text::encode(&mut body, &registry).map_err(|_| Problem::internal("the metrics could not be written"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
+}
+
+fn health(registry: &mut Registry, health: &Health) {
+    let ready = Gauge::<u64, AtomicU64>::default();
+    ready.set(u64::from(health.failing.is_empty()));
+    registry.register("ready", "0 while events cannot be taken", ready);
+    if let Some(bytes) = health.free_disk_bytes {
+        let free = Gauge::<u64, AtomicU64>::default();
+        free.set(bytes);
+        registry.register_with_unit("disk_free", "Free space of the store's file system", Unit::Bytes, free);
+    }
 }
 
 fn deliveries(registry: &mut Registry, names: &Names, ledger: &Ledger) {

@@ -22,6 +22,7 @@ mod health;
 mod ingest;
 mod jobs;
 mod json;
+mod listener;
 mod metrics;
 mod page;
 mod preview;
@@ -48,6 +49,7 @@ use tokio::sync::Semaphore;
 
 #[cfg(fuzzing)]
 pub use self::ingest::fuzzing;
+pub use self::listener::{Listener, Probes, Socket};
 use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;

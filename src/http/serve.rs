@@ -5,7 +5,6 @@
 //! are finished within `server.drain`.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep, timeout};
@@ -26,6 +25,7 @@ use tokio::time::{Duration, sleep, timeout};
 use super::AppState;
 use super::auth::Peer;
 use super::framing::{Contradiction, Watched};
+use super::listener::{Accepted, Listener, Open, OpenSocket};
 use super::problem::Problem;
 
 /// Connections at the same time; more wait in the kernel's queue.
@@ -37,10 +37,13 @@ const HEADERS_MAX: usize = 100;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At shutdown, a connection that has only just come in may still say what it came for: its request is under way, and
+/// whoever takes over the listening socket will never see this connection.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is ready, then finishes what is in flight.
 pub async fn serve(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listener>,
     state: AppState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
@@ -49,7 +52,7 @@ pub async fn serve(
 }
 
 async fn run(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listener>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     drain: impl FnOnce() -> Duration,
@@ -58,8 +61,7 @@ async fn run(
     let (stop, stopping) = watch::channel(false);
     let mut acceptors = JoinSet::new();
     for listener in listeners {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = listener.open()?;
         acceptors.spawn(accept(listener, Arc::clone(&slots), router.clone(), stopping.clone()));
     }
     shutdown.await;
@@ -73,15 +75,24 @@ async fn run(
 }
 
 /// Accepts until stopped, then waits for its connections.
-async fn accept(listener: TcpListener, slots: Arc<Semaphore>, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn accept(listener: Open, slots: Arc<Semaphore>, router: Router, mut stopping: watch::Receiver<bool>) {
+    let Open { socket, mut probes } = listener;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stopped(&mut stopping) => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
-            accepted = next(&listener, &slots) => match accepted {
-                Ok((slot, stream, peer)) => {
+            Some(probe) = probes.recv() => probe.answer(),
+            accepted = next(&socket, &slots) => match accepted {
+                Ok((slot, Accepted::Net(stream, address))) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY could not be set.");
+                    }
+                    let peer = Peer::Net(address);
                     connections.spawn(connection(slot, stream, peer, router.clone(), stopping.clone()));
+                }
+                Ok((slot, Accepted::Unix(stream))) => {
+                    connections.spawn(connection(slot, stream, Peer::Unix, router.clone(), stopping.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "A connection could not be accepted.");
@@ -90,22 +101,18 @@ async fn accept(listener: TcpListener, slots: Arc<Semaphore>, router: Router, mu
             },
         }
     }
-    drop(listener);
+    drop(socket);
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
 }
 
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+async fn next(socket: &OpenSocket, slots: &Arc<Semaphore>) -> std::io::Result<(OwnedSemaphorePermit, Accepted)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((slot, stream, peer))
+    Ok((slot, socket.accept().await?))
 }
 
-/// Ready once the daemon is stopping.
+/// Ready once the daemon is stopping; or whatever else turned true.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same.
     stopping.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
@@ -121,17 +128,18 @@ fn report(ended: Result<(), JoinError>) {
 
 async fn connection(
     slot: OwnedSemaphorePermit,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set.");
-    }
     let (stream, contradiction) = Watched::new(stream);
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request| answer(router.clone(), request, peer, Arc::clone(&contradiction)));
+    let (asked, mut first_request) = watch::channel(false);
+    let service = service_fn(move |request| {
+        asked.send_replace(true);
+        answer(router.clone(), request, peer, Arc::clone(&contradiction))
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -145,8 +153,14 @@ async fn connection(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let first = timeout(FIRST_REQUEST, stopped(&mut first_request));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                _ = first => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = ended {
@@ -159,14 +173,14 @@ async fn connection(
 async fn answer(
     router: TowerToHyperService<Router>,
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
     contradiction: Contradiction,
 ) -> Result<Response, std::convert::Infallible> {
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     if chunked && contradiction.load(Ordering::Acquire) {
         return Ok(contradicting_lengths().into_response());
     }
-    request.extensions_mut().insert(Peer(peer));
+    request.extensions_mut().insert(peer);
     let mut response = router.call(request).await?;
     if chunked {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -186,12 +200,13 @@ fn contradicting_lengths() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use axum::body::Bytes;
     use axum::extract::Request;
     use axum::routing::post;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::{Notify, oneshot};
 
     use super::*;
@@ -206,6 +221,7 @@ mod tests {
     fn start(router: Router, drain: Duration) -> Server {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
+        let (listener, _) = Listener::new(listener.into());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or_default() };
         Server { address, stop, ended: tokio::spawn(run(vec![listener], router, shutdown, move || drain)) }
@@ -213,8 +229,9 @@ mod tests {
 
     fn echo() -> Router {
         let peer = |request: Request| async move {
-            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-            format!("from loopback: {}", peer == Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            let peer = request.extensions().get::<Peer>().copied();
+            let ip = if let Some(Peer::Net(address)) = peer { Some(address.ip()) } else { None };
+            format!("from loopback: {}", ip == Some(Ipv4Addr::LOCALHOST.into()))
         };
         Router::new().route("/", post(|body: Bytes| async move { body }).get(peer))
     }
@@ -290,10 +307,28 @@ mod tests {
         server.stop.send(()).unwrap();
         let mut nothing = Vec::new();
         idle.read_to_end(&mut nothing).await.unwrap();
-        assert!(nothing.is_empty(), "an idle connection is closed at once");
+        assert!(nothing.is_empty(), "an idle connection is closed soon");
         assert!(TcpStream::connect(server.address).await.is_err(), "nothing new is taken");
         go.notify_one();
         assert!(request.await.unwrap().ends_with("done"));
+        server.ended.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_just_come_in_at_shutdown_is_still_answered() {
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let server = start(held_back(&begun, &go), Duration::from_mins(1));
+        let mut fresh = TcpStream::connect(server.address).await.unwrap();
+        // Once a later connection is served, the first one is taken, too.
+        exchange(server.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        server.stop.send(()).unwrap();
+        while TcpStream::connect(server.address).await.is_ok() {}
+        // Its request is on its way for so long.
+        sleep(Duration::from_millis(50)).await;
+        fresh.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        fresh.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         server.ended.await.unwrap().unwrap();
     }
 

@@ -31,6 +31,7 @@ use super::journal::Journal;
 use super::lane::Lane;
 use super::maintenance::Maintenance;
 use super::operator::{Act, Order};
+use super::pulse::Probe;
 use super::record::Recorder;
 use super::routing::Routing;
 use super::scheduler::{Effect, Ended, Input, Part, PartEnd, Scheduler};
@@ -56,6 +57,7 @@ pub(super) struct Driver {
     pub board: Arc<Board>,
     pub facts: mpsc::Receiver<Input>,
     pub orders: mpsc::Receiver<Order>,
+    pub probes: mpsc::Receiver<Probe>,
     pub writer: mpsc::Sender<Command>,
     pub drain: oneshot::Receiver<DrainRequest>,
     pub maintenance: Maintenance,
@@ -118,6 +120,7 @@ impl Driver {
                     Err(error) => error!(%error, "Reading a page of the outbox panicked."),
                 },
                 Some(order) = self.orders.recv() => self.obey(order, &mut work),
+                Some(probe) = self.probes.recv() => probe.answer(),
                 permit = writer.reserve(), if !work.outcomes.is_empty() => match permit {
                     Ok(permit) => permit.send(outcomes(&mut work)),
                     Err(_) => break,

@@ -28,6 +28,7 @@ mod maintenance;
 mod operator;
 mod pace;
 mod paging;
+pub mod pulse;
 mod queue;
 mod record;
 mod routing;
@@ -76,6 +77,7 @@ pub struct Pipeline {
     env: Env,
     writer: mpsc::Sender<Command>,
     orders: Orders,
+    probes: mpsc::Sender<pulse::Probe>,
     routing: watch::Sender<Arc<Routing>>,
     board: Arc<Board>,
     rejected: Rejected,

@@ -57,6 +57,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
     let (orders, orders_rx) = mpsc::channel(ORDERS);
+    let (probes, probes_rx) = mpsc::channel(1);
     let (drain, drain_rx) = oneshot::channel();
     let (writer_done, writer_rx) = oneshot::channel();
     let writer = Writer {
@@ -85,6 +86,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         board: Arc::clone(&board),
         facts: facts_rx,
         orders: orders_rx,
+        probes: probes_rx,
         writer: commands.clone(),
         drain: drain_rx,
         maintenance: Maintenance::new(guarded),
@@ -94,6 +96,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         env,
         writer: commands,
         orders,
+        probes,
         routing: routings,
         board,
         rejected,

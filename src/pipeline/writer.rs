@@ -18,6 +18,7 @@ use super::board::Board;
 use super::commit::{Committer, Request};
 use super::control::Control;
 use super::disk::DiskGuard;
+use super::pulse::Probe;
 use super::scheduler::Input;
 use super::{Numbered, Unavailable};
 
@@ -37,6 +38,8 @@ pub(super) enum Command {
     Sweep(SweepPlan),
     /// There are refused events to count.
     Nudge,
+    /// Somebody wants to know whether the writer still turns.
+    Probe(Probe),
     /// Do everything asked so far, close the store, end.
     Stop,
 }
@@ -154,6 +157,7 @@ impl Writer {
                 Command::Number { names, reply } => self.number(&names, reply),
                 Command::Sweep(plan) => sweep = Some(plan),
                 Command::Nudge => {}
+                Command::Probe(probe) => probe.answer(),
                 Command::Stop => self.stop(),
             }
             next = if ops < TRANSACTION_OPS { self.commands.try_recv().ok() } else { None };
@@ -217,6 +221,8 @@ impl Writer {
                     drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
                 }
                 Command::Sweep(_) | Command::Nudge => {}
+                // It waits for the disk, and says so; a restart would help nobody.
+                Command::Probe(probe) => probe.answer(),
                 Command::Stop => self.stop(),
             }
         }

@@ -356,3 +356,26 @@ fn pauses_are_told_again_after_the_store_was_opened_again() {
     assert!(bench.reopened().contains_key(&FIRST.destination));
     bench.stop().unwrap();
 }
+
+#[test]
+fn a_writer_that_hangs_in_a_commit_gives_no_sign_of_life() {
+    let bench = Bench::new();
+    let turns = || {
+        let (probe, mut answer) = crate::pipeline::pulse::Probe::new();
+        bench.commands.blocking_send(Command::Probe(probe)).unwrap();
+        (0..100).any(|_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            answer.try_recv().is_ok()
+        })
+    };
+    assert!(turns() && turns(), "with nothing to do");
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    // Outcomes: nobody waits for them.
+    bench.settle();
+    // Questions that the writer found beside the work may still have been answered before the commit.
+    assert!((0..5).any(|_| !turns()), "the commit does not come back");
+    drop(stuck);
+    assert!(turns() && turns(), "it goes on");
+    bench.stop().unwrap();
+}

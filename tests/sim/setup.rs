@@ -68,6 +68,9 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
         loaded_at: START,
         server: Server {
             listen: vec!["127.0.0.1:8460".parse().expect("an address")],
+            sockets: Vec::new(),
+            socket_mode: 0o660,
+            handed_over: false,
             admin_token: None,
             body_limit: 1024 * 1024,
             batch_limit: 1000,

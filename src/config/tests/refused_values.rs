@@ -57,11 +57,14 @@ warning: c.toml: destinations: no destination is configured: events are kept and
 #[test]
 fn listeners_are_addresses() {
     assert_snapshot!(said(r#"[server]
-listen = ["localhost:8460", "unix:/run/p.sock", ":8460", "127.0.0.1:1", "127.0.0.1:1"]"#), @r#"
-c.toml:2: server.listen[0]: "localhost:8460" is not an address to listen on; write an IP address with a port, like "127.0.0.1:8460" or "[::1]:8460"
-c.toml:2: server.listen[1]: Unix sockets come with a later version of postbackd; write an address like "127.0.0.1:8460"
-c.toml:2: server.listen[2]: ":8460" is not an address to listen on; write an IP address with a port, like "127.0.0.1:8460" or "[::1]:8460"
+listen = ["localhost:8460", "unix:run/p.sock", ":8460", "127.0.0.1:1", "127.0.0.1:1", "unix:/a", "unix:/a"]
+socket_mode = "rw""#), @r#"
+c.toml:2: server.listen[0]: "localhost:8460" is not an address to listen on; write an IP address with a port, like "127.0.0.1:8460" or "[::1]:8460", or "unix:/run/postbackd/api.sock"
+c.toml:2: server.listen[1]: "unix:run/p.sock" names no socket; write its whole path, like "unix:/run/postbackd/api.sock"
+c.toml:2: server.listen[2]: ":8460" is not an address to listen on; write an IP address with a port, like "127.0.0.1:8460" or "[::1]:8460", or "unix:/run/postbackd/api.sock"
 c.toml:2: server.listen[4]: 127.0.0.1:1 is given twice; remove one
+c.toml:2: server.listen[6]: "unix:/a" is given twice; remove one
+c.toml:3: server.socket_mode: "rw" is not a file mode; write it in octal, like "0660" or "0600"
 warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
 "#);
 }

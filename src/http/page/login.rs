@@ -48,7 +48,7 @@ pub(super) async fn login(
     let snapshot = state.pipeline.snapshot();
     let Some(wanted) = &snapshot.server.admin_token else { return Ok(render::see("/")) };
     let next = super::own_path(form.get("next")).to_owned();
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.network());
     let now = state.clock.monotonic();
     let may_guess = peer.zip(state.desk.guesses()).is_some_and(|(peer, mut guesses)| guesses.take(peer, now));
     if !may_guess {

@@ -1,6 +1,8 @@
 //! The real binary as a child process in a directory of its own: started, killed, stopped, started again.
 
 use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ pub struct Daemon {
     config: PathBuf,
     env: Vec<(&'static str, String)>,
     log: Option<PathBuf>,
+    passed: Option<TcpListener>,
 }
 
 /// What a command said.
@@ -98,7 +101,7 @@ impl Daemon {
         );
         let path = dir.path().join("config.toml");
         std::fs::write(&path, config).expect("a writable directory");
-        Self { port, dir, child: None, config: path, env: Vec::new(), log: None }
+        Self { port, dir, child: None, config: path, env: Vec::new(), log: None, passed: None }
     }
 
     /// A file of the daemon's own directory.
@@ -127,6 +130,12 @@ impl Daemon {
         self.log = Some(path);
     }
 
+    /// From the next start on the daemon is passed this socket, as systemd does it: as file descriptor 3.
+    pub fn pass(&mut self, socket: TcpListener) {
+        self.port = socket.local_addr().expect("an address").port();
+        self.passed = Some(socket);
+    }
+
     /// Starts it (again) and waits until it is ready: how long that took.
     pub async fn restart(&mut self) -> Duration {
         self.restart_until("/readyz").await
@@ -145,11 +154,31 @@ impl Daemon {
         self.spawn(async |daemon: &Self| TcpStream::connect(("127.0.0.1", daemon.port)).await.is_ok()).await
     }
 
+    /// As [`Daemon::restart`], for a daemon that is up when this says so.
+    pub async fn restart_when(&mut self, is_up: impl AsyncFn(&Self) -> bool) -> Duration {
+        self.spawn(is_up).await
+    }
+
+    /// Starts it, which must fail: what it said.
+    pub fn start_and_fail(&self) -> String {
+        let output = self.run_command().stderr(Stdio::piped()).output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    fn run_command(&self) -> Command {
+        let mut command = self.command("run");
+        if let Some(socket) = &self.passed {
+            command = passing(&command, socket);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
     async fn spawn(&mut self, is_up: impl AsyncFn(&Self) -> bool) -> Duration {
         assert!(self.child.is_none(), "it still runs");
         let started = Instant::now();
-        let mut command = self.command("run");
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let mut command = self.run_command();
         if let Some(log) = &self.log {
             let file = std::fs::File::create(log).expect("a writable directory");
             command.stdout(file.try_clone().expect("a handle")).stderr(file);
@@ -228,8 +257,12 @@ impl Daemon {
 
     /// SIGHUP.
     pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
-        rustix::process::kill_process(pid, Signal::HUP).expect("a child");
+        rustix::process::kill_process(pid, signal).expect("a child");
     }
 
     /// SIGTERM; how long the clean stop took.
@@ -326,6 +359,16 @@ impl Drop for Daemon {
             child.wait().ok();
         }
     }
+}
+
+/// The command, with a socket as file descriptor 3: a shell takes it in as its standard input, and becomes the daemon.
+fn passing(command: &Command, socket: &TcpListener) -> Command {
+    let mut shell = Command::new("sh");
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$0\" \"$@\"";
+    shell.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(OwnedFd::from(socket.try_clone().expect("a file descriptor")));
+    shell
 }
 
 /// A port nobody listens on right now.

@@ -23,6 +23,9 @@ pub fn snapshot(destinations: Vec<(&str, NetworkPolicy)>) -> Snapshot {
         loaded_at: UnixMs(0),
         server: Server {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
+            sockets: Vec::new(),
+            socket_mode: 0o660,
+            handed_over: false,
             admin_token: None,
             body_limit: 1024,
             batch_limit: 1,
