@@ -16,6 +16,7 @@
 //! | attempts | seq, destination, n | one exchange |
 //! | counts, `event_counts` | destination, source | the books |
 //! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
+//! | zones, `zone_uids` | zone (seq ÷ 2^10) | what is in it; a file from before there were zones lacks the tables |
 
 use redb::TableDefinition;
 
@@ -34,6 +35,7 @@ pub(super) type OutboxKey = [u8; 20];
 pub(super) type AttemptKey = [u8; 16];
 pub(super) type CountsKey = [u8; 4];
 pub(super) type PauseKey = [u8; 4];
+pub(super) type ZoneKey = [u8; 8];
 pub(super) type Definition<K, V = Row> = TableDefinition<'static, K, V>;
 
 pub(super) const META: Definition<&'static str> = TableDefinition::new("meta");
@@ -47,6 +49,8 @@ pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::ne
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
 pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
+pub(super) const ZONES: Definition<&'static ZoneKey> = TableDefinition::new("zones");
+pub(super) const ZONE_UIDS: Definition<&'static ZoneKey> = TableDefinition::new("zone_uids");
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";
@@ -70,6 +74,36 @@ pub(super) fn bucket_of(seq: EventSeq) -> u32 {
 pub(super) fn bucket_range(bucket: u32) -> (EventSeq, EventSeq) {
     let first = u64::from(bucket) << BUCKET_BITS;
     (EventSeq(first), EventSeq(first | ((1 << BUCKET_BITS) - 1)))
+}
+
+/// Events of one zone: 2^10, since looking through a whole one takes some milliseconds, and the rows of all zones of
+/// 10 million events are still read in few.
+/// Tests have zones of four, so that a few events fill some.
+const ZONE_BITS: u32 = if cfg!(test) { 2 } else { 10 };
+
+/// The zone of an event.
+pub(super) fn zone_of(seq: EventSeq) -> u64 {
+    seq.0 >> ZONE_BITS
+}
+
+/// The first and the last sequence number of a zone.
+pub(super) fn zone_range(zone: u64) -> (EventSeq, EventSeq) {
+    let first = zone << ZONE_BITS;
+    (EventSeq(first), EventSeq(first | ((1 << ZONE_BITS) - 1)))
+}
+
+pub(super) fn zone_key(zone: u64) -> ZoneKey {
+    zone.to_be_bytes()
+}
+
+pub(super) fn read_zone_key(key: ZoneKey) -> u64 {
+    u64::from_be_bytes(key)
+}
+
+/// The least and the greatest delivery key of a zone.
+pub(super) fn deliveries_of_zone(zone: u64) -> (DeliveryRowKey, DeliveryRowKey) {
+    let (first, last) = zone_range(zone);
+    (deliveries_of(first).0, deliveries_of(last).1)
 }
 
 pub(super) fn inbox_key(seq: EventSeq) -> InboxKey {

@@ -18,7 +18,7 @@ use super::query::{FILTER_KEYS, Frame, Names, Query, among_the_dead};
 use crate::domain::delivery::Autopsy;
 use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
 use crate::store::StoreError;
-use crate::store::read::{DeliveryFilter, DlqEntry, Reader};
+use crate::store::read::{DeliveryFilter, DlqEntry, Reader, Total};
 
 /// Entries looked at in one piece: an entry may carry tens of kilobytes.
 const WALK_ROWS: usize = 200;
@@ -27,6 +27,8 @@ const WALK_ROWS: usize = 200;
 struct Listing<'a> {
     /// Entries that match the filter, on all pages.
     total: u64,
+    /// `false` where counting them all would have taken too long: there are at least that many.
+    total_exact: bool,
     entries: Vec<EntryDto<'a>>,
     cursor: Option<String>,
 }
@@ -65,15 +67,16 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
             let page = reader.dlq(&filter, window.after, window.limit)?;
             // A page that begins and ends the list says its length by itself.
             let total = match (window.after, page.next) {
-                (None, None) => u64::try_from(page.rows.len()).unwrap_or(u64::MAX),
-                _ => count(reader, &filter)?,
+                (None, None) => (u64::try_from(page.rows.len()).unwrap_or(u64::MAX), Total::Exact),
+                _ => reader.dlq_total(&filter)?,
             };
             Ok((page, total))
         })
         .await?;
     let entries = page.rows.iter().map(|row| shown(row, instance, &names)).collect();
     let cursor = page.next.map(|key| delivery_id(instance, key));
-    Ok(Json(Listing { total, entries, cursor }).into_response())
+    let (total, exact) = total;
+    Ok(Json(Listing { total, total_exact: exact == Total::Exact, entries, cursor }).into_response())
 }
 
 /// `GET /v1/dlq/{id}`

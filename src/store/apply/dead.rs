@@ -9,6 +9,7 @@ use crate::domain::id::DeliveryKey;
 use crate::store::error::StoreError;
 use crate::store::schema;
 use crate::store::write::{Applied, Discard, Replay};
+use crate::store::zone::DlqChange;
 
 impl Batch<'_> {
     pub(super) fn replay(&mut self, op: &Replay) -> Result<Applied, StoreError> {
@@ -50,7 +51,9 @@ impl Batch<'_> {
         state: State,
         history: History,
     ) -> Result<Delivery, StoreError> {
-        self.tables.dlq.remove(&schema::delivery_key(key))?;
+        if self.tables.dlq.remove(&schema::delivery_key(key))?.is_some() {
+            self.zones.dlq(&self.tables.deliveries, key, DlqChange::Left)?;
+        }
         self.books.moved(key.destination, dead.state.status(), state.status());
         let delivery = Delivery { state, history, ..dead };
         self.put_delivery(key, &delivery)?;

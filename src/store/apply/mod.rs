@@ -23,6 +23,8 @@ use super::schema::{
 };
 use super::sweep::Marks;
 use super::write::{Applied, Owed, WriteOp};
+use super::zone::Zones;
+use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventSeq};
@@ -62,6 +64,7 @@ impl<'t> Tables<'t> {
 pub(super) struct Batch<'t> {
     transaction: &'t WriteTransaction,
     tables: Tables<'t>,
+    zones: Zones<'t>,
     books: Books,
     next_seq: u64,
     filters: &'t mut Filters,
@@ -83,17 +86,19 @@ impl<'t> Batch<'t> {
         transaction: &'t WriteTransaction,
         ledger: Ledger,
         next_seq: u64,
-        (filters, marks): (&'t mut Filters, &'t mut Marks),
+        (filters, marks, hash): (&'t mut Filters, &'t mut Marks, HashKey),
         damage: &'t Damage,
     ) -> Result<Self, StoreError> {
         let tables = Tables::open(transaction)?;
-        Ok(Self { transaction, tables, books: Books::new(ledger), next_seq, filters, marks, damage, changed: false })
+        let (zones, books) = (Zones::open(transaction, hash, damage)?, Books::new(ledger));
+        Ok(Self { transaction, tables, zones, books, next_seq, filters, marks, damage, changed: false })
     }
 
     /// Applies all of `ops` and writes the books.
     pub fn run(mut self, ops: &[WriteOp]) -> Result<Outcome, StoreError> {
         let applied = ops.iter().map(|op| self.apply(op)).collect::<Result<_, _>>()?;
         self.write_books()?;
+        self.zones.finish()?;
         Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
     }
 
@@ -140,7 +145,10 @@ impl<'t> Batch<'t> {
     /// Writes a delivery and its place in the outbox, where it has one.
     fn put_delivery(&mut self, key: DeliveryKey, delivery: &Delivery) -> Result<(), StoreError> {
         let bytes = row::encode(&DeliveryRow::from(delivery))?;
-        self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        let before = self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        let before = before.and_then(|bytes| row::decode::<DeliveryRow>(bytes.value()).ok());
+        let before = before.map(|before| before.state.status());
+        self.zones.delivery(&self.tables.deliveries, key, before, &delivery.state)?;
         match delivery.state.due_at() {
             Some(due_at) => {
                 self.tables.outbox.insert(&schema::outbox_key(key.destination, due_at, key.seq), ())?;

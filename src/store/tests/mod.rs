@@ -8,6 +8,7 @@ mod reading;
 mod settling;
 mod sweeping;
 mod verifying;
+mod zoning;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
