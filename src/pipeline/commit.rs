@@ -86,7 +86,8 @@ impl Committer {
                 | WriteOp::Replay(_)
                 | WriteOp::Discard(_)
                 | WriteOp::Pause { .. }
-                | WriteOp::Resume { .. } => {}
+                | WriteOp::Resume { .. }
+                | WriteOp::SaveStats { .. } => {}
             }
         }
     }
@@ -101,7 +102,8 @@ impl Committer {
             | WriteOp::Replay(_)
             | WriteOp::Discard(_)
             | WriteOp::Pause { .. }
-            | WriteOp::Resume { .. } => None,
+            | WriteOp::Resume { .. }
+            | WriteOp::SaveStats { .. } => None,
         });
         match known {
             Some(count) => *count = count.saturating_add(more),

@@ -19,7 +19,7 @@ use super::load::{FOREIGN, Memory, Unfit, load};
 use super::row::{self, IdentityRow, NumberRow};
 use super::schema::{
     ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, META, META_FLOOR,
-    META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, ZONE_UIDS, ZONES,
+    META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
 use crate::domain::id::InstanceId;
 use crate::env::entropy::Entropy;
@@ -171,6 +171,7 @@ fn lay_out(database: &Database, identity: &IdentityRow) -> Result<(), Unfit> {
         transaction.open_table(COUNTS)?;
         transaction.open_table(EVENT_COUNTS)?;
         transaction.open_table(PAUSES)?;
+        transaction.open_table(STATS)?;
         transaction.open_table(ZONES)?;
         transaction.open_table(ZONE_UIDS)?;
     }

@@ -284,6 +284,22 @@ pub(super) struct ZoneUidsRow {
     pub bits: Vec<u8>,
 }
 
+/// Stats: names, the last error (time, HTTP status, reason, message) and fields that were left out.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct StatsHeadRow {
+    pub names: Vec<String>,
+    pub last_error: Option<(u64, Option<u16>, String, String)>,
+    pub left_out: Vec<(String, u64)>,
+}
+
+/// Stats: one slot, with histograms as buckets and counts, and names' numbers with delivered and finished.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct StatsSlotRow {
+    pub latency: Vec<(u8, u32)>,
+    pub exchange: Vec<(u8, u32)>,
+    pub events: Vec<(Option<u8>, u32, u32)>,
+}
+
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -314,6 +330,8 @@ impl Row for DedupeRow {}
 impl Row for CountsRow {}
 impl Row for EventCountsRow {}
 impl Row for PauseRow {}
+impl Row for StatsHeadRow {}
+impl Row for StatsSlotRow {}
 impl Row for ZoneRow {}
 impl Row for ZoneUidsRow {}
 impl Row for IdentityRow {}
@@ -337,6 +355,8 @@ mod tests {
             decode::<CountsRow>(bytes).is_ok(),
             decode::<EventCountsRow>(bytes).is_ok(),
             decode::<PauseRow>(bytes).is_ok(),
+            decode::<StatsHeadRow>(bytes).is_ok(),
+            decode::<StatsSlotRow>(bytes).is_ok(),
             decode::<ZoneRow>(bytes).is_ok(),
             decode::<ZoneUidsRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),

@@ -16,6 +16,7 @@
 //! | attempts | seq, destination, n | one exchange |
 //! | counts, `event_counts` | destination, source | the books |
 //! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
+//! | stats | destination, part, slot | rolling statistics; a file from before they were kept lacks the table |
 //! | zones, `zone_uids` | zone (seq ÷ 2^10) | what is in it; a file from before there were zones lacks the tables |
 
 use redb::TableDefinition;
@@ -35,6 +36,7 @@ pub(super) type OutboxKey = [u8; 20];
 pub(super) type AttemptKey = [u8; 16];
 pub(super) type CountsKey = [u8; 4];
 pub(super) type PauseKey = [u8; 4];
+pub(super) type StatsKey = [u8; 13];
 pub(super) type ZoneKey = [u8; 8];
 pub(super) type Definition<K, V = Row> = TableDefinition<'static, K, V>;
 
@@ -48,6 +50,7 @@ pub(super) const DLQ: Definition<&'static DeliveryRowKey> = TableDefinition::new
 pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::new("attempts");
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
+pub(super) const STATS: Definition<&'static StatsKey> = TableDefinition::new("stats");
 pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
 pub(super) const ZONES: Definition<&'static ZoneKey> = TableDefinition::new("zones");
 pub(super) const ZONE_UIDS: Definition<&'static ZoneKey> = TableDefinition::new("zone_uids");
@@ -104,6 +107,34 @@ pub(super) fn read_zone_key(key: ZoneKey) -> u64 {
 pub(super) fn deliveries_of_zone(zone: u64) -> (DeliveryRowKey, DeliveryRowKey) {
     let (first, last) = zone_range(zone);
     (deliveries_of(first).0, deliveries_of(last).1)
+}
+
+/// What a row of statistics is; the number is the key's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum StatsPart {
+    Head,
+    Hour,
+    Day,
+}
+
+pub(super) fn stats_key(destination: DestinationId, part: StatsPart, slot: u64) -> StatsKey {
+    let part: u8 = match part {
+        StatsPart::Head => 0,
+        StatsPart::Hour => 1,
+        StatsPart::Day => 2,
+    };
+    join([&destination.0.to_be_bytes(), &[part], &slot.to_be_bytes()])
+}
+
+/// The part is `None` where the number is none of ours.
+pub(super) fn read_stats_key(key: &StatsKey) -> (DestinationId, Option<StatsPart>, u64) {
+    let part = match key.get(4) {
+        Some(0) => Some(StatsPart::Head),
+        Some(1) => Some(StatsPart::Hour),
+        Some(2) => Some(StatsPart::Day),
+        Some(_) | None => None,
+    };
+    (DestinationId(number32(key, 0)), part, number64(key, 5))
 }
 
 pub(super) fn inbox_key(seq: EventSeq) -> InboxKey {

@@ -7,6 +7,7 @@ mod accept;
 mod dead;
 mod pause;
 mod settle;
+mod stats;
 
 use std::sync::Arc;
 
@@ -110,6 +111,7 @@ impl<'t> Batch<'t> {
             WriteOp::Discard(op) => self.discard(op),
             WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
             WriteOp::Resume { destination } => self.resume(*destination),
+            WriteOp::SaveStats { destination, changes } => self.save_stats(*destination, changes),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);

@@ -8,6 +8,7 @@ mod log;
 mod outbox;
 mod page;
 pub(super) mod pauses;
+mod stats;
 pub(super) mod zones;
 
 use std::sync::Arc;

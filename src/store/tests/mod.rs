@@ -6,6 +6,7 @@ mod opening;
 mod pausing;
 mod reading;
 mod settling;
+mod stats;
 mod sweeping;
 mod verifying;
 mod zoning;
