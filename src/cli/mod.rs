@@ -12,10 +12,12 @@ mod deliveries;
 mod demo;
 mod dlq;
 mod exchange;
+mod follow;
 mod lines;
 mod look;
 pub mod out;
 mod reload;
+mod report;
 mod run;
 mod send;
 pub mod sink;
@@ -77,6 +79,7 @@ where
         Verb::Status(args) => status::status(&globals, &args, clock.now()).await,
         Verb::Send(args) => send::send(&globals, &args, &clock).await,
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
+        Verb::Report(args) => report::report(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
         Verb::Pause(args) => controls::pause(&connect(&globals)?, &args, globals.json).await,

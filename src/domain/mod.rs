@@ -18,4 +18,5 @@ pub mod pause;
 pub mod proxy;
 pub mod retry;
 pub mod secret;
+pub mod sum;
 pub mod time;

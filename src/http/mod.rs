@@ -24,6 +24,7 @@ mod preview;
 mod problem;
 mod query;
 mod reload;
+mod report;
 mod serve;
 mod status;
 mod strict_json;
@@ -121,6 +122,7 @@ pub fn router(state: AppState) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/events/{id}", get(events::event))
         .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/report", get(report::report))
         .route("/v1/dlq", get(dlq::list))
         .route("/v1/dlq/{id}", get(dlq::entry))
         .route("/v1/dlq/replay", post(dlq::replay))

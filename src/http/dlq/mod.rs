@@ -27,8 +27,9 @@ const WALK_ROWS: usize = 200;
 struct Listing<'a> {
     /// Entries that match the filter, on all pages.
     total: u64,
-    /// `false` where counting them all would have taken too long: there are at least that many.
-    total_exact: bool,
+    /// There only where counting them all would have taken too long: there are at least that many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_is_at_least: Option<bool>,
     entries: Vec<EntryDto<'a>>,
     cursor: Option<String>,
 }
@@ -76,7 +77,8 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
     let entries = page.rows.iter().map(|row| shown(row, instance, &names)).collect();
     let cursor = page.next.map(|key| delivery_id(instance, key));
     let (total, exact) = total;
-    Ok(Json(Listing { total, total_exact: exact == Total::Exact, entries, cursor }).into_response())
+    let total_is_at_least = (exact == Total::AtLeast).then_some(true);
+    Ok(Json(Listing { total, total_is_at_least, entries, cursor }).into_response())
 }
 
 /// `GET /v1/dlq/{id}`

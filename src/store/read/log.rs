@@ -20,6 +20,8 @@ use crate::store::schema::{self, DELIVERIES, DLQ, DeliveryRowKey, ZONES};
 
 /// Bytes of an event, or of what was kept of an end, that are as much work as looking at one delivery.
 const WORK_BYTES: usize = 512;
+/// What reading the delivery of an entry of the DLQ is.
+const LOOK_WORK: usize = 4;
 
 impl Reader {
     /// The delivery log, newest receipt first, after `after`. Does no more than [`crate::domain::limits::API_PAGE_WORK`]:
@@ -55,13 +57,13 @@ impl Reader {
             let mut sieve = Sieve::open(transaction, damage, filter)?;
             let route = self.route(transaction, (filter, Listed::Dlq), after)?;
             page(transaction, DLQ, route, limit, |key, bytes| {
-                let Some(delivery) = deliveries.get(key)? else { return Ok((Look::Miss, 1)) };
+                let Some(delivery) = deliveries.get(key)? else { return Ok((Look::Miss, LOOK_WORK)) };
                 let found = match sieve.entry(key, delivery)? {
                     Look::Hit(entry) => dlq_entry(damage, entry, bytes).map_or(Look::Miss, Look::Hit),
                     Look::Miss => Look::Miss,
                     Look::TooOld => Look::TooOld,
                 };
-                Ok((found, sieve.take_work() + 1 + bytes.len() / WORK_BYTES))
+                Ok((found, sieve.take_work() + LOOK_WORK + bytes.len() / WORK_BYTES))
             })
         })
     }
@@ -215,7 +217,7 @@ impl<'r> Sieve<'r> {
             return Ok(event.clone());
         }
         let row = self.events.row(seq)?;
-        self.work += 2 + row.as_ref().map_or(0, EventRow::bytes) / WORK_BYTES;
+        self.work += 4 + row.as_ref().map_or(0, EventRow::bytes) / WORK_BYTES;
         let row = row.filter(|row| self.takes_event(row));
         let event = row.and_then(|row| self.events.event(seq, row)).map(Arc::new);
         self.last = Some((seq, event.clone()));
