@@ -35,5 +35,6 @@ mod reload_destinations;
 mod reload_files;
 mod reload_storm;
 mod seeing;
+mod seeing_log;
 mod shell;
 mod support;

@@ -12,7 +12,7 @@ use super::{Deliveries, DeliveryEntry, DeliveryFilter, DlqEntry, Page, Reader, T
 use crate::domain::delivery::{Autopsy, Delivery};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
-use crate::domain::limits::API_PAGE_MAX;
+use crate::domain::limits::{API_PAGE_MAX, API_PAGE_WORK};
 use crate::store::StoreError;
 use crate::store::damage::Damage;
 use crate::store::row::{AutopsyRow, DeliveryRow, EventRow, ZoneRow};
@@ -21,7 +21,7 @@ use crate::store::schema::{self, DELIVERIES, DLQ, DeliveryRowKey, ZONES};
 /// Bytes of an event, or of what was kept of an end, that are as much work as looking at one delivery.
 const WORK_BYTES: usize = 512;
 /// What reading the delivery of an entry of the DLQ is.
-const LOOK_WORK: usize = 4;
+const LOOK_WORK: usize = 8;
 
 impl Reader {
     /// The delivery log, newest receipt first, after `after`. Does no more than [`crate::domain::limits::API_PAGE_WORK`]:
@@ -36,7 +36,7 @@ impl Reader {
         self.shared.read(|transaction| {
             let mut sieve = Sieve::open(transaction, damage, filter)?;
             let route = self.route(transaction, (filter, Listed::Deliveries), after)?;
-            page(transaction, DELIVERIES, route, limit, |key, bytes| {
+            page(transaction, DELIVERIES, route, (limit, API_PAGE_WORK), |key, bytes| {
                 let row = damage.read::<DeliveryRow, _>("deliveries", &schema::delivery_key(key), bytes);
                 let found = row.map_or(Ok(Look::Miss), |delivery| sieve.entry(key, delivery))?;
                 Ok((found, sieve.take_work()))
@@ -51,12 +51,21 @@ impl Reader {
         after: Option<DeliveryKey>,
         limit: usize,
     ) -> Result<Page<DlqEntry>, StoreError> {
+        self.dlq_within(filter, after, (limit, API_PAGE_WORK))
+    }
+
+    fn dlq_within(
+        &self,
+        filter: &DeliveryFilter,
+        after: Option<DeliveryKey>,
+        within: (usize, usize),
+    ) -> Result<Page<DlqEntry>, StoreError> {
         let damage = &self.shared.damage;
         self.shared.read(|transaction| {
             let deliveries = Deliveries::open(transaction, damage)?;
             let mut sieve = Sieve::open(transaction, damage, filter)?;
             let route = self.route(transaction, (filter, Listed::Dlq), after)?;
-            page(transaction, DLQ, route, limit, |key, bytes| {
+            page(transaction, DLQ, route, within, |key, bytes| {
                 let Some(delivery) = deliveries.get(key)? else { return Ok((Look::Miss, LOOK_WORK)) };
                 let found = match sieve.entry(key, delivery)? {
                     Look::Hit(entry) => dlq_entry(damage, entry, bytes).map_or(Look::Miss, Look::Hit),
@@ -104,8 +113,8 @@ impl Reader {
         Ok(Route::Spans(spans.map(|(low, end)| (low, end.min(high))).collect()))
     }
 
-    /// How many entries of the DLQ match, and whether that is all of them: where more than the destination is asked, no more
-    /// work is done than for a page.
+    /// How many entries of the DLQ match, and whether that is all of them: where more than the destination is asked, only a
+    /// quarter of a page's work is done for it.
     pub fn dlq_total(&self, filter: &DeliveryFilter) -> Result<(u64, Total), StoreError> {
         let plain = DeliveryFilter { destination: filter.destination, ..DeliveryFilter::default() };
         if *filter == plain
@@ -113,7 +122,7 @@ impl Reader {
         {
             return Ok((total, Total::Exact));
         }
-        let page = self.dlq(filter, None, usize::MAX)?;
+        let page = self.dlq_within(filter, None, (usize::MAX, API_PAGE_WORK / 4))?;
         let total = if page.next.is_none() { Total::Exact } else { Total::AtLeast };
         Ok((u64::try_from(page.rows.len()).unwrap_or(u64::MAX), total))
     }

@@ -10,7 +10,6 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition};
 use super::Page;
 use super::zones::{Known, Step, Walk};
 use crate::domain::id::DeliveryKey;
-use crate::domain::limits::API_PAGE_WORK;
 use crate::store::StoreError;
 use crate::store::schema::{self, DeliveryRowKey};
 use crate::store::sweep::STRAYS;
@@ -43,12 +42,12 @@ impl Route<'_> {
 }
 
 /// Follows the route, until the page is full, its work is done or nothing more can be found. `look` also says what work it
-/// was.
+/// was. `limit` are rows, `share` is work.
 pub(super) fn page<T>(
     transaction: &ReadTransaction,
     table: TableDefinition<'static, &'static DeliveryRowKey, &'static [u8]>,
     mut route: Route<'_>,
-    limit: usize,
+    (limit, share): (usize, usize),
     mut look: impl FnMut(DeliveryKey, &[u8]) -> Result<(Look<T>, usize), StoreError>,
 ) -> Result<Page<T>, StoreError> {
     let table = transaction.open_table(table)?;
@@ -61,7 +60,7 @@ pub(super) fn page<T>(
             Step::Look { low, high, known } => (low, high, known),
             Step::Pass { low } => {
                 last = Some(schema::read_delivery_key(&low));
-                if work >= API_PAGE_WORK {
+                if work >= share {
                     page.next = last;
                     return Ok(page);
                 }
@@ -73,7 +72,7 @@ pub(super) fn page<T>(
         }
         for entry in ReadableTable::range::<&DeliveryRowKey>(&table, &low..=&high)?.rev() {
             let (key, bytes) = entry?;
-            if last.is_some() && (page.rows.len() >= limit.max(1) || work >= API_PAGE_WORK) {
+            if last.is_some() && (page.rows.len() >= limit.max(1) || work >= share) {
                 page.next = last;
                 return Ok(page);
             }
