@@ -218,14 +218,14 @@ fn retention_completes_the_zones_of_a_file_from_before_and_drops_those_of_nothin
 #[test]
 fn a_page_that_finds_nothing_in_its_share_of_work_goes_on_where_it_was() {
     let mut store = Disk::default().store();
-    let ops: Vec<_> = (0..6000)
+    let ops: Vec<_> = (0..11_000)
         .map(|number| store.accept_op(event(&format!("e{number}"), number), vec![owe(ONE), skip(TWO)]))
         .collect();
     store.commit(&ops).unwrap();
     // A damaged zone row is no row: the zone is looked through.
     let broken: TableDefinition<'_, &schema::ZoneKey, &[u8]> = schema::ZONES;
     let damaged = store.shared.write(|transaction| {
-        for zone in 0..2000 {
+        for zone in 0..3000 {
             transaction.open_table(broken)?.insert(&schema::zone_key(zone), b"noise".as_slice())?;
         }
         Ok(((), Finish::Commit))
