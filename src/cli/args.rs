@@ -73,6 +73,8 @@ pub enum Verb {
     Send(SendArgs),
     /// Show the delivery log, newest first
     Deliveries(DeliveriesArgs),
+    /// Show what was taken in and sent by hour or day, to be held against a network's own figures
+    Report(ReportArgs),
     /// Show one event with every delivery and every attempt
     Event {
         /// The event's evt_… id, or the sender's own id
@@ -217,6 +219,9 @@ pub struct DeliveriesArgs {
     /// Print CSV for a spreadsheet
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+    /// Go on showing deliveries as they come and change, one a line, until interrupted
+    #[arg(long, conflicts_with_all = ["cursor", "until", "csv"])]
+    pub follow: bool,
 }
 
 /// `postbackd jobs`
@@ -235,6 +240,29 @@ pub struct JobsArgs {
 pub enum ExportFormat {
     Ndjson,
     Csv,
+}
+
+/// `postbackd report`: by the time of receipt, in UTC
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// How long a period is; periods are in UTC and go by when events were received
+    #[arg(long, default_value = "day", value_parser = ["hour", "day"])]
+    pub by: String,
+    /// Only this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
+    /// Only this event name
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// Received since then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Received before then: RFC 3339, or -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// Print CSV, a line for each currency
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
 }
 
 /// `postbackd dlq …`

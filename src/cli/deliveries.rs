@@ -22,6 +22,9 @@ pub async fn deliveries(daemon: &Daemon, args: &DeliveriesArgs, json: bool) -> a
         ("until", args.until.as_deref()),
     ];
     let list = Listing { path: "/v1/deliveries", member: "deliveries", filter: &filter };
+    if args.follow {
+        return super::follow::follow(daemon, &list, args.limit, json).await;
+    }
     let found = list.collect(daemon, args.limit, args.cursor.clone()).await?;
     if json {
         out::json(&json!({ "deliveries": found.rows, "cursor": found.cursor }))?;

@@ -14,6 +14,7 @@ mod deliveries;
 mod demo;
 mod dlq;
 mod exchange;
+mod follow;
 mod groups;
 mod jobs;
 mod lines;
@@ -21,6 +22,7 @@ mod look;
 mod man;
 pub mod out;
 mod reload;
+mod report;
 mod run;
 mod send;
 mod sheet;
@@ -83,6 +85,7 @@ where
         Verb::Status(args) => status::status(&globals, &args, clock.now()).await,
         Verb::Send(args) => send::send(&globals, &args, &clock).await,
         Verb::Deliveries(args) => deliveries::deliveries(&connect(&globals)?, &args, globals.json).await,
+        Verb::Report(args) => report::report(&connect(&globals)?, &args, globals.json).await,
         Verb::Event { id } => deliveries::event(&connect(&globals)?, &id, globals.json).await,
         Verb::Dlq(verb) => dlq::dlq(&globals, verb, &clock).await,
         Verb::Jobs(args) => jobs::jobs(&connect(&globals)?, &args, globals.json).await,

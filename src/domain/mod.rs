@@ -22,4 +22,5 @@ pub mod person;
 pub mod proxy;
 pub mod retry;
 pub mod secret;
+pub mod sum;
 pub mod time;

@@ -39,6 +39,11 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DestinationLabels {
+    destination: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StateLabels {
     destination: String,
     state: &'static str,
@@ -48,7 +53,14 @@ type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
     let names = state.names().await?;
-    let (ledger, bytes) = state.read(|reader| Ok((Ledger::clone(&reader.ledger()), reader.file_bytes()))).await?;
+    let (now, known) = (state.clock.now(), names.clone());
+    let (ledger, bytes, oldest) = state
+        .read(move |reader| {
+            let oldest = known.iter().map(|(name, id)| Ok((name.clone(), reader.oldest_owed(id)?)));
+            let oldest = oldest.collect::<Result<Vec<_>, crate::store::StoreError>>()?;
+            Ok((Ledger::clone(&reader.ledger()), reader.file_bytes(), oldest))
+        })
+        .await?;
     let mut registry = Registry::with_prefix("postbackd");
     state.pipeline.metrics().register(&mut registry);
     deliveries(&mut registry, &names, &ledger);
@@ -60,6 +72,17 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
             states.get_or_create(&labels).set(u64::from(known == lane.state));
         }
     }
+    let owed = Level::default();
+    for (name, oldest) in oldest {
+        let age = oldest.map_or(0, |oldest| now.since(oldest).0 / 1000);
+        owed.get_or_create(&DestinationLabels { destination: name.to_string() }).set(age);
+    }
+    registry.register_with_unit(
+        "oldest_owed",
+        "Age of the oldest delivery that is still owed, 0 where none is",
+        Unit::Seconds,
+        owed,
+    );
     registry.register("destination_state", "1 for the state that holds", states);
     let size = Gauge::<u64, AtomicU64>::default();
     size.set(bytes);

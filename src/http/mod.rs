@@ -30,6 +30,7 @@ mod problem;
 mod purge;
 mod query;
 mod reload;
+mod report;
 mod serve;
 mod status;
 mod strict_json;
@@ -140,6 +141,7 @@ pub fn router(state: AppState) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/events/{id}", get(events::event))
         .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/report", get(report::report))
         .route("/v1/dlq", get(dlq::list))
         .route("/v1/dlq/{id}", get(dlq::entry))
         .route("/v1/dlq/groups", get(dlq::groups))

@@ -9,6 +9,7 @@ use crate::domain::delivery::LeftOut;
 use crate::domain::name::{CanonicalName, DestinationName};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::rolling::saved::{Changes, Saved};
 use crate::telemetry::rolling::{DestinationStats, HOURS, HourTally, LastError, StatsView};
 
 use super::{Health, LaneView, Unavailable};
@@ -88,6 +89,17 @@ impl Board {
 
     pub(super) fn series(&self, now: UnixMs) -> BTreeMap<DestinationName, [HourTally; HOURS]> {
         lock(&self.stats).iter().map(|(name, stats)| (name.clone(), stats.series(now))).collect()
+    }
+
+    /// Statistics that changed since this was last asked.
+    pub(super) fn stats_changes(&self) -> Vec<(DestinationName, Changes)> {
+        let mut stats = lock(&self.stats);
+        stats.iter_mut().filter_map(|(name, stats)| Some((name.clone(), stats.changes()?))).collect()
+    }
+
+    /// Takes over what was kept of a destination's statistics.
+    pub(super) fn restore_stats(&self, destination: &DestinationName, saved: Saved) {
+        lock(&self.stats).insert(destination.clone(), DestinationStats::restore(saved));
     }
 
     pub(super) fn committed(&self, took: Duration) {

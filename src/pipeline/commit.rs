@@ -91,7 +91,8 @@ impl Committer {
                 | WriteOp::JobPage(_)
                 | WriteOp::JobCancel { .. }
                 | WriteOp::Audit { .. }
-                | WriteOp::Resume { .. } => {}
+                | WriteOp::Resume { .. }
+                | WriteOp::SaveStats { .. } => {}
             }
         }
     }
@@ -111,7 +112,8 @@ impl Committer {
             | WriteOp::JobPage(_)
             | WriteOp::JobCancel { .. }
             | WriteOp::Audit { .. }
-            | WriteOp::Resume { .. } => None,
+            | WriteOp::Resume { .. }
+            | WriteOp::SaveStats { .. } => None,
         });
         match known {
             Some(count) => *count = count.saturating_add(more),

@@ -43,6 +43,8 @@ const TICK: Duration = Duration::from_secs(1);
 const FACTS_AT_ONCE: usize = 256;
 /// How often the board is written while things happen.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
+/// How often statistics that changed are saved: what a kill may cost of them.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How long a page that could not be read waits before it is asked for again.
 const PAGE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,8 @@ struct Work {
     show_at: Option<Duration>,
     /// When everything is looked at again, however busy it is in between.
     tick_at: Duration,
+    /// When statistics are saved again.
+    save_at: Duration,
     journal: Journal,
 }
 
@@ -149,6 +153,7 @@ impl Driver {
         while let Some(ended) = work.attempts.try_join_next_with_id() {
             self.attempt_ended(ended, &mut work);
         }
+        self.save_stats(&mut work);
         let Self { facts, writer, .. } = self;
         // The writer must not wait for us while we wait for it.
         drop(facts);
@@ -265,9 +270,22 @@ impl Driver {
         }
         work.tick_at = clock + TICK;
         self.step(Input::Tick, work);
+        if clock >= work.save_at {
+            work.save_at = clock + SAVE_EVERY;
+            self.save_stats(work);
+        }
         if let Some(plan) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
             // Retention can wait: a full queue means there is more important work.
             drop(self.writer.try_send(Command::Sweep(plan)));
+        }
+    }
+
+    /// Has the writer keep the statistics that changed, beside whatever else it commits.
+    fn save_stats(&self, work: &mut Work) {
+        for (name, changes) in self.board.stats_changes() {
+            if let Some(destination) = self.routing.ids.get(&name).copied() {
+                work.outcomes.push_back(WriteOp::SaveStats { destination, changes: Box::new(changes) });
+            }
         }
     }
 

@@ -53,6 +53,12 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let board = Arc::new(Board::default());
+    let mut stats = reader.stats()?;
+    for (name, id) in routing.ids.iter() {
+        if let Some(saved) = stats.remove(id) {
+            board.restore_stats(name, saved);
+        }
+    }
     let rejected = Arc::new(Mutex::default());
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);

@@ -30,6 +30,7 @@ mod schema;
 mod sweep;
 mod verify;
 pub mod write;
+mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ use handle::{Finish, Shared};
 use load::Memory;
 use open::{Opened, Place};
 use sweep::{Marks, Sweep};
+use zone::Zones;
 
 /// The sole writer of the store. Dropping it closes the file, also for its readers.
 #[derive(Debug)]
@@ -155,7 +157,7 @@ impl Store {
         let Self { shared, memory, marks, .. } = self;
         let ledger = Ledger::clone(&shared.ledger());
         let outcome = shared.write(|transaction| {
-            let lent = (&mut memory.filters, marks);
+            let lent = (&mut memory.filters, marks, shared.identity.hash_key);
             let outcome =
                 Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage, shared.identity.instance)?
                     .run(ops)?;
@@ -169,21 +171,23 @@ impl Store {
         Ok(outcome.applied)
     }
 
-    /// Removes at most [`crate::domain::limits::SWEEP_ROWS`] rows the plan allows; the number removed. Owed deliveries and
-    /// their events are never removed. Zero means that there is nothing to do for now.
+    /// Removes at most [`crate::domain::limits::SWEEP_ROWS`] rows the plan allows, and gives zones of a file from before there
+    /// were any their row; the number of rows removed and made. Owed deliveries and their events are never removed. Zero means that there is nothing to do for now.
     pub fn sweep(&mut self, plan: &SweepPlan) -> Result<usize, StoreError> {
         let Self { shared, memory, marks, .. } = self;
         let swept = shared.write(|transaction| {
             let tables = Tables::open(transaction)?;
-            let swept = Sweep::new(tables, &memory.filters, &shared.damage, *marks, memory.next_seq).run(plan)?;
-            let finish = if swept.removed > 0 { Finish::Commit } else { Finish::Abandon };
+            let zones = Zones::open(transaction, shared.identity.hash_key, &shared.damage)?;
+            let lent = (&memory.filters, zones);
+            let swept = Sweep::new(tables, lent, &shared.damage, *marks, memory.next_seq).run(plan)?;
+            let finish = if swept.removed + swept.zoned > 0 { Finish::Commit } else { Finish::Abandon };
             Ok((swept, finish))
         })?;
         self.marks = swept.marks;
         for bucket in swept.emptied {
             self.memory.filters.remove(bucket);
         }
-        Ok(swept.removed)
+        Ok(swept.removed + swept.zoned)
     }
 
     /// Drops the handle and opens the same file again: after any [`StoreError`]. Readers stay valid; in between they are

@@ -19,7 +19,7 @@ use super::load::{FOREIGN, Memory, Unfit, load};
 use super::row::{self, IdentityRow, NumberRow};
 use super::schema::{
     ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, JOBS, META,
-    META_FLOOR, META_FORMAT, META_IDENTITY, OUTBOX, PAUSES,
+    META_FLOOR, META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
 use crate::domain::id::InstanceId;
 use crate::env::entropy::Entropy;
@@ -173,6 +173,9 @@ fn lay_out(database: &Database, identity: &IdentityRow) -> Result<(), Unfit> {
         transaction.open_table(PAUSES)?;
         transaction.open_table(JOBS)?;
         transaction.open_table(AUDIT)?;
+        transaction.open_table(STATS)?;
+        transaction.open_table(ZONES)?;
+        transaction.open_table(ZONE_UIDS)?;
     }
     transaction.commit()?;
     Ok(())

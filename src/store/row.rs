@@ -7,6 +7,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::domain::delivery::Status;
 use crate::domain::limits::ROW_BYTES;
 
 const CRC_BYTES: usize = 4;
@@ -141,6 +142,29 @@ pub(super) enum StateRow {
     FailedPermanently { at: u64, reason: String },
     Skipped { reason: String },
     Discarded { at: u64, reason: String },
+}
+
+impl StateRow {
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Pending { .. } | Self::Sent { .. } => None,
+            Self::Failed { reason, .. }
+            | Self::FailedPermanently { reason, .. }
+            | Self::Skipped { reason }
+            | Self::Discarded { reason, .. } => Some(reason),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Pending { .. } => Status::Pending,
+            Self::Failed { .. } => Status::Failed,
+            Self::Sent { .. } => Status::Sent,
+            Self::FailedPermanently { .. } => Status::FailedPermanently,
+            Self::Skipped { .. } => Status::Skipped,
+            Self::Discarded { .. } => Status::Discarded,
+        }
+    }
 }
 
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
@@ -278,6 +302,53 @@ pub(super) struct AuditRow {
     pub result: String,
 }
 
+/// Zones: what is in one. Names and reasons in no order; more than are told apart mean any.
+#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
+pub(super) struct ZoneRow {
+    /// Receipt of its events: the earliest and the latest.
+    pub first: u64,
+    pub last: u64,
+    pub names: Vec<String>,
+    pub reasons: Vec<String>,
+    /// By destination; none where nothing of it is left.
+    pub counts: Vec<ZoneCountsRow>,
+}
+
+#[derive(Encode, Decode, Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct ZoneCountsRow {
+    pub destination: u32,
+    pub pending: u32,
+    pub failed: u32,
+    pub sent: u32,
+    pub failed_permanently: u32,
+    pub skipped: u32,
+    pub discarded: u32,
+    /// Of those that failed permanently, the ones that are still in the DLQ.
+    pub dlq: u32,
+}
+
+/// Zones: the uids of one, as a Bloom filter; empty for none.
+#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
+pub(super) struct ZoneUidsRow {
+    pub bits: Vec<u8>,
+}
+
+/// Stats: names, the last error (time, HTTP status, reason, message) and fields that were left out.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct StatsHeadRow {
+    pub names: Vec<String>,
+    pub last_error: Option<(u64, Option<u16>, String, String)>,
+    pub left_out: Vec<(String, u64)>,
+}
+
+/// Stats: one slot, with histograms as buckets and counts, and names' numbers with delivered and finished.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct StatsSlotRow {
+    pub latency: Vec<(u8, u32)>,
+    pub exchange: Vec<(u8, u32)>,
+    pub events: Vec<(Option<u8>, u32, u32)>,
+}
+
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -310,6 +381,10 @@ impl Row for EventCountsRow {}
 impl Row for PauseRow {}
 impl Row for JobRow {}
 impl Row for AuditRow {}
+impl Row for StatsHeadRow {}
+impl Row for StatsSlotRow {}
+impl Row for ZoneRow {}
+impl Row for ZoneUidsRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
 
@@ -333,6 +408,10 @@ mod tests {
             decode::<PauseRow>(bytes).is_ok(),
             decode::<JobRow>(bytes).is_ok(),
             decode::<AuditRow>(bytes).is_ok(),
+            decode::<StatsHeadRow>(bytes).is_ok(),
+            decode::<StatsSlotRow>(bytes).is_ok(),
+            decode::<ZoneRow>(bytes).is_ok(),
+            decode::<ZoneUidsRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),
         ]

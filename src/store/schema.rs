@@ -18,6 +18,8 @@
 //! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
 //! | jobs | number | a replay or discard of many, running or finished; optional likewise |
 //! | audit | number | what an operator did; optional likewise |
+//! | stats | destination, part, slot | rolling statistics; a file from before they were kept lacks the table |
+//! | zones, `zone_uids` | zone (seq ÷ 2^10) | what is in it; a file from before there were zones lacks the tables |
 
 use redb::TableDefinition;
 
@@ -38,6 +40,8 @@ pub(super) type CountsKey = [u8; 4];
 pub(super) type PauseKey = [u8; 4];
 /// A number of a job or of a deed.
 pub(super) type DeskKey = [u8; 8];
+pub(super) type StatsKey = [u8; 13];
+pub(super) type ZoneKey = [u8; 8];
 pub(super) type Definition<K, V = Row> = TableDefinition<'static, K, V>;
 
 pub(super) const META: Definition<&'static str> = TableDefinition::new("meta");
@@ -50,9 +54,12 @@ pub(super) const DLQ: Definition<&'static DeliveryRowKey> = TableDefinition::new
 pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::new("attempts");
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
+pub(super) const STATS: Definition<&'static StatsKey> = TableDefinition::new("stats");
 pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
 pub(super) const JOBS: Definition<&'static DeskKey> = TableDefinition::new("jobs");
 pub(super) const AUDIT: Definition<&'static DeskKey> = TableDefinition::new("audit");
+pub(super) const ZONES: Definition<&'static ZoneKey> = TableDefinition::new("zones");
+pub(super) const ZONE_UIDS: Definition<&'static ZoneKey> = TableDefinition::new("zone_uids");
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";
@@ -76,6 +83,64 @@ pub(super) fn bucket_of(seq: EventSeq) -> u32 {
 pub(super) fn bucket_range(bucket: u32) -> (EventSeq, EventSeq) {
     let first = u64::from(bucket) << BUCKET_BITS;
     (EventSeq(first), EventSeq(first | ((1 << BUCKET_BITS) - 1)))
+}
+
+/// Events of one zone: 2^10, since looking through a whole one takes some milliseconds, and the rows of all zones of
+/// 10 million events are still read in few.
+/// Tests have zones of four, so that a few events fill some.
+const ZONE_BITS: u32 = if cfg!(test) { 2 } else { 10 };
+
+/// The zone of an event.
+pub(super) fn zone_of(seq: EventSeq) -> u64 {
+    seq.0 >> ZONE_BITS
+}
+
+/// The first and the last sequence number of a zone.
+pub(super) fn zone_range(zone: u64) -> (EventSeq, EventSeq) {
+    let first = zone << ZONE_BITS;
+    (EventSeq(first), EventSeq(first | ((1 << ZONE_BITS) - 1)))
+}
+
+pub(super) fn zone_key(zone: u64) -> ZoneKey {
+    zone.to_be_bytes()
+}
+
+pub(super) fn read_zone_key(key: ZoneKey) -> u64 {
+    u64::from_be_bytes(key)
+}
+
+/// The least and the greatest delivery key of a zone.
+pub(super) fn deliveries_of_zone(zone: u64) -> (DeliveryRowKey, DeliveryRowKey) {
+    let (first, last) = zone_range(zone);
+    (deliveries_of(first).0, deliveries_of(last).1)
+}
+
+/// What a row of statistics is; the number is the key's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum StatsPart {
+    Head,
+    Hour,
+    Day,
+}
+
+pub(super) fn stats_key(destination: DestinationId, part: StatsPart, slot: u64) -> StatsKey {
+    let part: u8 = match part {
+        StatsPart::Head => 0,
+        StatsPart::Hour => 1,
+        StatsPart::Day => 2,
+    };
+    join([&destination.0.to_be_bytes(), &[part], &slot.to_be_bytes()])
+}
+
+/// The part is `None` where the number is none of ours.
+pub(super) fn read_stats_key(key: &StatsKey) -> (DestinationId, Option<StatsPart>, u64) {
+    let part = match key.get(4) {
+        Some(0) => Some(StatsPart::Head),
+        Some(1) => Some(StatsPart::Hour),
+        Some(2) => Some(StatsPart::Day),
+        Some(_) | None => None,
+    };
+    (DestinationId(number32(key, 0)), part, number64(key, 5))
 }
 
 pub(super) fn inbox_key(seq: EventSeq) -> InboxKey {

@@ -3,6 +3,8 @@
 //! The delivery rows are the one truth; outbox and DLQ are indexes of it, the books count it. Each rule is checked from
 //! both sides, so that a lost index row is found as surely as a stray one.
 
+mod zones;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable};
@@ -20,6 +22,7 @@ use super::schema::{
     self, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS, META, META_DLQ_SWEPT,
     META_FLOOR, OUTBOX,
 };
+use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
@@ -29,7 +32,7 @@ use crate::domain::pause::Pause;
 const FINDINGS_MAX: usize = 1000;
 
 /// Everything found wrong, in words; empty where the store is sound.
-pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger) -> Result<Vec<String>, StoreError> {
+pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger, hash: HashKey) -> Result<Vec<String>, StoreError> {
     let mut check = Check::open(transaction)?;
     check.inbox()?;
     check.deliveries()?;
@@ -40,6 +43,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger) -> Result<V
     check.destinations()?;
     check.pauses()?;
     check.desk()?;
+    zones::check(&mut check, hash)?;
     check.books(ledger)?;
     Ok(check.findings)
 }

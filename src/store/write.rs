@@ -15,6 +15,7 @@ use crate::domain::outcome::{Disposition, SkipReason};
 use crate::domain::pacing::RateLimit;
 use crate::domain::pause::Pause;
 use crate::domain::time::UnixMs;
+use crate::telemetry::rolling::saved::Changes;
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -50,6 +51,11 @@ pub enum WriteOp {
     CountRejected {
         source: crate::domain::name::SourceName,
         count: u64,
+    },
+    /// Keeps what changed of a destination's statistics.
+    SaveStats {
+        destination: DestinationId,
+        changes: Box<Changes>,
     },
 }
 

@@ -39,6 +39,7 @@ mod reload_destinations;
 mod reload_files;
 mod reload_storm;
 mod seeing;
+mod seeing_log;
 mod service;
 mod shell;
 mod support;

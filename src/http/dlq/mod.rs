@@ -19,8 +19,7 @@ use super::problem::Problem;
 use super::query::{DEAD_KEYS, FILTER_KEYS, Frame, Names, Query, among_the_dead};
 use crate::domain::delivery::Autopsy;
 use crate::domain::id::{DeliveryId, InstanceId};
-use crate::pipeline::jobs::count;
-use crate::store::read::DlqEntry;
+use crate::store::read::{DlqEntry, Total};
 
 /// Entries looked at in one piece: an entry may carry tens of kilobytes.
 const WALK_ROWS: usize = 200;
@@ -29,6 +28,9 @@ const WALK_ROWS: usize = 200;
 struct Listing<'a> {
     /// Entries that match the filter, on all pages.
     total: u64,
+    /// There only where counting them all would have taken too long: there are at least that many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_is_at_least: Option<bool>,
     entries: Vec<EntryDto<'a>>,
     cursor: Option<String>,
 }
@@ -67,15 +69,17 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
             let page = reader.dlq(&filter, window.after, window.limit)?;
             // A page that begins and ends the list says its length by itself.
             let total = match (window.after, page.next) {
-                (None, None) => u64::try_from(page.rows.len()).unwrap_or(u64::MAX),
-                _ => count(reader, &filter)?,
+                (None, None) => (u64::try_from(page.rows.len()).unwrap_or(u64::MAX), Total::Exact),
+                _ => reader.dlq_total(&filter)?,
             };
             Ok((page, total))
         })
         .await?;
     let entries = page.rows.iter().map(|row| shown(row, instance, &names)).collect();
     let cursor = page.next.map(|key| delivery_id(instance, key));
-    Ok(Json(Listing { total, entries, cursor }).into_response())
+    let (total, exact) = total;
+    let total_is_at_least = (exact == Total::AtLeast).then_some(true);
+    Ok(Json(Listing { total, total_is_at_least, entries, cursor }).into_response())
 }
 
 /// `GET /v1/dlq/{id}`

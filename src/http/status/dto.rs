@@ -106,7 +106,7 @@ pub(super) struct DestinationDto {
     pub(super) exchange_ms: Pair<PercentilesDto>,
     pub(super) by_event: BTreeMap<String, ByEvent>,
     pub(super) last_error: Option<LastErrorDto>,
-    /// How many delivered requests went without a field, since the start.
+    /// How many delivered requests went without a field.
     pub(super) left_out: BTreeMap<String, u64>,
     /// `null` where it is reached directly.
     pub(super) proxy: Option<ProxyDto>,

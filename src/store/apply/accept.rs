@@ -31,6 +31,9 @@ impl Batch<'_> {
         let counts = self.books.source(&op.event.source);
         counts.accepted = counts.accepted.saturating_add(1);
 
+        let told = (op.event.canonical.as_str(), op.event.uid.as_deref(), op.event.received_at);
+        self.zones.event(&self.tables.deliveries, seq, told)?;
+
         let mut queued = Queued { seq, owed: Vec::with_capacity(op.plan.len()) };
         let mut planned = BTreeSet::new();
         for plan in &op.plan {

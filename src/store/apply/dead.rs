@@ -10,6 +10,7 @@ use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
 use crate::store::schema;
 use crate::store::write::{Applied, Discard, Owed, Replay};
+use crate::store::zone::DlqChange;
 
 impl Batch<'_> {
     pub(super) fn replay(&mut self, op: &Replay) -> Result<Applied, StoreError> {
@@ -71,7 +72,9 @@ impl Batch<'_> {
         state: State,
         history: History,
     ) -> Result<Delivery, StoreError> {
-        self.tables.dlq.remove(&schema::delivery_key(key))?;
+        if self.tables.dlq.remove(&schema::delivery_key(key))?.is_some() {
+            self.zones.dlq(&self.tables.deliveries, key, DlqChange::Left)?;
+        }
         self.books.moved(key.destination, dead.state.status(), state.status());
         let delivery = Delivery { state, history, ..dead };
         self.put_delivery(key, &delivery)?;

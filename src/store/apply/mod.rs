@@ -9,6 +9,7 @@ mod desk;
 mod pause;
 mod purge;
 mod settle;
+mod stats;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use super::schema::{
 };
 use super::sweep::Marks;
 use super::write::{Applied, Owed, WriteOp};
+use super::zone::Zones;
+use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventSeq, InstanceId};
@@ -64,6 +67,7 @@ impl<'t> Tables<'t> {
 pub(super) struct Batch<'t> {
     transaction: &'t WriteTransaction,
     tables: Tables<'t>,
+    zones: Zones<'t>,
     books: Books,
     next_seq: u64,
     filters: &'t mut Filters,
@@ -86,22 +90,13 @@ impl<'t> Batch<'t> {
         transaction: &'t WriteTransaction,
         ledger: Ledger,
         next_seq: u64,
-        (filters, marks): (&'t mut Filters, &'t mut Marks),
+        (filters, marks, hash): (&'t mut Filters, &'t mut Marks, HashKey),
         damage: &'t Damage,
         instance: InstanceId,
     ) -> Result<Self, StoreError> {
         let tables = Tables::open(transaction)?;
-        Ok(Self {
-            transaction,
-            tables,
-            books: Books::new(ledger),
-            next_seq,
-            filters,
-            marks,
-            damage,
-            instance,
-            changed: false,
-        })
+        let (zones, books) = (Zones::open(transaction, hash, damage)?, Books::new(ledger));
+        Ok(Self { transaction, tables, zones, books, next_seq, filters, marks, damage, instance, changed: false })
     }
 
     /// Applies all of `ops` and writes the books.
@@ -112,6 +107,7 @@ impl<'t> Batch<'t> {
             applied.push(done);
         }
         self.write_books()?;
+        self.zones.finish()?;
         Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
     }
 
@@ -128,6 +124,7 @@ impl<'t> Batch<'t> {
             WriteOp::JobPage(page) => self.job_page(page),
             WriteOp::JobCancel { job, at } => self.job_cancel(*job, *at),
             WriteOp::Audit { at, deed } => self.audit(*at, deed, before),
+            WriteOp::SaveStats { destination, changes } => self.save_stats(*destination, changes),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);
@@ -163,7 +160,10 @@ impl<'t> Batch<'t> {
     /// Writes a delivery and its place in the outbox, where it has one.
     fn put_delivery(&mut self, key: DeliveryKey, delivery: &Delivery) -> Result<(), StoreError> {
         let bytes = row::encode(&DeliveryRow::from(delivery))?;
-        self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        let before = self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        let before = before.and_then(|bytes| row::decode::<DeliveryRow>(bytes.value()).ok());
+        let before = before.map(|before| before.state.status());
+        self.zones.delivery(&self.tables.deliveries, key, before, &delivery.state)?;
         match delivery.state.due_at() {
             Some(due_at) => {
                 self.tables.outbox.insert(&schema::outbox_key(key.destination, due_at, key.seq), ())?;

@@ -8,6 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::row::{self, AttemptRow, AutopsyRow, RowError};
 use crate::store::schema;
 use crate::store::write::{Applied, Settle};
+use crate::store::zone::DlqChange;
 
 impl Batch<'_> {
     pub(super) fn settle(&mut self, op: &Settle) -> Result<Applied, StoreError> {
@@ -58,7 +59,9 @@ impl Batch<'_> {
             Err(RowError::Long(_)) => row::encode(&empty("the request was too large to be kept")),
             other => other,
         }?;
-        self.tables.dlq.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        if self.tables.dlq.insert(&schema::delivery_key(key), bytes.as_slice())?.is_none() {
+            self.zones.dlq(&self.tables.deliveries, key, DlqChange::Entered)?;
+        }
         Ok(())
     }
 }

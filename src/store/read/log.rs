@@ -1,33 +1,32 @@
 //! The delivery log and the DLQ: newest first, filtered, in pages of bounded work.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::event::Events;
-use super::{Answered, Deliveries, DeliveryEntry, DeliveryFilter, DlqEntry, Page, Reader};
+use super::page::{Look, Route, page};
+use super::zones::{self, Asked, Listed, Walk};
+use super::{Answered, Deliveries, DeliveryEntry, DeliveryFilter, DlqEntry, Page, Reader, Total};
 use crate::domain::delivery::{Autopsy, Delivery};
 use crate::domain::event::Event;
 use crate::domain::fault::{FaultId, normal_form};
-use crate::domain::id::{DeliveryKey, EventSeq};
-use crate::domain::limits::{API_PAGE_MAX, API_SCAN_ROWS};
+use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::limits::{API_PAGE_MAX, API_PAGE_WORK};
 use crate::store::StoreError;
 use crate::store::damage::Damage;
-use crate::store::row::{AutopsyRow, DeliveryRow, EventRow};
-use crate::store::schema::{self, DELIVERIES, DLQ, DeliveryRowKey};
-use crate::store::sweep::STRAYS;
+use crate::store::row::{AutopsyRow, DeliveryRow, EventRow, ZoneRow};
+use crate::store::schema::{self, DELIVERIES, DLQ, DeliveryRowKey, ZONES};
 
-/// What looking at one row found.
-enum Look<T> {
-    Hit(T),
-    Miss,
-    /// Received before the filter's `since`; after enough of these in a row there is nothing more to find.
-    TooOld,
-}
+/// Bytes of an event, or of what was kept of an end, that are as much work as looking at one delivery.
+const WORK_BYTES: usize = 512;
+/// What reading the delivery of an entry of the DLQ is.
+const LOOK_WORK: usize = 8;
 
 impl Reader {
-    /// The delivery log, newest receipt first, after `after`. Looks at no more than [`API_SCAN_ROWS`] rows: a page may be
-    /// short, even empty, and still have a `next`.
+    /// The delivery log, newest receipt first, after `after`. Does no more than [`crate::domain::limits::API_PAGE_WORK`]:
+    /// a page may be short, even empty, and still have a `next`.
     pub fn deliveries(
         &self,
         filter: &DeliveryFilter,
@@ -37,10 +36,11 @@ impl Reader {
         let damage = &self.shared.damage;
         self.shared.read(|transaction| {
             let mut sieve = Sieve::open(transaction, damage, filter)?;
-            let spans = self.spans(transaction, filter, after)?;
-            page(transaction, DELIVERIES, &spans, limit, |key, bytes| {
+            let route = self.route(transaction, (filter, Listed::Deliveries), after)?;
+            page(transaction, DELIVERIES, route, (limit, API_PAGE_WORK), |key, bytes| {
                 let row = damage.read::<DeliveryRow, _>("deliveries", &schema::delivery_key(key), bytes);
-                row.map_or(Ok(Look::Miss), |delivery| sieve.entry(key, delivery))
+                let found = row.map_or(Ok(Look::Miss), |delivery| sieve.entry(key, delivery))?;
+                Ok((found, sieve.take_work()))
             })
         })
     }
@@ -52,20 +52,30 @@ impl Reader {
         after: Option<DeliveryKey>,
         limit: usize,
     ) -> Result<Page<DlqEntry>, StoreError> {
+        self.dlq_within(filter, after, (limit, API_PAGE_WORK))
+    }
+
+    fn dlq_within(
+        &self,
+        filter: &DeliveryFilter,
+        after: Option<DeliveryKey>,
+        within: (usize, usize),
+    ) -> Result<Page<DlqEntry>, StoreError> {
         let damage = &self.shared.damage;
         self.shared.read(|transaction| {
             let deliveries = Deliveries::open(transaction, damage)?;
             let mut sieve = Sieve::open(transaction, damage, filter)?;
-            let spans = self.spans(transaction, filter, after)?;
-            page(transaction, DLQ, &spans, limit, |key, bytes| {
-                let Some(delivery) = deliveries.get(key)? else { return Ok(Look::Miss) };
-                Ok(match sieve.entry(key, delivery)? {
+            let route = self.route(transaction, (filter, Listed::Dlq), after)?;
+            page(transaction, DLQ, route, within, |key, bytes| {
+                let Some(delivery) = deliveries.get(key)? else { return Ok((Look::Miss, LOOK_WORK)) };
+                let found = match sieve.entry(key, delivery)? {
                     Look::Hit(entry) => dlq_entry(damage, entry, bytes)
                         .filter(|row| takes_autopsy(filter, &row.autopsy))
                         .map_or(Look::Miss, Look::Hit),
                     Look::Miss => Look::Miss,
                     Look::TooOld => Look::TooOld,
-                })
+                };
+                Ok((found, sieve.take_work() + LOOK_WORK + bytes.len() / WORK_BYTES))
             })
         })
     }
@@ -83,17 +93,18 @@ impl Reader {
         self.shared.read(|transaction| {
             let deliveries = Deliveries::open(transaction, damage)?;
             let mut sieve = Sieve::open(transaction, damage, filter)?;
-            let spans = self.spans(transaction, filter, after)?;
-            page(transaction, DLQ, &spans, limit, |key, bytes| {
-                let Some(delivery) = deliveries.get(key)? else { return Ok(Look::Miss) };
+            let route = self.route(transaction, (filter, Listed::Dlq), after)?;
+            page(transaction, DLQ, route, (limit, API_PAGE_WORK), |key, bytes| {
+                let Some(delivery) = deliveries.get(key)? else { return Ok((Look::Miss, LOOK_WORK)) };
                 if sieve.is_too_old(&delivery) {
-                    return Ok(Look::TooOld);
+                    return Ok((Look::TooOld, LOOK_WORK));
                 }
                 let row = || damage.read::<AutopsyRow, Autopsy>("dlq", &schema::delivery_key(key), bytes);
                 let taken = sieve.takes_delivery(key, &delivery)
                     && (!by_autopsy || row().is_some_and(|autopsy| takes_autopsy(filter, &autopsy)))
                     && (!by_event || sieve.event(key.seq)?.is_some());
-                Ok(if taken { Look::Hit(key) } else { Look::Miss })
+                let work = LOOK_WORK + sieve.take_work() + if by_autopsy { bytes.len() / WORK_BYTES } else { 0 };
+                Ok((if taken { Look::Hit(key) } else { Look::Miss }, work))
             })
         })
     }
@@ -113,69 +124,68 @@ impl Reader {
         })
     }
 
-    /// The spans of keys to look at, each from its least to its greatest key, newest span first. A sender's id leads
-    /// straight to its events.
-    fn spans(
-        &self,
+    /// The keys to look at. A sender's id leads straight to its events.
+    fn route<'r>(
+        &'r self,
         transaction: &ReadTransaction,
-        filter: &DeliveryFilter,
+        (filter, listed): (&'r DeliveryFilter, Listed),
         after: Option<DeliveryKey>,
-    ) -> Result<Vec<(DeliveryRowKey, DeliveryRowKey)>, StoreError> {
-        let everything = || (schema::deliveries_of(EventSeq(0)).0, schema::deliveries_of(EventSeq(u64::MAX)).1);
-        let mut spans = match &filter.event_id {
-            None => vec![everything()],
-            Some(event_id) => {
-                let found = self.find_sender_id(transaction, event_id, API_PAGE_MAX)?;
-                found.into_iter().rev().map(schema::deliveries_of).collect()
-            }
+    ) -> Result<Route<'r>, StoreError> {
+        let high = match after.map(schema::delivery_key).map(predecessor) {
+            Some(None) => return Ok(Route::Spans(VecDeque::new())),
+            Some(Some(before)) => before,
+            None => greatest(transaction)?,
         };
-        if let Some(after) = after.map(schema::delivery_key) {
-            let Some(last) = predecessor(after) else { return Ok(Vec::new()) };
-            spans.retain(|(low, _)| *low <= last);
-            for (_, high) in &mut spans {
-                *high = (*high).min(last);
-            }
+        let Some(event_id) = &filter.event_id else {
+            let asked = Asked { filter, listed, hash: self.shared.identity.hash_key };
+            return Ok(Route::Zones(Box::new(Walk::begin(transaction, &self.shared.damage, asked, high)?)));
+        };
+        let found = self.find_sender_id(transaction, event_id, API_PAGE_MAX)?;
+        let spans = found.into_iter().rev().map(schema::deliveries_of).filter(|(low, _)| *low <= high);
+        Ok(Route::Spans(spans.map(|(low, end)| (low, end.min(high))).collect()))
+    }
+
+    /// How many entries of the DLQ match, and whether that is all of them: where more than the destination is asked, only a
+    /// quarter of a page's work is done for it.
+    pub fn dlq_total(&self, filter: &DeliveryFilter) -> Result<(u64, Total), StoreError> {
+        let plain = DeliveryFilter { destination: filter.destination, ..DeliveryFilter::default() };
+        if *filter == plain
+            && let Some(total) = self.count_dead(filter.destination)?
+        {
+            return Ok((total, Total::Exact));
         }
-        Ok(spans)
+        let page = self.dlq_within(filter, None, (usize::MAX, API_PAGE_WORK / 4))?;
+        let total = if page.next.is_none() { Total::Exact } else { Total::AtLeast };
+        Ok((u64::try_from(page.rows.len()).unwrap_or(u64::MAX), total))
+    }
+
+    /// Entries of the DLQ as the zones count them; `None` where some zone has no row yet.
+    fn count_dead(&self, destination: Option<DestinationId>) -> Result<Option<u64>, StoreError> {
+        self.shared.read(|transaction| {
+            let table = transaction.open_table(DLQ)?;
+            let all = ReadableTableMetadata::len(&table)?;
+            if destination.is_none() {
+                return Ok(Some(all));
+            }
+            let Some(zones) = zones::table(transaction, ZONES)? else { return Ok(None) };
+            let (mut counted, mut wanted) = (0_u64, 0_u64);
+            for entry in zones.iter()? {
+                let (key, bytes) = entry?;
+                let row = self.shared.damage.read::<ZoneRow, ZoneRow>("zones", key.value(), bytes.value());
+                let Some(row) = row else { return Ok(None) };
+                counted = counted.saturating_add(row.dead(None));
+                wanted = wanted.saturating_add(row.dead(destination));
+            }
+            Ok((counted == all).then_some(wanted))
+        })
     }
 }
 
-/// Walks the spans backwards, until the page is full, the budget is spent or nothing more can be found.
-fn page<T>(
-    transaction: &ReadTransaction,
-    table: TableDefinition<'static, &'static DeliveryRowKey, &'static [u8]>,
-    spans: &[(DeliveryRowKey, DeliveryRowKey)],
-    limit: usize,
-    mut look: impl FnMut(DeliveryKey, &[u8]) -> Result<Look<T>, StoreError>,
-) -> Result<Page<T>, StoreError> {
-    let table = transaction.open_table(table)?;
-    let mut page = Page { rows: Vec::new(), next: None };
-    let (mut looks, mut strays) = (0, 0);
-    let mut last = None;
-    for (low, high) in spans {
-        for entry in ReadableTable::range::<&DeliveryRowKey>(&table, low..=high)?.rev() {
-            let (key, bytes) = entry?;
-            if page.rows.len() >= limit.max(1) || looks >= API_SCAN_ROWS {
-                page.next = last;
-                return Ok(page);
-            }
-            let key = schema::read_delivery_key(key.value());
-            looks += 1;
-            last = Some(key);
-            match look(key, bytes.value())? {
-                Look::Hit(row) => {
-                    page.rows.push(row);
-                    strays = 0;
-                }
-                Look::Miss => strays = 0,
-                Look::TooOld => strays += 1,
-            }
-            if strays >= STRAYS {
-                return Ok(page);
-            }
-        }
-    }
-    Ok(page)
+/// The greatest key there is.
+fn greatest(transaction: &ReadTransaction) -> Result<DeliveryRowKey, StoreError> {
+    let table = transaction.open_table(DELIVERIES)?;
+    let last = ReadableTable::last(&table)?.map(|(key, _)| *key.value());
+    Ok(last.unwrap_or_else(|| schema::deliveries_of(EventSeq(0)).0))
 }
 
 fn dlq_entry(damage: &Damage, entry: DeliveryEntry, bytes: &[u8]) -> Option<DlqEntry> {
@@ -209,11 +219,12 @@ struct Sieve<'r> {
     filter: &'r DeliveryFilter,
     events: Events<'r>,
     last: Option<(EventSeq, Option<Arc<Event>>)>,
+    work: usize,
 }
 
 impl<'r> Sieve<'r> {
     fn open(transaction: &ReadTransaction, damage: &'r Damage, filter: &'r DeliveryFilter) -> Result<Self, StoreError> {
-        Ok(Self { filter, events: Events::open(transaction, damage)?, last: None })
+        Ok(Self { filter, events: Events::open(transaction, damage)?, last: None, work: 0 })
     }
 
     fn entry(&mut self, key: DeliveryKey, delivery: Delivery) -> Result<Look<DeliveryEntry>, StoreError> {
@@ -228,6 +239,11 @@ impl<'r> Sieve<'r> {
 
     fn is_too_old(&self, delivery: &Delivery) -> bool {
         self.filter.since.is_some_and(|since| delivery.received_at < since)
+    }
+
+    /// The work done since this was last asked.
+    fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
     }
 
     fn takes_delivery(&self, key: DeliveryKey, delivery: &Delivery) -> bool {
@@ -252,7 +268,9 @@ impl<'r> Sieve<'r> {
         {
             return Ok(event.clone());
         }
-        let row = self.events.row(seq)?.filter(|row| self.takes_event(row));
+        let row = self.events.row(seq)?;
+        self.work += 4 + row.as_ref().map_or(0, EventRow::bytes) / WORK_BYTES;
+        let row = row.filter(|row| self.takes_event(row));
         let event = row.and_then(|row| self.events.event(seq, row)).map(Arc::new);
         self.last = Some((seq, event.clone()));
         Ok(event)

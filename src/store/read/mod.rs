@@ -7,7 +7,10 @@ pub(super) mod desk;
 mod event;
 mod log;
 mod outbox;
+mod page;
 pub(super) mod pauses;
+mod stats;
+pub(super) mod zones;
 
 use std::sync::Arc;
 
@@ -89,6 +92,14 @@ pub struct Page<T> {
     pub next: Option<DeliveryKey>,
 }
 
+/// How a number of matches is to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Total {
+    Exact,
+    /// Counting ended before the end of the list.
+    AtLeast,
+}
+
 /// A place in a destination's outbox order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OutboxCursor {
@@ -120,7 +131,9 @@ impl Reader {
     /// Everything that is wrong within the store, in words; empty where it is sound. Reads all of it in one transaction,
     /// so it is for tests and for a store nobody writes to: beside a writer the books may be a commit ahead.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        self.shared.read(|transaction| super::verify::verify(transaction, &self.shared.ledger()))
+        self.shared.read(|transaction| {
+            super::verify::verify(transaction, &self.shared.ledger(), self.shared.identity.hash_key)
+        })
     }
 }
 

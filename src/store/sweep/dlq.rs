@@ -8,6 +8,7 @@ use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
 use crate::store::row::{self, NumberRow};
 use crate::store::schema::{self, DeliveryRowKey, META_DLQ_SWEPT};
+use crate::store::zone::DlqChange;
 
 impl Sweep<'_, '_> {
     pub(super) fn sweep_dlq(&mut self, before: UnixMs) -> Result<(), StoreError> {
@@ -42,7 +43,9 @@ impl Sweep<'_, '_> {
             if !self.spend() {
                 break;
             }
-            self.tables.dlq.remove(key)?;
+            if self.tables.dlq.remove(key)?.is_some() {
+                self.zones.dlq(&self.tables.deliveries, schema::read_delivery_key(key), DlqChange::Left)?;
+            }
             // The event may be free to go now, and so may the attempts.
             let seq = schema::read_delivery_key(key).seq;
             self.marks.events = self.marks.events.min(seq);

@@ -6,7 +6,7 @@ use super::{Frontier, Sweep};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
-use crate::store::row::{self, EventHead, NumberRow};
+use crate::store::row::{self, DeliveryRow, EventHead, NumberRow};
 use crate::store::schema::{self, DeliveryRowKey, META_FLOOR};
 
 impl Sweep<'_, '_> {
@@ -78,7 +78,12 @@ impl Sweep<'_, '_> {
             if !self.remove_attempts(schema::read_delivery_key(key))? || !self.spend() {
                 return Ok(false);
             }
-            self.tables.deliveries.remove(key)?;
+            let removed = self.tables.deliveries.remove(key)?;
+            let removed = removed.and_then(|bytes| row::decode::<DeliveryRow>(bytes.value()).ok());
+            if let Some(removed) = removed {
+                let (key, status) = (schema::read_delivery_key(key), removed.state.status());
+                self.zones.removed(&self.tables.deliveries, key, status)?;
+            }
         }
         if !self.spend() {
             return Ok(false);

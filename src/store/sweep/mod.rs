@@ -10,6 +10,7 @@
 mod dedupe;
 mod dlq;
 mod events;
+mod zones;
 
 use std::ops::ControlFlow;
 
@@ -18,6 +19,7 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::filter::Filters;
 use super::row::DeliveryRow;
+use super::zone::Zones;
 use crate::domain::delivery::{Delivery, State};
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::limits::SWEEP_ROWS;
@@ -51,6 +53,18 @@ pub(super) struct Marks {
     events: EventSeq,
     attempts: EventSeq,
     dlq: EventSeq,
+    /// How far zones have been looked at, from the newest down, whether they have their row.
+    zones: Zoning,
+}
+
+/// See [`Marks`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Zoning {
+    #[default]
+    Unlooked,
+    /// This zone and all below are still to be looked at.
+    From(u64),
+    Done,
 }
 
 impl Marks {
@@ -66,6 +80,7 @@ impl Marks {
 pub(super) struct Sweep<'t, 'w> {
     pub tables: Tables<'t>,
     pub filters: &'w Filters,
+    zones: Zones<'w>,
     pub damage: &'w Damage,
     pub marks: Marks,
     pub next_seq: u64,
@@ -76,14 +91,22 @@ pub(super) struct Sweep<'t, 'w> {
 /// What the sweep leaves for the writer's memory, once it is committed.
 pub(super) struct Swept {
     pub removed: usize,
+    /// Zones that have been given their row.
+    pub zoned: usize,
     pub marks: Marks,
     /// Dedupe buckets that are empty now.
     pub emptied: Vec<u32>,
 }
 
 impl<'t, 'w> Sweep<'t, 'w> {
-    pub fn new(tables: Tables<'t>, filters: &'w Filters, damage: &'w Damage, marks: Marks, next_seq: u64) -> Self {
-        Self { tables, filters, damage, marks, next_seq, left: SWEEP_ROWS }
+    pub fn new(
+        tables: Tables<'t>,
+        (filters, zones): (&'w Filters, Zones<'w>),
+        damage: &'w Damage,
+        marks: Marks,
+        next_seq: u64,
+    ) -> Self {
+        Self { tables, filters, zones, damage, marks, next_seq, left: SWEEP_ROWS }
     }
 
     pub fn run(mut self, plan: &SweepPlan) -> Result<Swept, StoreError> {
@@ -97,7 +120,9 @@ impl<'t, 'w> Sweep<'t, 'w> {
             self.sweep_events(before)?;
         }
         let emptied = plan.dedupe_before.map_or_else(|| Ok(Vec::new()), |before| self.sweep_dedupe(before))?;
-        Ok(Swept { removed: SWEEP_ROWS.saturating_sub(self.left), marks: self.marks, emptied })
+        let zoned = self.make_zones()?;
+        self.zones.finish()?;
+        Ok(Swept { removed: SWEEP_ROWS.saturating_sub(self.left), zoned, marks: self.marks, emptied })
     }
 
     /// Takes one row from what may be removed; `false` where nothing is left.

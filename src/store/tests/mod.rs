@@ -8,8 +8,10 @@ mod pausing;
 mod purging;
 mod reading;
 mod settling;
+mod stats;
 mod sweeping;
 mod verifying;
+mod zoning;
 
 use std::collections::BTreeSet;
 use std::io;

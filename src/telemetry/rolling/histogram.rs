@@ -25,6 +25,19 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
+    /// Buckets with their counts, sorted.
+    pub(super) fn pairs(&self) -> &[(u8, u32)] {
+        &self.hit
+    }
+
+    /// From what [`Histogram::pairs`] gave, once; what is no bucket is left out.
+    pub(super) fn from_pairs(mut hit: Vec<(u8, u32)>) -> Self {
+        hit.retain(|(bucket, _)| usize::from(*bucket) < BUCKETS);
+        hit.sort_by_key(|(bucket, _)| *bucket);
+        hit.dedup_by_key(|(bucket, _)| *bucket);
+        Self { hit }
+    }
+
     pub(super) fn record(&mut self, ms: u64) {
         let bucket = bucket(u32::try_from(ms).unwrap_or(u32::MAX));
         match self.hit.binary_search_by_key(&bucket, |(known, _)| *known) {

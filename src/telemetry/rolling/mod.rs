@@ -8,6 +8,7 @@
 //! about twenty buckets a slot and a handful of names: about 80 KB after a busy day, nothing for an idle destination.
 
 mod histogram;
+pub mod saved;
 mod series;
 mod window;
 
@@ -44,6 +45,8 @@ pub struct DestinationStats {
     tidied: Option<u64>,
     last_error: Option<LastError>,
     left_out: BTreeMap<String, u64>,
+    /// Whether anything changed since [`DestinationStats::changes`] was last asked.
+    unsaved: bool,
 }
 
 /// What happened in one slot.
@@ -106,7 +109,7 @@ pub struct StatsView {
     /// Names with attempts in the last day; at most [`EVENTS_MAX`] and [`OTHER`].
     pub by_event: BTreeMap<CanonicalName, EventStats>,
     pub last_error: Option<LastError>,
-    /// How many delivered requests went without a field, since the start; at most [`FIELDS_MAX`] fields and [`OTHER`].
+    /// How many delivered requests went without a field; at most [`FIELDS_MAX`] fields and [`OTHER`].
     pub left_out: BTreeMap<String, u64>,
 }
 
@@ -120,6 +123,7 @@ impl Default for DestinationStats {
             tidied: None,
             last_error: None,
             left_out: BTreeMap::new(),
+            unsaved: false,
         }
     }
 }
@@ -127,6 +131,7 @@ impl Default for DestinationStats {
 impl DestinationStats {
     /// A finished attempt that counts for the success rate.
     pub fn attempt(&mut self, at: UnixMs, event: &CanonicalName, delivered: bool, exchange: DurationMs) {
+        self.unsaved = true;
         let number = self.number(at, event);
         for slot in [self.hour.slot(at), self.day.slot(at)] {
             slot.exchange.record(exchange.0);
@@ -136,6 +141,7 @@ impl DestinationStats {
 
     /// A delivery that was taken.
     pub fn sent(&mut self, at: UnixMs, latency: DurationMs) {
+        self.unsaved = true;
         for slot in [self.hour.slot(at), self.day.slot(at)] {
             slot.latency.record(latency.0);
         }
@@ -143,6 +149,7 @@ impl DestinationStats {
 
     /// A request that was taken went without these fields.
     pub fn left_out(&mut self, fields: &[LeftOut]) {
+        self.unsaved |= !fields.is_empty();
         for LeftOut { field, .. } in fields {
             let known = self.left_out.len() < FIELDS_MAX || self.left_out.contains_key(field);
             let name = if known { field.as_str() } else { OTHER };
@@ -155,6 +162,7 @@ impl DestinationStats {
     pub fn error(&mut self, mut error: LastError) {
         error.message.truncate(message::cut(&error.message, MESSAGE_BYTES).len());
         self.last_error = Some(error);
+        self.unsaved = true;
     }
 
     /// What the windows that end at `now` hold. Costs a walk over the slots: for a page, not for every event.

@@ -18,12 +18,14 @@ pub(super) struct Window<S> {
     older: VecDeque<(u64, S)>,
     /// The only slot that is written. Number 0 and empty before anything happened.
     newest: (u64, S),
+    /// The slot that was the newest when the window was last saved: it and those after it may have changed since.
+    saved: u64,
 }
 
 impl<S: Default> Window<S> {
     /// `width_ms` and `count` are at least 1.
     pub(super) fn new(width_ms: u64, count: u64) -> Self {
-        Self { width_ms, count, older: VecDeque::new(), newest: (0, S::default()) }
+        Self { width_ms, count, older: VecDeque::new(), newest: (0, S::default()), saved: 0 }
     }
 
     /// The slot of `at`, for writing.
@@ -42,6 +44,36 @@ impl<S: Default> Window<S> {
             }
         }
         &mut self.newest.1
+    }
+
+    /// Slots that may have changed since [`Window::saved`], with their numbers.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (u64, &S)> {
+        let slots = self.older.iter().chain(std::iter::once(&self.newest));
+        // After a step back everything there is is younger than what was saved.
+        let since = if self.newest.0 < self.saved { 0 } else { self.saved };
+        slots.filter(move |(number, _)| *number >= since && *number > 0).map(|(number, slot)| (*number, slot))
+    }
+
+    /// What there is now need not be saved again.
+    pub(super) fn saved(&mut self) {
+        self.saved = self.newest.0;
+    }
+
+    /// The first and the last slot there may be.
+    pub(super) fn reach(&self) -> (u64, u64) {
+        (self.newest.0.saturating_sub(self.count - 1), self.newest.0)
+    }
+
+    /// Takes over slots that were saved, in place of its own.
+    pub(super) fn restore(&mut self, mut slots: Vec<(u64, S)>) {
+        slots.sort_by_key(|(number, _)| *number);
+        slots.dedup_by_key(|(number, _)| *number);
+        let Some(newest) = slots.pop() else { return };
+        self.newest = newest;
+        let (oldest, _) = self.reach();
+        slots.retain(|(number, _)| *number >= oldest);
+        self.older = slots.into();
+        self.saved();
     }
 
     /// The number of the slot that is written now: changes when time moves on.
