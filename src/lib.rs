@@ -34,7 +34,7 @@
 //! ```text
 //! L6  main        L5  app (composition root)
 //! L4  http  cli                     faces: axum, command line
-//! L3  pipeline  egress              pipeline never names egress: it sees env::transport only
+//! L3  pipeline  egress  alerts      pipeline and alerts never name egress: they see env::transport and env::courier only
 //! L2  config  store                 neither names the other
 //! L1  env  destination  inbound  telemetry   time, chance and wire | pure kinds | pure postbacks | statistics and log
 //! L0  domain                        values and rules; no async, no clock, no I/O
@@ -47,7 +47,8 @@
 //! the right to attempt a delivery, from being chosen until its outcome is committed · *commit*: the database's · *ack*: the
 //! reply to the sender · *settle*: writing an outcome · *outbox*: what is owed, by destination and due time · *DLQ*: what
 //! failed permanently · *replay*: owing it again · *hold*: a destination waits because every delivery would fare the same ·
-//! *pause*: it waits because an operator said so, or because its receiver said that it is gone; durable, unlike a hold.
+//! *pause*: it waits because an operator said so, or because its receiver said that it is gone; durable, unlike a hold ·
+//! *problem*: what alerts tell once, remind of and tell as over · *channel*: whom they tell.
 
 pub mod domain;
 
@@ -59,6 +60,7 @@ pub mod telemetry;
 pub mod config;
 pub mod store;
 
+pub mod alerts;
 pub mod egress;
 pub mod pipeline;
 

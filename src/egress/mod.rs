@@ -14,8 +14,10 @@
 
 pub mod api_client;
 mod body;
+pub mod channels;
 mod client;
 mod error;
+mod mail;
 mod proxied;
 mod proxy;
 mod resolve;
@@ -36,6 +38,7 @@ use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Transport};
 use client::DestinationClient;
+use wire::Peer;
 
 /// The clients of every destination of a snapshot (one for each of its proxies): its timeout, its connections, its
 /// judgement of addresses.
@@ -74,7 +77,8 @@ impl Egress {
             let client = match running.0.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
-                    let built = DestinationClient::build(destination, &snapshot.server.listen, &self.clock);
+                    let built =
+                        DestinationClient::build(&Peer::from(&**destination), &snapshot.server.listen, &self.clock);
                     Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
                 }
             };

@@ -8,6 +8,7 @@
 //!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, preview, 404
 //! ```
 
+mod alerts;
 mod auth;
 mod body;
 mod deliveries;
@@ -44,6 +45,7 @@ use tokio::sync::Semaphore;
 use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;
+use crate::alerts::Alerts;
 use crate::config::reload::Standing;
 use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
@@ -60,6 +62,7 @@ pub struct AppState {
     /// What there is to say about the configuration.
     standing: Arc<ArcSwap<Standing>>,
     reloads: Reloads,
+    alerts: Alerts,
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
@@ -72,9 +75,23 @@ impl std::fmt::Debug for AppState {
 }
 
 impl AppState {
-    pub fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, standing: Arc<ArcSwap<Standing>>, reloads: Reloads) -> Self {
+    pub fn new(
+        pipeline: Pipeline,
+        clock: Arc<dyn Clock>,
+        standing: Arc<ArcSwap<Standing>>,
+        (reloads, alerts): (Reloads, Alerts),
+    ) -> Self {
         let reader = pipeline.reader().clone();
-        Self { pipeline, reader, clock, standing, reloads, bodies: Arc::new(body::budget()), noticed: Arc::default() }
+        Self {
+            pipeline,
+            reader,
+            clock,
+            standing,
+            reloads,
+            alerts,
+            bodies: Arc::new(body::budget()),
+            noticed: Arc::default(),
+        }
     }
 
     /// Reads the store without holding up the runtime.
@@ -131,6 +148,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/preview", post(preview::preview))
         .route("/v1/destinations/{name}/test", post(trial::test))
         .route("/v1/reload", post(reload::reload))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/test", post(alerts::test))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

@@ -86,6 +86,7 @@ impl Committer {
                 | WriteOp::Replay(_)
                 | WriteOp::Discard(_)
                 | WriteOp::Pause { .. }
+                | WriteOp::Alerts(_)
                 | WriteOp::Resume { .. } => {}
             }
         }
@@ -101,6 +102,7 @@ impl Committer {
             | WriteOp::Replay(_)
             | WriteOp::Discard(_)
             | WriteOp::Pause { .. }
+            | WriteOp::Alerts(_)
             | WriteOp::Resume { .. } => None,
         });
         match known {

@@ -16,6 +16,7 @@
 //! | attempts | seq, destination, n | one exchange |
 //! | counts, `event_counts` | destination, source | the books |
 //! | pauses | destination | the last pause that was not resumed; a file from before there were pauses lacks the table |
+//! | alerts | `problem/` id, `rhythm/` source | what was told and is not over, how often sources send; optional as well |
 
 use redb::TableDefinition;
 
@@ -47,6 +48,12 @@ pub(super) const ATTEMPTS: Definition<&'static AttemptKey> = TableDefinition::ne
 pub(super) const COUNTS: Definition<&'static CountsKey> = TableDefinition::new("counts");
 pub(super) const EVENT_COUNTS: Definition<&'static str> = TableDefinition::new("event_counts");
 pub(super) const PAUSES: Definition<&'static PauseKey> = TableDefinition::new("pauses");
+pub(super) const ALERTS: Definition<&'static str> = TableDefinition::new("alerts");
+
+/// `alerts`: what stands before the id of a problem.
+pub(super) const ALERTS_PROBLEM: &str = "problem/";
+/// `alerts`: what stands before the name of a source.
+pub(super) const ALERTS_RHYTHM: &str = "rhythm/";
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";

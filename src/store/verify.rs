@@ -10,13 +10,16 @@ use redb::{ReadTransaction, ReadableTable};
 use super::damage::hex;
 use super::error::StoreError;
 use super::ledger::{Counts, Ledger};
-use super::read::pauses;
+use super::read::{alerts, pauses};
 use super::row::{
-    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, NumberRow, PauseRow, Row, RowError,
+    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, NumberRow, PauseRow, ProblemRow,
+    RhythmRow, Row, RowError,
 };
 use super::schema::{
-    self, ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, META, META_DLQ_SWEPT, META_FLOOR, OUTBOX,
+    self, ALERTS_RHYTHM, ATTEMPTS, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, META, META_DLQ_SWEPT,
+    META_FLOOR, OUTBOX,
 };
+use crate::domain::alert::{Problem, Rhythm};
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
@@ -36,6 +39,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger) -> Result<V
     check.dedupe()?;
     check.destinations()?;
     check.pauses()?;
+    check.alerts()?;
     check.books(ledger)?;
     Ok(check.findings)
 }
@@ -223,6 +227,20 @@ impl<'t> Check<'t> {
             self.read::<PauseRow, Pause>(&format!("pause of destination {number}"), bytes.value());
             if !numbers.contains(&u64::from(number)) {
                 self.find(format!("destination {number} is paused, but no destination has that number"));
+            }
+        }
+        Ok(())
+    }
+
+    fn alerts(&mut self) -> Result<(), StoreError> {
+        let Some(table) = alerts::table(self.transaction)? else { return Ok(()) };
+        for entry in table.iter()? {
+            let (key, bytes) = entry?;
+            let what = format!("alerts {}", key.value());
+            if key.value().starts_with(ALERTS_RHYTHM) {
+                self.read::<RhythmRow, Rhythm>(&what, bytes.value());
+            } else {
+                self.read::<ProblemRow, Problem>(&what, bytes.value());
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::alert::AlertMemory;
 use crate::domain::dedupe::{ContentHash, DedupeKey};
 use crate::domain::delivery::{Attempt, Autopsy, History, State};
 use crate::domain::event::Event;
@@ -28,6 +29,8 @@ pub enum WriteOp {
     Resume {
         destination: DestinationId,
     },
+    /// Replaces what alerts remember.
+    Alerts(AlertMemory),
     /// Counts refused events of a source in the books.
     CountRejected {
         source: crate::domain::name::SourceName,

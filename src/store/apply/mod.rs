@@ -4,6 +4,7 @@
 //! so that a failure or a panic half-way leaves the memory as it was.
 
 mod accept;
+mod alerts;
 mod dead;
 mod pause;
 mod settle;
@@ -105,6 +106,7 @@ impl<'t> Batch<'t> {
             WriteOp::Discard(op) => self.discard(op),
             WriteOp::Pause { destination, pause } => self.pause(*destination, pause),
             WriteOp::Resume { destination } => self.resume(*destination),
+            WriteOp::Alerts(memory) => self.alerts(memory),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);
