@@ -1,6 +1,7 @@
 //! The composition root: builds everything in order, waits, takes it down in the reverse order. Beside that, `reload` swaps
 //! the configuration while it runs, and `watchdog` tells the service manager that everything turns. Nothing else happens here.
 
+mod alerts;
 mod listen;
 mod reload;
 mod watchdog;
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 use crate::config::snapshot::Snapshot;
 use crate::domain::time::DurationMs;
 use crate::egress::Egress;
+use crate::egress::channels::Channels;
 use crate::env::Env;
 use crate::env::clock::{Clock, SystemClock};
 use crate::env::entropy::SystemEntropy;
@@ -47,18 +49,18 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     // Listening first: a second instance ends here, before it touches the store.
     let Listening { files, listeners, probes } = Listening::open(passed, Arc::make_mut(&mut snapshot))?;
     let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
+    let channels = channels(&snapshot, &clock)?;
     let dir = snapshot.storage.path.clone();
-    let options = store::Options { cache: snapshot.storage.cache };
-    let store = {
-        let (dir, entropy) = (dir.clone(), Arc::clone(&entropy));
-        tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy)).await??
-    };
+    let store = open_store(&snapshot, Arc::clone(&entropy)).await?;
     let transport: Arc<dyn Transport> = Arc::<Egress>::clone(&egress);
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
     let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;
     let standing = Arc::new(ArcSwap::default());
     let (reloads, requests) = mpsc::channel(RELOADS_WAITING);
-    let state = AppState::new(running.pipeline.clone(), Arc::clone(&clock), Arc::clone(&standing), reloads);
+    let courier = Arc::<Channels>::clone(&channels);
+    let (alerts, alerting) = alerts::start(&running.pipeline, &snapshot, &standing, &clock, courier)?;
+    let state =
+        AppState::new(running.pipeline.clone(), Arc::clone(&clock), Arc::clone(&standing), (reloads, alerts.clone()));
     let (stop, mut stopping) = watch::channel(false);
     let watching = tokio::spawn(watchdog::run(running.pipeline.clone(), probes, stopping.clone()));
     let stopped = async move {
@@ -70,6 +72,8 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     let reloading = Reloads {
         pipeline: running.pipeline.clone(),
         egress,
+        channels,
+        alerts,
         clock: Arc::clone(&clock),
         standing,
         requests,
@@ -89,6 +93,7 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     };
     notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("finishing what is in flight")]);
     reloading.abort();
+    drop(alerting);
     stop.send_replace(true);
     let limit = running.pipeline.snapshot().server.drain;
     let deadline = clock.monotonic() + limit.to_std();
@@ -113,6 +118,21 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     watching.abort();
     drop(files);
     left
+}
+
+/// The clients of alert channels.
+fn channels(snapshot: &Snapshot, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<Channels>> {
+    let channels = Channels::new(Arc::clone(clock));
+    let prepared = channels.prepare(&snapshot.alerts);
+    channels.install(prepared.map_err(|(name, why)| anyhow::anyhow!("alerts.channels.{name}: {why}"))?);
+    Ok(Arc::new(channels))
+}
+
+/// The store, opened on a thread for it.
+async fn open_store(snapshot: &Snapshot, entropy: Arc<SystemEntropy>) -> anyhow::Result<Store> {
+    let dir = snapshot.storage.path.clone();
+    let options = store::Options { cache: snapshot.storage.cache };
+    Ok(tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy)).await??)
 }
 
 /// Why the daemon stops.

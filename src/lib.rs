@@ -34,7 +34,7 @@
 //! ```text
 //! L6  main        L5  app (composition root)
 //! L4  http  cli                     faces: axum (API, and the status page in http/page), command line
-//! L3  pipeline  egress              pipeline never names egress: it sees env::transport only
+//! L3  pipeline  egress  alerts      pipeline and alerts never name egress: they see env::transport and env::courier only
 //! L2  config  store                 neither names the other
 //! L1  env  destination  inbound  telemetry   time, chance and wire | pure kinds | pure postbacks | statistics and log
 //! L0  domain                        values and rules; no async, no clock, no I/O
@@ -48,7 +48,8 @@
 //! reply to the sender · *settle*: writing an outcome · *outbox*: what is owed, by destination and due time · *DLQ*: what
 //! failed permanently · *replay*: owing it again · *job*: a replay or discard of many that goes on by itself · *deed*: what an
 //! operator did, as the audit trail keeps it · *hold*: a destination waits because every delivery would fare the same ·
-//! *pause*: it waits because an operator said so, or because its receiver said that it is gone; durable, unlike a hold.
+//! *pause*: it waits because an operator said so, or because its receiver said that it is gone; durable, unlike a hold ·
+//! *problem*: what alerts tell once, remind of and tell as over · *channel*: whom they tell.
 
 pub mod domain;
 
@@ -60,6 +61,7 @@ pub mod telemetry;
 pub mod config;
 pub mod store;
 
+pub mod alerts;
 pub mod egress;
 pub mod pipeline;
 

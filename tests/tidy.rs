@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "env", "destination", "telemetry"]),
     ("pipeline", &["domain", "env", "destination", "telemetry", "config", "store"]),
     ("egress", &["domain", "env", "destination", "telemetry", "config", "store"]),
-    ("alerts", &["domain", "env", "destination", "telemetry", "config", "store"]),
+    ("alerts", &["domain", "env", "telemetry", "config"]),
     (
         "http",
         &["domain", "env", "destination", "telemetry", "inbound", "config", "store", "pipeline", "egress", "alerts"],
@@ -58,6 +58,7 @@ const WORDS: &[Word] = &[
     Word { text: "SystemTime", only: &["env/clock.rs"], instead: "ask env::clock::Clock" },
     Word { text: "Instant", only: &["env/clock.rs"], instead: "ask env::clock::Clock" },
     Word { text: "reqwest", only: &["egress/"], instead: "go through env::transport or egress::api_client" },
+    Word { text: "lettre", only: &["egress/mail.rs"], instead: "go through env::courier" },
     Word { text: "redb", only: &["store/"], instead: "go through store::Store" },
     Word { text: "bincode", only: &["store/row.rs"], instead: "encode rows in store/row.rs" },
     Word {
@@ -89,6 +90,12 @@ const PURE: &[&str] = &[
     "pipeline/gate",
     "pipeline/control",
     "pipeline/fanout",
+    "alerts/vitals",
+    "alerts/watcher",
+    "alerts/destination",
+    "alerts/rhythm",
+    "alerts/book",
+    "alerts/message",
 ];
 const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];
 

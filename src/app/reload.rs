@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::notify;
+use crate::alerts::Alerts;
 use crate::config::diff::{self, Changes};
 use crate::config::problem::{Problem, Report};
 use crate::config::reload::{Outcome, Reloader, Standing};
@@ -24,7 +25,8 @@ use crate::config::watch::Watch;
 use crate::domain::audit::{Deed, Right, Who};
 use crate::domain::message::printable;
 use crate::domain::name::DestinationName;
-use crate::egress::{Clients, Egress, EgressError};
+use crate::egress::channels::{ChannelClients, Channels};
+use crate::egress::{Clients, Egress};
 use crate::env::clock::Clock;
 use crate::pipeline::Pipeline;
 
@@ -45,7 +47,8 @@ const PANICKED: &str = "taking it over panicked; this is a bug worth reporting";
 /// Why there are no clients.
 enum Unbuilt {
     Panicked,
-    Refused(EgressError),
+    /// The key it is about, and why.
+    Refused(String, String),
 }
 
 /// Who wants to know how a reload ended.
@@ -55,6 +58,8 @@ pub(super) type Request = oneshot::Sender<Outcome>;
 pub(super) struct Reloads {
     pub pipeline: Pipeline,
     pub egress: Arc<Egress>,
+    pub channels: Arc<Channels>,
+    pub alerts: Alerts,
     pub clock: Arc<dyn Clock>,
     pub standing: Arc<ArcSwap<Standing>>,
     pub requests: mpsc::Receiver<Request>,
@@ -211,12 +216,11 @@ impl Reloads {
             return Outcome::Refused(Report { problems: vec![problem], warnings: Vec::new() });
         }
         let next = Arc::new(next);
-        let clients = match self.clients(&next).await {
+        let (clients, channels) = match self.clients(&next).await {
             Ok(clients) => clients,
             Err(Unbuilt::Panicked) => return Outcome::Postponed(PANICKED.to_owned()),
-            Err(Unbuilt::Refused(error)) => {
-                let key = format!("destinations.{}", error.destination);
-                let problem = Problem { file: PathBuf::new(), line: None, key, detail: error.detail };
+            Err(Unbuilt::Refused(key, detail)) => {
+                let problem = Problem { file: PathBuf::new(), line: None, key, detail };
                 return Outcome::Refused(Report { problems: vec![problem], warnings: Vec::new() });
             }
         };
@@ -226,15 +230,24 @@ impl Reloads {
         };
         let hash = next.hash.clone();
         self.egress.install(clients);
+        self.channels.install(channels);
+        self.alerts.reload(next.alerts.clone());
         self.pipeline.reload(next, numbered);
         Outcome::Applied { hash, changes, warnings }
     }
 
-    /// Clients for the destinations that are new or changed. Each reads the system's certificates, so on a thread for it.
-    async fn clients(&self, next: &Arc<Snapshot>) -> Result<Clients, Unbuilt> {
-        let (egress, next) = (Arc::clone(&self.egress), Arc::clone(next));
-        let built = spawn_blocking(move || egress.prepare(&next)).await;
-        built.map_err(|_| Unbuilt::Panicked)?.map_err(Unbuilt::Refused)
+    /// Clients for the destinations and channels that are new or changed. Each reads the system's certificates, so on a
+    /// thread for it.
+    async fn clients(&self, next: &Arc<Snapshot>) -> Result<(Clients, ChannelClients), Unbuilt> {
+        let (egress, channels, next) = (Arc::clone(&self.egress), Arc::clone(&self.channels), Arc::clone(next));
+        let built = spawn_blocking(move || {
+            let clients = egress.prepare(&next);
+            let clients = clients.map_err(|error| (format!("destinations.{}", error.destination), error.detail))?;
+            let channels = channels.prepare(&next.alerts);
+            Ok((clients, channels.map_err(|(name, detail)| (format!("alerts.channels.{name}"), detail))?))
+        });
+        let built = built.await.map_err(|_| Unbuilt::Panicked)?;
+        built.map_err(|(key, detail)| Unbuilt::Refused(key, detail))
     }
 
     /// The audit trail. Whoever asked by the API is known there, and told of there.

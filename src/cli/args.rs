@@ -112,6 +112,9 @@ pub enum Verb {
     Preview(PreviewArgs),
     /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
     Test(TestArgs),
+    /// See what alerts have told, or test whether they arrive
+    #[command(subcommand)]
+    Alerts(AlertsVerb),
     /// Have the daemon read its configuration now; exit code 1 if it is refused
     Reload,
     /// Run a receiver that prints what arrives, and misbehaves if told to
@@ -333,6 +336,18 @@ pub enum DlqVerb {
         /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
         #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
         reason: Option<String>,
+    },
+}
+
+/// `postbackd alerts …`
+#[derive(Subcommand, Debug)]
+pub enum AlertsVerb {
+    /// List what is wrong since when, and how the channels are doing
+    List,
+    /// Send a test through a channel, or through all; exit code 1 if one does not take it
+    Test {
+        /// The channel [default: all that are enabled]
+        channel: Option<String>,
     },
 }
 

@@ -4,6 +4,7 @@
 //! configuration, `sink` and `demo` bring their own servers. `run` does not name the application: it is handed the
 //! function that starts it, so that the layers stay in order. All printing goes through [`out`].
 
+mod alerts;
 pub mod args;
 mod audit;
 mod backfill;
@@ -96,6 +97,7 @@ where
         Verb::Purge(args) => controls::purge(&globals, &args, clock.now()).await,
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
+        Verb::Alerts(verb) => alerts::alerts(&connect(&globals)?, &verb, globals.json).await,
         Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,

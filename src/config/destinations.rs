@@ -161,7 +161,7 @@ fn refuse_foreign(section: &mut Section<'_>, kind: Option<Kind>, cx: &mut Readin
     }
 }
 
-fn timeout(section: &mut Section<'_>, cx: &mut Reading<'_>) -> DurationMs {
+pub(crate) fn timeout(section: &mut Section<'_>, cx: &mut Reading<'_>) -> DurationMs {
     let timeout = section.span("timeout", TIMEOUT_DEFAULT, cx);
     if timeout > TIMEOUT_MAX {
         let place = section.place("timeout");
@@ -171,7 +171,7 @@ fn timeout(section: &mut Section<'_>, cx: &mut Reading<'_>) -> DurationMs {
     timeout
 }
 
-fn allow_private(section: &mut Section<'_>, cx: &mut Reading<'_>) -> AllowPrivate {
+pub(crate) fn allow_private(section: &mut Section<'_>, cx: &mut Reading<'_>) -> AllowPrivate {
     let Some(node) = section.node("allow_private", cx) else { return AllowPrivate::No };
     let key = section.key("allow_private");
     match &node.value {

@@ -121,7 +121,7 @@ fn warn_plain(url: &Url, node: &Node, key: &str, cx: &mut Reading<'_>) {
     }
 }
 
-fn headers(parent: &mut Section<'_>, cx: &mut Reading<'_>) -> Vec<(String, Secret)> {
+pub(crate) fn headers(parent: &mut Section<'_>, cx: &mut Reading<'_>) -> Vec<(String, Secret)> {
     let section = parent.section("headers", cx);
     let mut headers: Vec<(String, Secret)> = Vec::new();
     for entry in section.entries() {

@@ -211,16 +211,6 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Refuses keys of the contract that this version does not act on: ignoring them would surprise.
-    pub(crate) fn later(&mut self, keys: &[&'static str], cx: &mut Reading<'_>) {
-        for key in keys {
-            if let Some(node) = self.table.and_then(|table| table.get(key)) {
-                self.judged.push(key);
-                cx.problem(&node.at, self.key(key), "is not available in this version of postbackd; remove it");
-            }
-        }
-    }
-
     /// Refuses `keys` where they are given and were not asked for.
     pub(crate) fn refuse(&mut self, keys: &[&'static str], detail: &dyn Fn(&str) -> String, cx: &mut Reading<'_>) {
         for key in keys {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::alerts::Alerts;
 use super::listen;
 use crate::destination::event_map::EventMap;
 use crate::destination::filter::Condition;
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub default_currency: Currency,
     pub sources: BTreeMap<SourceName, Arc<Source>>,
     pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
+    pub alerts: Alerts,
 }
 
 /// `[server]`

@@ -19,7 +19,7 @@ use super::raw::{self, Node, Place, Table, Value};
 use super::retry::{self, Retry};
 use super::section::Section;
 use super::snapshot::Snapshot;
-use super::{destinations, server, sources};
+use super::{alerts, destinations, server, sources};
 use crate::destination::registry;
 use crate::domain::money::Currency;
 use crate::domain::retry::RetryPolicy;
@@ -194,8 +194,18 @@ fn sections(tree: &Table, path: &Path, hash: String, cx: &mut Reading<'_>) -> Op
     let sources = sources::read(&mut root, server.admin_token.as_ref(), cx);
     let world = destinations::World { listen: &server.listen, sources: &sources.names, retry: &retry };
     let destinations = destinations::read(&mut root, &world, cx);
-    root.later(&["alerts"], cx);
+    let alerts = alerts::read(&mut root, &server.listen, &sources.names, cx);
     root.finish(cx);
     let sources = sources.by_name;
-    Some(Snapshot { hash, loaded_at: cx.now, server, storage, retention, default_currency, sources, destinations })
+    Some(Snapshot {
+        hash,
+        loaded_at: cx.now,
+        server,
+        storage,
+        retention,
+        default_currency,
+        sources,
+        destinations,
+        alerts,
+    })
 }

@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock, draws a random number or touches a file; every decision is a function of its
 //! arguments. Everything above imports this folder, this folder imports nothing of ours.
 
+pub mod alert;
 pub mod audit;
 pub mod dedupe;
 pub mod delivery;

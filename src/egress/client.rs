@@ -11,8 +11,7 @@ use url::{Host, Url};
 use super::proxied::Proxied;
 use super::proxy::Failure;
 use super::resolve::OwnAddresses;
-use super::wire::Wire;
-use crate::config::snapshot::Destination;
+use super::wire::{Peer, Wire};
 use crate::domain::net::{self, AllowPrivate};
 use crate::env::clock::Clock;
 use crate::env::transport::{Answer, Fault, Method, Request, RouteView};
@@ -46,17 +45,13 @@ enum Reach {
 
 impl DestinationClient {
     /// `listen` is where this daemon listens: nothing is sent there.
-    pub(super) fn build(
-        destination: &Destination,
-        listen: &[SocketAddr],
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, String> {
-        let network = &destination.network;
+    pub(super) fn build(peer: &Peer<'_>, listen: &[SocketAddr], clock: &Arc<dyn Clock>) -> Result<Self, String> {
+        let network = peer.network;
         let timeout = network.timeout.to_std();
         let reach = if network.proxies.is_empty() {
-            Reach::Directly(Box::new(Wire::build(destination, None, connect_timeout(timeout))?), timeout)
+            Reach::Directly(Box::new(Wire::build(peer, None, connect_timeout(timeout))?), timeout)
         } else {
-            Reach::ThroughProxies(Proxied::build(destination, connect_timeout(timeout), Arc::clone(clock))?)
+            Reach::ThroughProxies(Proxied::build(peer, connect_timeout(timeout), Arc::clone(clock))?)
         };
         let names = if network.is_named_to_a_proxy() { Names::Unseen } else { Names::Resolved };
         let allow = Arc::new(network.allow_private.clone());

@@ -14,8 +14,10 @@
 
 pub mod api_client;
 mod body;
+pub mod channels;
 mod client;
 mod error;
+mod mail;
 mod proxied;
 mod proxy;
 mod resolve;
@@ -36,6 +38,7 @@ use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Transport};
 use client::DestinationClient;
+use wire::Peer;
 
 /// The clients of every destination of a snapshot (one for each of its proxies): its timeout, its connections, its
 /// judgement of addresses.
@@ -82,7 +85,8 @@ impl Egress {
             let client = match running.now.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
-                    let built = DestinationClient::build(destination, &snapshot.server.listen, &self.clock);
+                    let built =
+                        DestinationClient::build(&Peer::from(&**destination), &snapshot.server.listen, &self.clock);
                     Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
                 }
             };
@@ -104,7 +108,8 @@ impl Egress {
             return Some(client);
         }
         let (listen, clock, made) = (client.listen().to_vec(), Arc::clone(&self.clock), Arc::clone(&known));
-        let built = tokio::task::spawn_blocking(move || DestinationClient::build(&made, &listen, &clock)).await;
+        let built =
+            tokio::task::spawn_blocking(move || DestinationClient::build(&Peer::from(&*made), &listen, &clock)).await;
         let Ok(Ok(built)) = built else { return Some(client) };
         if built.lacks_roots(url) {
             return Some(client);

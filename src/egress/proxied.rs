@@ -9,9 +9,7 @@ use tracing::{info, warn};
 
 use super::proxy::{Failure, Reach};
 use super::routes::{self, Change, Moment, Routes, Ticket};
-use super::wire::Wire;
-use crate::config::snapshot::Destination;
-use crate::domain::name::DestinationName;
+use super::wire::{Peer, Wire};
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::transport::{Answer, Fault, RouteView};
@@ -22,7 +20,7 @@ const SHARES_MAX: usize = 3;
 
 /// The proxies of a destination, in the order of the configuration.
 pub(super) struct Proxied {
-    destination: DestinationName,
+    destination: String,
     hops: Vec<Hop>,
     routes: Mutex<Routes>,
     timeout: Duration,
@@ -46,18 +44,18 @@ enum Step {
 
 impl Proxied {
     /// `connect` is the time to connect for all proxies together.
-    pub(super) fn build(destination: &Destination, connect: Duration, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let network = &destination.network;
+    pub(super) fn build(peer: &Peer<'_>, connect: Duration, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let network = peer.network;
         let shares = u32::try_from(network.proxies.len().clamp(1, SHARES_MAX)).unwrap_or(1);
         let connect = connect / shares;
         let mut hops = Vec::new();
         for proxy in &network.proxies {
-            hops.push(Hop { address: proxy.address(), wire: Wire::build(destination, Some(proxy), connect)? });
+            hops.push(Hop { address: proxy.address(), wire: Wire::build(peer, Some(proxy), connect)? });
         }
         let addresses = hops.iter().map(|hop| hop.address.clone()).collect();
-        let routes = Mutex::new(Routes::new(addresses, destination.lane.hold_probe, clock.now()));
+        let routes = Mutex::new(Routes::new(addresses, peer.probe, clock.now()));
         let timeout = network.timeout.to_std();
-        Ok(Self { destination: destination.name.clone(), hops, routes, timeout, connect, clock })
+        Ok(Self { destination: peer.name.to_owned(), hops, routes, timeout, connect, clock })
     }
 
     pub(super) async fn exchange(&self, request: &reqwest::Request) -> Result<Answer, Fault> {

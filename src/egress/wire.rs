@@ -9,12 +9,35 @@ use super::proxy::{self, Failure, Way};
 use super::resolve::{Asked, GuardedResolver, PROXY_ALIAS};
 use super::tls::{self, NO_ROOTS, Roots};
 use super::{body, client, error};
-use crate::config::snapshot::Destination;
+use crate::config::snapshot::{Destination, NetworkPolicy};
 use crate::domain::proxy::{Proxy, ProxyScheme};
+use crate::domain::time::DurationMs;
 use crate::env::transport::{Answer, Fault};
 
 /// Idle connections kept for one host: the lane's concurrency within these bounds.
 const POOL_IDLE: (usize, usize) = (4, 16);
+
+/// Whoever is sent something: a destination, or a channel of alerts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    pub(super) name: &'a str,
+    pub(super) network: &'a NetworkPolicy,
+    /// Requests in flight at most.
+    pub(super) concurrency: usize,
+    /// The first pause of a proxy that failed is never longer.
+    pub(super) probe: DurationMs,
+}
+
+impl<'a> From<&'a Destination> for Peer<'a> {
+    fn from(destination: &'a Destination) -> Self {
+        Self {
+            name: destination.name.as_str(),
+            network: &destination.network,
+            concurrency: destination.lane.concurrency,
+            probe: destination.lane.hold_probe,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -25,10 +48,10 @@ pub(super) struct Wire {
 
 impl Wire {
     /// `connect` is the time until a connection to the destination stands, the proxy's part included.
-    pub(super) fn build(destination: &Destination, proxy: Option<&Proxy>, connect: Duration) -> Result<Self, String> {
-        let network = &destination.network;
+    pub(super) fn build(peer: &Peer<'_>, proxy: Option<&Proxy>, connect: Duration) -> Result<Self, String> {
+        let network = peer.network;
         let resolver = Arc::new(GuardedResolver::new(Arc::new(network.allow_private.clone()), asked(proxy)));
-        let idle = destination.lane.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
+        let idle = peer.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
         let through = proxy.map(of_reqwest).transpose()?;
         let (client, roots) = tls::build(|| {
             let builder = client::base(network.timeout.to_std())

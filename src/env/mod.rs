@@ -2,6 +2,7 @@
 //! simulator fills in with its own.
 
 pub mod clock;
+pub mod courier;
 pub mod entropy;
 pub mod transport;
 

@@ -17,6 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::AppState;
 use super::problem::Problem;
 use super::query::Names;
+use crate::alerts::View;
+use crate::domain::alert::Rule;
 use crate::domain::delivery::Status;
 use crate::pipeline::Health;
 use crate::store::{EventCounts, Ledger};
@@ -47,6 +49,17 @@ struct DestinationLabels {
 struct StateLabels {
     destination: String,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleLabels {
+    rule: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: String,
+    outcome: &'static str,
 }
 
 type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
@@ -91,6 +104,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     config.set(u64::from(state.standing.load().refused.is_none()));
     health(&mut registry, &state.pipeline.health());
     registry.register("config_ok", "0 while the configuration file is refused and the one before goes on", config);
+    alerts(&mut registry, &state.alerts.view());
     let mut body = String::new();
     text::encode(&mut body, &registry).map_err(|_| Problem::internal("the metrics could not be written"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
@@ -134,4 +148,22 @@ fn events(registry: &mut Registry, ledger: &Ledger) {
         }
     }
     registry.register("events", "Events by what became of them, since the store was created", counters);
+}
+
+/// Problems that were told and are not over, and what became of messages.
+fn alerts(registry: &mut Registry, view: &View) {
+    let open = Level::default();
+    for rule in Rule::ALL {
+        let count = view.open.iter().filter(|problem| problem.rule == rule).count();
+        open.get_or_create(&RuleLabels { rule: rule.as_str() }).set(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+    registry.register("alerts_open", "Problems that were told and are not over", open);
+    let messages = Family::<ChannelLabels, Counter>::default();
+    let beat = view.heartbeat.iter().map(|beat| ("heartbeat", beat));
+    for (channel, seen) in view.channels.iter().map(|(name, seen)| (name.as_str(), seen)).chain(beat) {
+        for (outcome, count) in [("sent", seen.sent), ("failed", seen.failed)] {
+            messages.get_or_create(&ChannelLabels { channel: channel.to_owned(), outcome }).inc_by(count);
+        }
+    }
+    registry.register("alert_messages", "Attempts to tell, since the start", messages);
 }

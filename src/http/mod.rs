@@ -9,6 +9,7 @@
 //!                                                        └─ auth::guard ── status, events, deliveries, dlq, destinations, preview, 404
 //! ```
 
+mod alerts;
 mod audit;
 mod auth;
 mod body;
@@ -54,6 +55,7 @@ pub use self::listener::{Listener, Probes, Socket};
 use self::problem::Problem;
 pub use self::reload::Reloads;
 pub use self::serve::serve;
+use crate::alerts::Alerts;
 use crate::config::reload::Standing;
 use crate::domain::audit::Deed;
 use crate::domain::name::DestinationName;
@@ -71,6 +73,7 @@ pub struct AppState {
     /// What there is to say about the configuration.
     standing: Arc<ArcSwap<Standing>>,
     reloads: Reloads,
+    alerts: Alerts,
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
@@ -84,10 +87,15 @@ impl std::fmt::Debug for AppState {
 }
 
 impl AppState {
-    pub fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, standing: Arc<ArcSwap<Standing>>, reloads: Reloads) -> Self {
+    pub fn new(
+        pipeline: Pipeline,
+        clock: Arc<dyn Clock>,
+        standing: Arc<ArcSwap<Standing>>,
+        (reloads, alerts): (Reloads, Alerts),
+    ) -> Self {
         let reader = pipeline.reader().clone();
         let (bodies, noticed, desk) = (Arc::new(body::budget()), Arc::default(), Arc::new(page::Desk::new()));
-        Self { pipeline, reader, clock, standing, reloads, bodies, noticed, desk }
+        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk }
     }
 
     /// Reads the store without holding up the runtime.
@@ -157,6 +165,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/preview", post(preview::preview))
         .route("/v1/destinations/{name}/test", post(trial::test))
         .route("/v1/reload", post(reload::reload))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/test", post(alerts::test))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

@@ -29,6 +29,7 @@ pub(super) struct Board {
 struct StoreHealth {
     fault: Option<String>,
     free_disk_bytes: Option<u64>,
+    reserve_bytes: u64,
     disk_short: bool,
     commits: VecDeque<Duration>,
     stopping: bool,
@@ -115,8 +116,9 @@ impl Board {
         lock(&self.store).fault = fault;
     }
 
-    pub(super) fn set_disk(&self, free: u64, short: bool) {
+    pub(super) fn set_disk(&self, free: u64, reserve: u64, short: bool) {
         let mut store = lock(&self.store);
+        store.reserve_bytes = reserve;
         store.free_disk_bytes = Some(free);
         store.disk_short = short;
     }
@@ -152,6 +154,7 @@ impl Board {
         Health {
             failing,
             free_disk_bytes: store.free_disk_bytes,
+            reserve_bytes: store.reserve_bytes,
             commit_ms_p50: percentile(500),
             commit_ms_p99: percentile(990),
         }

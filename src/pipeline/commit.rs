@@ -91,6 +91,7 @@ impl Committer {
                 | WriteOp::JobPage(_)
                 | WriteOp::JobCancel { .. }
                 | WriteOp::Audit { .. }
+                | WriteOp::Alerts(_)
                 | WriteOp::Resume { .. }
                 | WriteOp::SaveStats { .. } => {}
             }
@@ -112,6 +113,7 @@ impl Committer {
             | WriteOp::JobPage(_)
             | WriteOp::JobCancel { .. }
             | WriteOp::Audit { .. }
+            | WriteOp::Alerts(_)
             | WriteOp::Resume { .. }
             | WriteOp::SaveStats { .. } => None,
         });

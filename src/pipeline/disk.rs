@@ -44,7 +44,7 @@ impl DiskGuard {
                     (true, false) => info!(free, reserve, "There is disk space again: new events are taken."),
                     (true, true) | (false, false) => {}
                 }
-                board.set_disk(free, self.short);
+                board.set_disk(free, reserve, self.short);
             }
         }
         self.short

@@ -47,6 +47,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use url::Url;
 
 use crate::config::snapshot::Snapshot;
+use crate::domain::alert::AlertMemory;
 use crate::domain::dedupe::{Discriminator, HashKey};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, InstanceId};
@@ -158,6 +159,8 @@ pub struct Health {
     /// Why it cannot take events now; empty when it can.
     pub failing: Vec<String>,
     pub free_disk_bytes: Option<u64>,
+    /// Free bytes below which no events are taken.
+    pub reserve_bytes: u64,
     /// Commit latency over the last thousand commits.
     pub commit_ms_p50: Option<f64>,
     pub commit_ms_p99: Option<f64>,
@@ -214,6 +217,11 @@ impl Pipeline {
     /// Deliveries under way end as they began; those of a destination that is gone are parked.
     pub fn reload(&self, snapshot: Arc<Snapshot>, numbered: Numbered) {
         self.routing.send_replace(Arc::new(Routing::new(snapshot, numbered)));
+    }
+
+    /// Keeps what alerts remember.
+    pub async fn keep_alerts(&self, memory: AlertMemory) -> Result<(), Unavailable> {
+        self.write(vec![WriteOp::Alerts(memory)]).await.map(drop)
     }
 
     pub fn instance(&self) -> InstanceId {

@@ -349,6 +349,29 @@ pub(super) struct StatsSlotRow {
     pub events: Vec<(Option<u8>, u32, u32)>,
 }
 
+/// Alerts: a problem that was told and is not over.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct ProblemRow {
+    pub rule: String,
+    pub severity: String,
+    pub title: String,
+    pub text: String,
+    pub remedy: String,
+    pub since: u64,
+    pub told_at: Option<u64>,
+    pub told: u32,
+    pub good_since: Option<u64>,
+}
+
+/// Alerts: how often a source sends.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct RhythmRow {
+    pub total: u64,
+    pub last_event_at: Option<u64>,
+    pub newest: u64,
+    pub counts: Vec<u32>,
+}
+
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -385,6 +408,8 @@ impl Row for StatsHeadRow {}
 impl Row for StatsSlotRow {}
 impl Row for ZoneRow {}
 impl Row for ZoneUidsRow {}
+impl Row for ProblemRow {}
+impl Row for RhythmRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
 
@@ -412,6 +437,8 @@ mod tests {
             decode::<StatsSlotRow>(bytes).is_ok(),
             decode::<ZoneRow>(bytes).is_ok(),
             decode::<ZoneUidsRow>(bytes).is_ok(),
+            decode::<ProblemRow>(bytes).is_ok(),
+            decode::<RhythmRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),
         ]

@@ -20,6 +20,7 @@
 //! | audit | number | what an operator did; optional likewise |
 //! | stats | destination, part, slot | rolling statistics; a file from before they were kept lacks the table |
 //! | zones, `zone_uids` | zone (seq ÷ 2^10) | what is in it; a file from before there were zones lacks the tables |
+//! | alerts | `problem/` id, `rhythm/` source | what was told and is not over, how often sources send; optional as well |
 
 use redb::TableDefinition;
 
@@ -60,6 +61,12 @@ pub(super) const JOBS: Definition<&'static DeskKey> = TableDefinition::new("jobs
 pub(super) const AUDIT: Definition<&'static DeskKey> = TableDefinition::new("audit");
 pub(super) const ZONES: Definition<&'static ZoneKey> = TableDefinition::new("zones");
 pub(super) const ZONE_UIDS: Definition<&'static ZoneKey> = TableDefinition::new("zone_uids");
+pub(super) const ALERTS: Definition<&'static str> = TableDefinition::new("alerts");
+
+/// `alerts`: what stands before the id of a problem.
+pub(super) const ALERTS_PROBLEM: &str = "problem/";
+/// `alerts`: what stands before the name of a source.
+pub(super) const ALERTS_RHYTHM: &str = "rhythm/";
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";

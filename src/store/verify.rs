@@ -13,15 +13,16 @@ use super::damage::hex;
 use super::error::StoreError;
 use super::job::{Job, Kept};
 use super::ledger::{Counts, Ledger};
-use super::read::{desk, pauses};
+use super::read::{alerts, desk, pauses};
 use super::row::{
     self, AttemptRow, AuditRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, JobRow, NumberRow, PauseRow,
-    Row, RowError,
+    ProblemRow, RhythmRow, Row, RowError,
 };
 use super::schema::{
-    self, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS, META, META_DLQ_SWEPT,
-    META_FLOOR, OUTBOX,
+    self, ALERTS_RHYTHM, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS, META,
+    META_DLQ_SWEPT, META_FLOOR, OUTBOX,
 };
+use crate::domain::alert::{Problem, Rhythm};
 use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
@@ -44,6 +45,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger, hash: HashK
     check.pauses()?;
     check.desk()?;
     zones::check(&mut check, hash)?;
+    check.alerts()?;
     check.books(ledger)?;
     Ok(check.findings)
 }
@@ -253,6 +255,20 @@ impl<'t> Check<'t> {
                 let (key, bytes) = entry?;
                 let name = format!("deed {}", schema::read_desk_key(*key.value()));
                 self.read::<AuditRow, Kept>(&name, bytes.value());
+            }
+        }
+        Ok(())
+    }
+
+    fn alerts(&mut self) -> Result<(), StoreError> {
+        let Some(table) = alerts::table(self.transaction)? else { return Ok(()) };
+        for entry in table.iter()? {
+            let (key, bytes) = entry?;
+            let what = format!("alerts {}", key.value());
+            if key.value().starts_with(ALERTS_RHYTHM) {
+                self.read::<RhythmRow, Rhythm>(&what, bytes.value());
+            } else {
+                self.read::<ProblemRow, Problem>(&what, bytes.value());
             }
         }
         Ok(())

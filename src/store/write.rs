@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::job::{Job, Selection};
+use crate::domain::alert::AlertMemory;
 use crate::domain::audit::Deed;
 use crate::domain::dedupe::{ContentHash, DedupeKey};
 use crate::domain::delivery::{Attempt, Autopsy, History, State};
@@ -47,6 +48,8 @@ pub enum WriteOp {
         at: UnixMs,
         deed: Box<Deed>,
     },
+    /// Replaces what alerts remember.
+    Alerts(AlertMemory),
     /// Counts refused events of a source in the books.
     CountRejected {
         source: crate::domain::name::SourceName,

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod alerts;
 mod api_admin;
 mod api_cli;
 mod api_controls;

@@ -81,6 +81,7 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
         default_currency: "USD".parse().expect("a currency"),
         sources: BTreeMap::from([("app".parse().expect("a name"), Arc::new(source()))]),
         destinations,
+        alerts: postbackd::config::alerts::Alerts::default(),
     })
 }
 

@@ -49,6 +49,12 @@ fn the_example_shows_the_true_defaults() {
     assert_eq!(shown.storage, bare.storage);
     assert_eq!(shown.retention, bare.retention);
     assert_eq!(shown.default_currency, bare.default_currency);
+    let mut policy = shown.alerts.policy.clone();
+    if let Some(silence) = &mut policy.silence {
+        silence.sources.clear();
+    }
+    assert_eq!(policy, bare.alerts.policy);
+    assert!(!shown.alerts.are_watched(), "an example tells nobody");
     let meta = shown.destinations.get("meta").unwrap();
     assert_eq!(meta.retry, RetryPolicy::default());
     assert_eq!(bare.server.drain, DurationMs::from_secs(20));

@@ -83,10 +83,10 @@ fn an_unknown_section_has_a_suggestion() {
     assert_snapshot!(said(r#"[destination.x]
 kind = "webhook"
 [colours]
-[alerts]"#), @r#"
+[alert]"#), @r#"
 c.toml:1: destination: is not a key of postbackd; did you mean "destinations"?
-c.toml:3: colours: is not a key of postbackd; remove it (known here: include, server, storage, retention, ingest, retry, sources, destinations)
-c.toml:4: alerts: is not available in this version of postbackd; remove it
+c.toml:3: colours: is not a key of postbackd; remove it (known here: include, server, storage, retention, ingest, retry, sources, destinations, alerts)
+c.toml:4: alert: is not a key of postbackd; did you mean "alerts"?
 warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
 "#);
 }

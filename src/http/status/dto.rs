@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::domain::time::UnixMs;
 use crate::env::transport::{RouteState, RouteView};
+use crate::http::alerts::AlertsDto;
 use crate::http::reload::ProblemDto;
 use crate::store::{Counts, EventCounts};
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
@@ -25,6 +26,7 @@ pub(super) struct StatusDto {
     pub(super) postbacks: BTreeMap<String, crate::http::ingest::Counts>,
     pub(super) balance: Balance,
     pub(super) destinations: BTreeMap<String, DestinationDto>,
+    pub(super) alerts: AlertsDto,
 }
 
 /// The running configuration, and what is wrong with the files as they are now.

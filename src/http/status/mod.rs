@@ -21,6 +21,7 @@ use super::json::Json;
 use super::problem::Problem;
 use super::query::{Names, Query};
 use super::reload::problems;
+use crate::alerts::View;
 use crate::config::checklist;
 use crate::config::problem::Report;
 use crate::config::reload::Standing;
@@ -71,6 +72,7 @@ struct Observed {
     stats: BTreeMap<DestinationName, StatsView>,
     health: Health,
     postbacks: BTreeMap<SourceName, ingest::Counts>,
+    alerts: View,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +144,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         stats: state.pipeline.stats(now),
         health: state.pipeline.health(),
         postbacks: state.noticed.counts(),
+        alerts: state.alerts.view(),
     })
 }
 
@@ -210,6 +213,7 @@ fn build(observed: &Observed) -> StatusDto {
         postbacks: observed.postbacks.iter().map(|(source, counts)| (source.to_string(), *counts)).collect(),
         balance: dto::Balance { books: Books::from(total), balanced: books_hold },
         destinations,
+        alerts: observed.alerts.clone().into(),
     }
 }
 

@@ -16,6 +16,7 @@ fn name(text: &str) -> DestinationName {
 fn stats() -> StatsView {
     let percentiles = Percentiles { p50: Some(31.004), p95: Some(120.0), p99: None };
     StatsView {
+        streak: crate::telemetry::rolling::Streak::default(),
         success_rate: Windows { hour: Some(2.0 / 3.0), day: Some(1.0) },
         latency_ms: Windows { hour: percentiles, day: percentiles },
         exchange_ms: Windows::default(),
@@ -83,7 +84,9 @@ fn observed() -> Observed {
         lacks: BTreeMap::new(),
         routes: BTreeMap::new(),
         stats: BTreeMap::from([(name("meta-eu"), stats)]),
+        alerts: crate::alerts::View::default(),
         health: Health {
+            reserve_bytes: 0,
             failing: Vec::new(),
             free_disk_bytes: Some(10 * 1024 * 1024 * 1024),
             commit_ms_p50: Some(4.1234),

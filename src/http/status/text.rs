@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table};
 use super::dto::{DestinationDto, StatusDto};
 use crate::domain::message::{cut, printable};
 use crate::domain::pause::PausedBy;
+use crate::http::alerts::AlertsDto;
 use crate::http::ingest;
 
 /// What is shown of a destination's last error, bytes.
@@ -75,6 +76,7 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         writeln!(out, "postback {}: {} (since the start)", one_line(source, 64), said.collect::<Vec<_>>().join(", "))?;
     }
     write_notes(out, &status.destinations)?;
+    write_alerts(out, &status.alerts)?;
     let books = &balance.books;
     writeln!(
         out,
@@ -124,6 +126,27 @@ fn write_notes(out: &mut String, destinations: &BTreeMap<String, DestinationDto>
             destination.left_out.iter().map(|(field, count)| format!("{field} {count}")).collect();
         if !fields.is_empty() {
             writeln!(out, "left out {name}: {} (since the start)", one_line(&fields.join(", "), 300))?;
+        }
+    }
+    Ok(())
+}
+
+/// What was told, and channels that cannot tell.
+fn write_alerts(out: &mut String, alerts: &AlertsDto) -> std::fmt::Result {
+    for problem in &alerts.open {
+        let (since, told) = (&problem.since, problem.told);
+        writeln!(
+            out,
+            "alert    {}: {} (since {since}, told {told} times)",
+            problem.severity,
+            one_line(&problem.title, 200)
+        )?;
+    }
+    let beat = alerts.heartbeat.as_ref().map(|beat| ("the heartbeat", beat));
+    for (name, channel) in alerts.channels.iter().map(|(name, channel)| (name.as_str(), channel)).chain(beat) {
+        let Some(error) = &channel.last_error else { continue };
+        if channel.last_success.as_ref().is_none_or(|success| *success < error.at) {
+            writeln!(out, "alerts   {name} failed at {}: {}", error.at, one_line(&error.message, 200))?;
         }
     }
     Ok(())

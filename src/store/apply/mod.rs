@@ -4,6 +4,7 @@
 //! so that a failure or a panic half-way leaves the memory as it was.
 
 mod accept;
+mod alerts;
 mod dead;
 mod desk;
 mod pause;
@@ -125,6 +126,7 @@ impl<'t> Batch<'t> {
             WriteOp::JobCancel { job, at } => self.job_cancel(*job, *at),
             WriteOp::Audit { at, deed } => self.audit(*at, deed, before),
             WriteOp::SaveStats { destination, changes } => self.save_stats(*destination, changes),
+            WriteOp::Alerts(memory) => self.alerts(memory),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);

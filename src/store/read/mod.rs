@@ -3,6 +3,7 @@
 //! A long read transaction pins every page that is freed meanwhile, so no verb holds one for longer than a page, and
 //! every scan is bounded. A row that cannot be read is passed over and counted ([`Reader::damaged_rows`]).
 
+pub(super) mod alerts;
 pub(super) mod desk;
 mod event;
 mod log;

@@ -1,5 +1,6 @@
 //! The store's rules as tests, on a disk in memory except where files are the subject.
 
+mod alerting;
 mod dedupe;
 mod desk;
 mod model;

@@ -47,6 +47,16 @@ pub struct DestinationStats {
     left_out: BTreeMap<String, u64>,
     /// Whether anything changed since [`DestinationStats::changes`] was last asked.
     unsaved: bool,
+    streak: Streak,
+}
+
+/// Attempts that failed since the last one that delivered, since the start of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Streak {
+    pub failures: u32,
+    /// When the first of them failed.
+    pub since: Option<UnixMs>,
+    pub last_delivered: Option<UnixMs>,
 }
 
 /// What happened in one slot.
@@ -111,6 +121,7 @@ pub struct StatsView {
     pub last_error: Option<LastError>,
     /// How many delivered requests went without a field; at most [`FIELDS_MAX`] fields and [`OTHER`].
     pub left_out: BTreeMap<String, u64>,
+    pub streak: Streak,
 }
 
 impl Default for DestinationStats {
@@ -124,6 +135,7 @@ impl Default for DestinationStats {
             last_error: None,
             left_out: BTreeMap::new(),
             unsaved: false,
+            streak: Streak::default(),
         }
     }
 }
@@ -132,6 +144,7 @@ impl DestinationStats {
     /// A finished attempt that counts for the success rate.
     pub fn attempt(&mut self, at: UnixMs, event: &CanonicalName, delivered: bool, exchange: DurationMs) {
         self.unsaved = true;
+        self.streak.attempt(at, delivered);
         let number = self.number(at, event);
         for slot in [self.hour.slot(at), self.day.slot(at)] {
             slot.exchange.record(exchange.0);
@@ -188,6 +201,7 @@ impl DestinationStats {
             by_event: by_event.into_iter().map(|(name, totals)| (name, totals.view())).collect(),
             last_error: self.last_error.clone(),
             left_out: self.left_out.clone(),
+            streak: self.streak,
         }
     }
 
@@ -229,6 +243,17 @@ impl DestinationStats {
             }
         }
         self.free = (0..).zip(used).filter(|(_, used)| !used).map(|(number, _)| number).collect();
+    }
+}
+
+impl Streak {
+    fn attempt(&mut self, at: UnixMs, delivered: bool) {
+        if delivered {
+            *self = Self { last_delivered: Some(at), ..Self::default() };
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.since.get_or_insert(at);
+        }
     }
 }
 

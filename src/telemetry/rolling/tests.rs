@@ -41,7 +41,20 @@ fn the_hour_forgets_what_the_day_still_holds() {
     assert_eq!(later.latency_ms.day.p99, Some(12.0));
     assert_eq!(later.exchange_ms.day.p50, Some(10.0));
     assert_eq!(later.by_event.get("deposit").unwrap().attempts, Windows { hour: 0, day: 1 });
-    assert_eq!(stats.view(START + DurationMs::from_hours(25)), StatsView::default());
+    let streak = Streak { last_delivered: Some(START), ..Streak::default() };
+    assert_eq!(stats.view(START + DurationMs::from_hours(25)), StatsView { streak, ..StatsView::default() });
+}
+
+#[test]
+fn failures_in_a_row_are_counted_until_something_is_delivered() {
+    let mut stats = DestinationStats::default();
+    for (second, delivered) in [(0, true), (1, false), (2, false)] {
+        stats.attempt(START + DurationMs::from_secs(second), &name("deposit"), delivered, DurationMs(1));
+    }
+    let since = Some(START + DurationMs::from_secs(1));
+    assert_eq!(stats.view(START).streak, Streak { failures: 2, since, last_delivered: Some(START) });
+    stats.attempt(START, &name("deposit"), true, DurationMs(1));
+    assert_eq!(stats.view(START).streak.failures, 0);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub fn snapshot(destinations: Vec<(&str, NetworkPolicy)>) -> Snapshot {
         default_currency: "USD".parse().unwrap(),
         sources: std::collections::BTreeMap::new(),
         destinations: destinations.collect(),
+        alerts: postbackd::config::alerts::Alerts::default(),
     }
 }
 

@@ -8,4 +8,5 @@ pub mod meta;
 pub mod proxy;
 pub mod reload;
 pub mod sink;
+pub mod smtp;
 pub mod tls;

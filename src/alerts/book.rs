@@ -1,0 +1,166 @@
+//! Problems from first sight to the end. Pure: what is found comes in with its time, what is to be told goes out.
+//!
+//! ```text
+//!   found ──lasts `hold`──> told ──> told again after `remind`, doubling ──> … ──good for `settle`──> told as over
+//!     └──gone before──> forgotten      └──found again within `settle`: the same problem, nothing is told
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::config::alerts::Policy;
+use crate::domain::alert::{Problem, Rule, Severity};
+use crate::domain::time::{DurationMs, UnixMs};
+
+/// What holds at one look.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub id: String,
+    pub rule: Rule,
+    pub severity: Severity,
+    pub title: String,
+    pub text: String,
+    pub remedy: String,
+    /// When it began, where that is known; else when it was first seen.
+    pub since: Option<UnixMs>,
+    /// How long it must last before it is told.
+    pub hold: DurationMs,
+}
+
+/// What is to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    pub kind: NoticeKind,
+    pub problem: Problem,
+    pub at: UnixMs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoticeKind {
+    Problem,
+    /// It has become worse than it was told.
+    Worse,
+    Reminder,
+    Recovered,
+    Test,
+}
+
+impl NoticeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::Worse => "worse",
+            Self::Reminder => "reminder",
+            Self::Recovered => "recovered",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Every problem there is, by id.
+#[derive(Debug, Default)]
+pub struct Book {
+    problems: BTreeMap<String, Problem>,
+}
+
+impl Book {
+    pub fn new(open: Vec<Problem>) -> Self {
+        Self { problems: open.into_iter().map(|problem| (problem.id.clone(), problem)).collect() }
+    }
+
+    /// The problem of that id, if it was told and is not over.
+    pub fn open(&self, id: &str) -> Option<&Problem> {
+        self.problems.get(id).filter(|problem| problem.told_at.is_some())
+    }
+
+    /// All that were told and are not over.
+    pub fn all_open(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().filter(|problem| problem.told_at.is_some())
+    }
+
+    /// The clock jumped: what lasted goes on lasting as long as it did.
+    pub fn shift(&mut self, step_ms: i64) {
+        let moved = |time: &mut UnixMs| {
+            let span = DurationMs(step_ms.unsigned_abs());
+            *time = if step_ms < 0 { *time - span } else { *time + span };
+        };
+        for problem in self.problems.values_mut() {
+            moved(&mut problem.since);
+            problem.told_at.iter_mut().for_each(moved);
+            problem.good_since.iter_mut().for_each(moved);
+        }
+    }
+
+    /// Takes in what holds now; `covered` are ids that cannot be judged now, because a greater problem stands before them.
+    pub fn look(
+        &mut self,
+        policy: &Policy,
+        now: UnixMs,
+        found: Vec<Finding>,
+        covered: &dyn Fn(&str) -> bool,
+    ) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let mut seen = Vec::new();
+        for finding in found {
+            seen.push(finding.id.clone());
+            notices.extend(self.see(policy, now, finding));
+        }
+        let mut over = Vec::new();
+        for (id, problem) in self.problems.iter_mut().filter(|(id, _)| !seen.contains(id)) {
+            if covered(id) {
+                problem.good_since = None;
+                continue;
+            }
+            let good_since = *problem.good_since.get_or_insert(now);
+            if problem.told_at.is_none() || now.since(good_since) >= policy.settle {
+                over.push(id.clone());
+            }
+        }
+        for problem in over.iter().filter_map(|id| self.problems.remove(id)) {
+            // Nobody waits for the end of what was over when it was told.
+            if problem.told_at.is_some() && problem.rule != Rule::Clock {
+                notices.push(Notice { kind: NoticeKind::Recovered, problem, at: now });
+            }
+        }
+        notices
+    }
+
+    fn see(&mut self, policy: &Policy, now: UnixMs, finding: Finding) -> Option<Notice> {
+        let Finding { id, rule, severity, title, text, remedy, since, hold } = finding;
+        let since = since.unwrap_or(now);
+        let fresh = |id| Problem {
+            id,
+            rule,
+            severity,
+            title: String::new(),
+            text: String::new(),
+            remedy: String::new(),
+            since,
+            told_at: None,
+            told: 0,
+            good_since: None,
+        };
+        let problem = self.problems.entry(id.clone()).or_insert_with(|| fresh(id));
+        let was = problem.severity;
+        problem.good_since = None;
+        problem.rule = rule;
+        problem.severity = severity;
+        (problem.title, problem.text, problem.remedy) = (title, text, remedy);
+        let kind = match problem.told_at {
+            None if now.since(problem.since) >= hold => NoticeKind::Problem,
+            None => return None,
+            Some(_) if severity > was => NoticeKind::Worse,
+            Some(told_at) => {
+                let (first, longest) = policy.remind?;
+                let doublings = problem.told.saturating_sub(1).min(32);
+                let pause = DurationMs(first.0.saturating_mul(1 << doublings)).min(longest);
+                if now.since(told_at) < pause {
+                    return None;
+                }
+                NoticeKind::Reminder
+            }
+        };
+        problem.told_at = Some(now);
+        problem.told = problem.told.saturating_add(1);
+        Some(Notice { kind, problem: problem.clone(), at: now })
+    }
+}

@@ -1,0 +1,251 @@
+//! The task that looks, and the one that pings while all is well.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::book::Notice;
+use super::post::{self, Post, QUEUE};
+use super::vitals::Vitals;
+use super::watcher::Watcher;
+use super::{Alerts, Board, lock, message};
+use crate::config;
+use crate::domain::alert::{AlertMemory, Severity};
+use crate::domain::time::UnixMs;
+use crate::env::clock::Clock;
+use crate::env::courier::Courier;
+
+type Config = Arc<config::alerts::Alerts>;
+
+/// Smaller differences between the two clocks are drift and rounding.
+const STEP_MIN_MS: i64 = 2000;
+/// A look that takes longer is none, and nothing is well.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A boxed future, so that the trait can be an object.
+pub type Looking<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is watched over.
+pub trait House: Send + Sync {
+    /// The daemon as it is now, but for the step of the clock.
+    fn vitals(&self) -> Looking<'_, Vitals>;
+
+    /// Keeps what must survive a restart; whether that worked.
+    fn keep(&self, memory: AlertMemory) -> Looking<'_, bool>;
+}
+
+/// What the tasks work on.
+pub struct Setup {
+    pub house: Arc<dyn House>,
+    pub courier: Arc<dyn Courier>,
+    pub clock: Arc<dyn Clock>,
+    pub memory: AlertMemory,
+    pub config: config::alerts::Alerts,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The running tasks; they end when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Begins to look.
+pub fn start(setup: Setup) -> (Alerts, Watch) {
+    let Setup { house, courier, clock, memory, config } = setup;
+    let board = Arc::new(Board::default());
+    let (config, changes) = watch::channel(Arc::new(config));
+    let (well, wellness) = watch::channel(false);
+    let handle = Alerts { config, board: Arc::clone(&board), courier: Arc::clone(&courier), clock: Arc::clone(&clock) };
+    let pulse = Pulse {
+        config: changes.clone(),
+        wellness,
+        board: Arc::clone(&board),
+        courier: Arc::clone(&courier),
+        clock: Arc::clone(&clock),
+    };
+    let watcher = Watcher::new(memory);
+    *lock(&board.open) = watcher.open();
+    let looker =
+        Looker { house, courier, clock, config: changes, board, watcher, posts: BTreeMap::new(), well, before: None };
+    let tasks = [tokio::spawn(looker.run()), tokio::spawn(pulse.run())];
+    (handle, Watch { tasks })
+}
+
+struct Looker {
+    house: Arc<dyn House>,
+    courier: Arc<dyn Courier>,
+    clock: Arc<dyn Clock>,
+    config: watch::Receiver<Config>,
+    board: Arc<Board>,
+    watcher: Watcher,
+    posts: BTreeMap<String, (mpsc::Sender<Arc<Notice>>, JoinHandle<()>)>,
+    well: watch::Sender<bool>,
+    /// Both clocks at the look before.
+    before: Option<(UnixMs, Duration)>,
+}
+
+impl Looker {
+    async fn run(mut self) {
+        let mut unkept = false;
+        loop {
+            let config = Arc::clone(&self.config.borrow_and_update());
+            if config.are_watched() {
+                unkept |= self.look(&config).await;
+                if unkept {
+                    unkept = !self.house.keep(self.watcher.memory()).await;
+                }
+            }
+            tokio::select! {
+                () = sleep(config.policy.every.to_std()) => {}
+                changed = self.config.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Whether there is something to keep.
+    async fn look(&mut self, config: &Config) -> bool {
+        let Ok(mut vitals) = timeout(LOOK_TIMEOUT, self.house.vitals()).await else {
+            warn!("The state of the daemon could not be read in time; alerts look again.");
+            self.well.send_replace(false);
+            return false;
+        };
+        vitals.clock_step_ms = self.step(vitals.now);
+        let notices = self.watcher.look(&config.policy, &vitals);
+        let open = self.watcher.open();
+        let is_failing = vitals.store_fault.is_some() || vitals.disk_is_short || !vitals.books_balance;
+        let is_critical = open.iter().any(|problem| problem.severity == Severity::Critical);
+        *lock(&self.board.open) = open;
+        self.well.send_replace(!is_failing && !is_critical);
+        self.posts(config);
+        for notice in notices {
+            let problem = &notice.problem;
+            info!(
+                id = problem.id,
+                kind = notice.kind.as_str(),
+                severity = problem.severity.as_str(),
+                problem.title,
+                "Alert."
+            );
+            self.tell(config, notice);
+        }
+        self.watcher.take_changed()
+    }
+
+    fn step(&mut self, now: UnixMs) -> i64 {
+        let monotonic = self.clock.monotonic();
+        let before = self.before.replace((now, monotonic));
+        let Some((wall, then)) = before else { return 0 };
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let passed = i64::try_from(monotonic.saturating_sub(then).as_millis()).unwrap_or(i64::MAX);
+        let step = signed(now.0).saturating_sub(signed(wall.0)).saturating_sub(passed);
+        if step.abs() < STEP_MIN_MS { 0 } else { step }
+    }
+
+    /// A task for each channel there is, none for one that is gone.
+    fn posts(&mut self, config: &Config) {
+        self.posts.retain(|name, (_, task)| {
+            let stays = config.channels.get(name).is_some_and(|channel| channel.enabled);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for channel in config.live() {
+            if self.posts.contains_key(&channel.name) {
+                continue;
+            }
+            let (sender, queue) = mpsc::channel(QUEUE);
+            let post = Post {
+                name: channel.name.clone(),
+                config: self.config.clone(),
+                queue,
+                board: Arc::clone(&self.board),
+                courier: Arc::clone(&self.courier),
+                clock: Arc::clone(&self.clock),
+            };
+            self.posts.insert(channel.name.clone(), (sender, tokio::spawn(post.run())));
+        }
+    }
+
+    fn tell(&self, config: &Config, notice: Notice) {
+        let notice = Arc::new(notice);
+        for channel in config.live().filter(|channel| notice.problem.severity >= channel.min_severity) {
+            let Some((post, _)) = self.posts.get(&channel.name) else { continue };
+            if post.try_send(Arc::clone(&notice)).is_ok() {
+                let waiting = QUEUE.saturating_sub(post.capacity());
+                self.board.change(&channel.name, |view| view.waiting = waiting);
+                continue;
+            }
+            let detail = "too many messages wait for this channel; this one is dropped".to_owned();
+            warn!(channel = channel.name, id = notice.problem.id, detail, "An alert was dropped.");
+            let refused = post::Refused { detail, retry_after: None };
+            self.board.carried(&channel.name, self.clock.now(), &Err(refused));
+        }
+    }
+}
+
+impl Drop for Looker {
+    fn drop(&mut self) {
+        for (_, task) in self.posts.values() {
+            task.abort();
+        }
+    }
+}
+
+/// Pings the heartbeat's URL while all is well.
+struct Pulse {
+    config: watch::Receiver<Config>,
+    wellness: watch::Receiver<bool>,
+    board: Arc<Board>,
+    courier: Arc<dyn Courier>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pulse {
+    async fn run(mut self) {
+        loop {
+            let config = Arc::clone(&self.config.borrow_and_update());
+            let every = match &config.heartbeat {
+                Some(heartbeat) => {
+                    // Nothing is well before the first look.
+                    if *self.wellness.borrow_and_update() {
+                        let channel = &heartbeat.channel;
+                        let result = post::send(&*self.courier, channel, message::beat(channel)).await;
+                        if let Err(refused) = &result {
+                            warn!(error = refused.detail, "The heartbeat was not taken.");
+                        }
+                        self.board.carried(&channel.name, self.clock.now(), &result);
+                    }
+                    heartbeat.every.to_std()
+                }
+                None => Duration::from_hours(24),
+            };
+            let was_well = *self.wellness.borrow();
+            tokio::select! {
+                () = sleep(every) => {}
+                changed = self.config.changed() => if changed.is_err() { return },
+                // The first good look, or the return of good times, is told at once.
+                changed = self.wellness.wait_for(|well| *well), if !was_well => if changed.is_err() { return },
+            }
+        }
+    }
+}

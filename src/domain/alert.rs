@@ -1,0 +1,127 @@
+//! What there is to be told: problems, and what must survive a restart so that none is told twice.
+
+use std::collections::BTreeMap;
+
+use super::name::SourceName;
+use super::time::UnixMs;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    /// Something is not as it should be; events arrive or wait.
+    Warning,
+    /// Nothing goes on by itself: somebody has to act.
+    Critical,
+}
+
+impl Severity {
+    pub const ALL: [Self; 2] = [Self::Warning, Self::Critical];
+
+    /// The word users see, which is also what the store keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What raised a problem.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Rule {
+    Held,
+    Open,
+    Gone,
+    Orphaned,
+    Failing,
+    SuccessRate,
+    DlqGrowth,
+    DlqDepth,
+    OldestPending,
+    Silence,
+    Disk,
+    Config,
+    Clock,
+    Store,
+}
+
+impl Rule {
+    pub const ALL: [Self; 14] = [
+        Self::Held,
+        Self::Open,
+        Self::Gone,
+        Self::Orphaned,
+        Self::Failing,
+        Self::SuccessRate,
+        Self::DlqGrowth,
+        Self::DlqDepth,
+        Self::OldestPending,
+        Self::Silence,
+        Self::Disk,
+        Self::Config,
+        Self::Clock,
+        Self::Store,
+    ];
+
+    /// The word users see, which is also what the store keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Open => "open",
+            Self::Gone => "gone",
+            Self::Orphaned => "orphaned",
+            Self::Failing => "failing",
+            Self::SuccessRate => "success_rate",
+            Self::DlqGrowth => "dlq_growth",
+            Self::DlqDepth => "dlq_depth",
+            Self::OldestPending => "oldest_pending",
+            Self::Silence => "silence",
+            Self::Disk => "disk",
+            Self::Config => "config",
+            Self::Clock => "clock",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// One problem, from when it was first seen until it has been good for a while.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Stable: the same problem has the same id however often it comes, as `crm/down`.
+    pub id: String,
+    pub rule: Rule,
+    pub severity: Severity,
+    /// A few words, for the subject of a mail: `crm is held`.
+    pub title: String,
+    /// What is wrong and how much.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+    pub since: UnixMs,
+    /// `None`: not told yet, because it has to last first.
+    pub told_at: Option<UnixMs>,
+    /// How often it was told.
+    pub told: u32,
+    /// Since when it has been good; it is over once that lasts.
+    pub good_since: Option<UnixMs>,
+}
+
+/// How many events a source sends, by half hours.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rhythm {
+    /// What the books had counted of it when it was last looked at.
+    pub total: u64,
+    pub last_event_at: Option<UnixMs>,
+    /// Number of the newest half hour since 1970.
+    pub newest: u64,
+    /// Events of the half hours up to the newest, oldest first.
+    pub counts: Vec<u32>,
+}
+
+/// What alerts know beyond the moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AlertMemory {
+    /// Told and not over yet.
+    pub open: Vec<Problem>,
+    pub rhythms: BTreeMap<SourceName, Rhythm>,
+}

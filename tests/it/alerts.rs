@@ -1,0 +1,190 @@
+//! Alerts over the real binary: what a person is told, by every kind of channel, whatever another channel does.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::desk::{deposit, webhook};
+use crate::support::reload::{save, text};
+use crate::support::sink::{Act, Reply, Sink};
+use crate::support::smtp::MailServer;
+
+/// Looks often, and a problem is over soon.
+const FAST: &str = "[alerts]\nevery = \"50ms\"\nsettle = \"200ms\"\n";
+
+fn channel(name: &str, kind: &str, more: &str) -> String {
+    format!("[alerts.channels.{name}]\nkind = \"{kind}\"\nallow_private = true\ntimeout = \"1s\"\n{more}\n")
+}
+
+fn hook(name: &str, sink: &Sink, shape: &str) -> String {
+    channel(name, "webhook", &format!("url = \"{}\"\nshape = \"{shape}\"", sink.url("/hook-canary")))
+}
+
+fn json(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+/// A destination that refuses our credentials, probed often.
+fn held(sink: &Sink) -> String {
+    webhook("crm", &sink.url("/"), "hold_probe = \"300ms\"")
+}
+
+#[tokio::test]
+async fn a_held_destination_is_told_once_and_its_recovery_too() {
+    let (crm, ops) = (Sink::with_status(401).await, Sink::with_status(200).await);
+    let mut daemon = Daemon::start(&[FAST, &held(&crm), &hook("ops", &ops, "json")].concat()).await;
+    deposit(&daemon, "1").await;
+    let first = json(&ops.wait_for(1).await[0].body);
+    assert_eq!((first["kind"].as_str(), first["id"].as_str()), (Some("problem"), Some("crm/down")));
+    assert_eq!((first["rule"].as_str(), first["severity"].as_str()), (Some("held"), Some("critical")));
+    assert_eq!(first["title"], "ALERT: crm is held");
+    assert!(first["todo"].as_str().unwrap().contains("postbackd release crm"), "{first}");
+    assert!(!first.to_string().contains("a@b.example"), "no personal data: {first}");
+    let status = daemon.get("/status").await.json();
+    assert_eq!(status["alerts"]["open"][0]["id"], "crm/down", "{status:#}");
+    assert_eq!(status["state"], "degraded");
+    let table = daemon.cli(&["status"], "").await.out;
+    assert!(table.contains("alert    critical: crm is held"), "{table}");
+    let metrics = daemon.get("/metrics").await.text();
+    assert!(metrics.contains("postbackd_alerts_open{rule=\"held\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("postbackd_alert_messages_total{channel=\"ops\",outcome=\"sent\"} 1\n"), "{metrics}");
+    // It is told already, also to a new process; and the hold is met anew there.
+    daemon.terminate();
+    daemon.restart().await;
+    daemon.wait_for_status(|status| status["destinations"]["crm"]["state"] == "held").await;
+    crm.set(vec![Act::Reply(Reply::new(200, ""))]);
+    let second = json(&ops.wait_for(2).await[1].body);
+    assert_eq!((second["kind"].as_str(), second["id"].as_str()), (Some("recovered"), Some("crm/down")), "{second}");
+    let status = daemon.wait_for_status(|status| status["alerts"]["open"] == serde_json::json!([])).await;
+    assert!(status["alerts"]["channels"]["ops"]["last_success"].is_string(), "{status:#}");
+    assert_eq!(ops.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn slack_discord_and_telegram_get_their_own_shapes() {
+    let sinks = [Sink::with_status(200).await, Sink::with_status(204).await, Sink::with_status(200).await];
+    let [slack, discord, telegram] = &sinks;
+    let bot = format!("bot_token = \"123:canary-bot\"\nchat_id = -100123\nbase_url = \"{}\"", telegram.url(""));
+    let config =
+        [hook("slack", slack, "slack"), hook("discord", discord, "discord"), channel("phone", "telegram", &bot)];
+    let daemon = Daemon::start(&config.concat()).await;
+    let said = daemon.cli(&["alerts", "test"], "").await;
+    assert_eq!((said.code, said.out.as_str()), (0, "discord: took it\nphone: took it\nslack: took it\n"), "{said:?}");
+    let [slack, discord, telegram] = sinks.each_ref().map(|sink| sink.seen().remove(0));
+    assert!(json(&slack.body)["text"].as_str().unwrap().contains("a test of alerts"));
+    let body = json(&discord.body);
+    assert!(body["content"].as_str().unwrap().starts_with("postbackd: a test of alerts\n"));
+    assert_eq!(body["allowed_mentions"]["parse"], serde_json::json!([]));
+    assert_eq!((telegram.method.as_str(), telegram.target.as_str()), ("POST", "/bot123:canary-bot/sendMessage"));
+    let body = json(&telegram.body);
+    assert_eq!(body["chat_id"], "-100123");
+    assert!(body["text"].as_str().unwrap().contains("a test of alerts"));
+}
+
+#[tokio::test]
+async fn a_test_that_is_refused_says_why_and_exits_1() {
+    let telegram = Sink::start(vec![Act::Reply(Reply::new(
+        401,
+        r#"{"ok":false,"error_code":401,"description":"Unauthorized bot123:canary-bot"}"#,
+    ))])
+    .await;
+    let bot = format!("bot_token = \"123:canary-bot\"\nchat_id = \"1\"\nbase_url = \"{}\"", telegram.url(""));
+    let daemon = Daemon::start(&channel("phone", "telegram", &bot)).await;
+    let said = daemon.cli(&["alerts", "test", "phone"], "").await;
+    assert_eq!(said.code, 1);
+    assert!(
+        said.out.starts_with("phone: did not take it: HTTP 401: ") && said.out.contains("Unauthorized"),
+        "{said:?}"
+    );
+    let listed = daemon.cli(&["alerts", "list"], "").await.out;
+    assert!(listed.starts_with("nothing is wrong\n") && listed.contains("Unauthorized"), "{listed}");
+    assert!(!format!("{said:?}{listed}").contains("canary"), "{said:?}{listed}");
+    let unknown = daemon.cli(&["alerts", "test", "nobody"], "").await;
+    assert!(unknown.code == 1 && unknown.err.contains("[alerts.channels.nobody]"), "{unknown:?}");
+    let none = Daemon::start("").await.cli(&["alerts", "test"], "").await;
+    assert!(none.code == 1 && none.err.contains("no channel is configured"), "{none:?}");
+}
+
+#[tokio::test]
+async fn mail_goes_through_smtp() {
+    let server = MailServer::start().await;
+    let mail = format!(
+        "host = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"postbackd@example.com\"\nto = [\"a@example.com\", \"b@example.com\"]",
+        server.port
+    );
+    let crm = Sink::with_status(401).await;
+    let daemon = Daemon::start(&[FAST, &held(&crm), &channel("mail", "email", &mail)].concat()).await;
+    deposit(&daemon, "1").await;
+    let heard = server.wait_for_mail().await;
+    for part in [
+        "MAIL FROM:<postbackd@example.com>",
+        "RCPT TO:<a@example.com>",
+        "RCPT TO:<b@example.com>",
+        "Subject: postbackd: ALERT: crm is held",
+        "To do: ",
+    ] {
+        assert!(heard.contains(part), "{part} is not in\n{heard}");
+    }
+    let status =
+        daemon.wait_for_status(|status| status["alerts"]["channels"]["mail"]["last_success"].is_string()).await;
+    assert_eq!(status["alerts"]["channels"]["mail"]["kind"], "email");
+}
+
+#[tokio::test]
+async fn a_dead_channel_delays_no_other_and_is_shown() {
+    let (crm, ops) = (Sink::with_status(401).await, Sink::with_status(200).await);
+    let dead = Sink::start(vec![Act::Hang]).await;
+    let dead_hook = hook("adead", &dead, "json").replace("timeout = \"1s\"", "timeout = \"10m\"");
+    let daemon = Daemon::start(&[FAST, &held(&crm), &dead_hook, &hook("ops", &ops, "json")].concat()).await;
+    deposit(&daemon, "1").await;
+    ops.wait_for(1).await;
+    crm.set(vec![Act::Reply(Reply::new(200, ""))]);
+    let seen = ops.wait_for(2).await;
+    assert_eq!(json(&seen[1].body)["kind"], "recovered", "while the other still waits for its first answer");
+    assert_eq!(dead.seen().len(), 1);
+    // Corrected, it is sent what waits.
+    let mended = text(&daemon).replace(&dead.url("/hook-canary"), &ops.url("/mended"));
+    let refused = Sink::with_status(500).await;
+    save(&daemon, &mended.replace(&ops.url("/mended"), &refused.url("/"))).await;
+    let said = daemon.cli(&["alerts", "test", "adead"], "").await;
+    assert!(said.code == 1 && said.out.contains("HTTP 500"), "{said:?}");
+    let table = daemon.cli(&["status"], "").await.out;
+    assert!(table.contains("alerts   adead failed at "), "{table}");
+}
+
+#[tokio::test]
+async fn the_heartbeat_beats_while_all_is_well_and_stops_when_it_is_not() {
+    let (crm, beat) = (Sink::with_status(401).await, Sink::with_status(200).await);
+    let heartbeat =
+        format!("[alerts.heartbeat]\nurl = \"{}\"\nevery = \"50ms\"\nallow_private = true\n", beat.url("/ping"));
+    let daemon = Daemon::start(&[FAST, &held(&crm), &heartbeat].concat()).await;
+    let seen = beat.wait_for(3).await;
+    assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("GET", "/ping"));
+    deposit(&daemon, "1").await;
+    daemon.wait_for_status(|status| status["alerts"]["open"][0]["id"] == "crm/down").await;
+    // One may be under way.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let count = beat.seen().len();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(beat.seen().len(), count, "somebody has to act, and whoever counts beats says so");
+    crm.set(vec![Act::Reply(Reply::new(200, ""))]);
+    beat.wait_for(count + 2).await;
+}
+
+#[tokio::test]
+async fn channels_are_taken_over_while_it_runs_and_a_refused_configuration_is_told() {
+    let ops = Sink::with_status(200).await;
+    let daemon = Daemon::start("").await;
+    let before = text(&daemon);
+    assert_eq!(daemon.get("/v1/alerts").await.json()["watched"], false);
+    save(&daemon, &[&before, FAST, &hook("ops", &ops, "json")].concat()).await;
+    assert_eq!(daemon.get("/v1/alerts").await.json()["watched"], true);
+    let good = text(&daemon);
+    std::fs::write(daemon.config(), good.replace("[sources.app]", "[sources.app]\ncanary = 1")).unwrap();
+    let told = json(&ops.wait_for(1).await[0].body);
+    assert_eq!((told["id"].as_str(), told["rule"].as_str()), (Some("config"), Some("config")));
+    assert!(told["text"].as_str().unwrap().contains("config.toml line"), "{told}");
+    save(&daemon, &good).await;
+    assert_eq!(json(&ops.wait_for(2).await[1].body)["kind"], "recovered");
+}
