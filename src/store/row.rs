@@ -339,6 +339,8 @@ pub(super) struct StatsHeadRow {
     pub names: Vec<String>,
     pub last_error: Option<(u64, Option<u16>, String, String)>,
     pub left_out: Vec<(String, u64)>,
+    /// Failures in a row, since when, and when one was last delivered.
+    pub streak: (u32, Option<u64>, Option<u64>),
 }
 
 /// Stats: one slot, with histograms as buckets and counts, and names' numbers with delivered and finished.

@@ -21,6 +21,8 @@ async fn the_series_say_what_the_books_say() {
     daemon.post("/v1/events", r#"{"event":"deposit","event_id":"1","uid":"u","value":"9"}"#).await;
     daemon.post("/v1/events", r#"{"event":"bad name"}"#).await;
     settled(&daemon, &[("sent", 1), ("failed_permanently", 1)]).await;
+    // What is refused is counted after it was answered.
+    daemon.wait_for_status(|status| status["events"]["rejected"] == 1).await;
     let answer = daemon.get("/metrics").await;
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{}", answer.head);

@@ -35,7 +35,9 @@ fn labels(text: &str) -> BTreeSet<(String, String)> {
 /// What `/metrics` of a daemon with some traffic shows: the name of every sample.
 async fn scraped() -> String {
     let sink = Sink::with_status(200).await;
-    let daemon = Daemon::start(&webhook("crm", &sink.url("/"), "")).await;
+    let channel =
+        format!("[alerts.channels.ops]\nkind = \"webhook\"\nurl = \"{}\"\nallow_private = true\n", sink.url("/ops"));
+    let daemon = Daemon::start(&[webhook("crm", &sink.url("/"), ""), channel].concat()).await;
     accept(&daemon, serde_json::json!({ "event": "deposit", "event_id": "1" })).await;
     settled(&daemon, &[("sent", 1)]).await;
     daemon.get("/metrics").await.text()

@@ -349,7 +349,7 @@ async fn many_are_counted_before_they_are_replayed() {
     sink.set(vec![Act::Reply(Reply::new(200, ""))]);
     let fields = [("destination", "a"), ("rate", "500/s"), ("back", "/ui/dlq?destination=a")];
     let done = visitor.post(&daemon, "/ui/dlq/replay", &fields).await;
-    assert!(visitor.follow(&daemon, &done).await.contains("3 deliveries replayed"));
+    assert!(visitor.follow(&daemon, &done).await.contains("3 matched; job_"));
     settled(&daemon, &[("sent", 3), ("failed_permanently", 3)]).await;
     let log = visitor.get(&daemon, "/ui/log?kind=webhook").await.text();
     assert_eq!((log.matches("s-sent\">").count(), log.matches("s-failed_permanently\">").count()), (3, 0), "{log}");

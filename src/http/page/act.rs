@@ -136,6 +136,7 @@ impl Done {
             number => format!("{} deliveries {many}", text::count(number)),
         };
         match &self.job {
+            Some(job) if changed == 0 => format!("{} matched; {job} works on them", text::count(self.matched)),
             Some(job) => {
                 format!("{}; {} matched, {job} works on the rest", counted(changed), text::count(self.matched))
             }

@@ -10,8 +10,8 @@ use crate::domain::time::UnixMs;
 use crate::store::StoreError;
 use crate::store::row::{StatsHeadRow, StatsSlotRow};
 use crate::store::schema::{self, STATS, StatsKey, StatsPart};
-use crate::telemetry::rolling::LastError;
 use crate::telemetry::rolling::saved::{Saved, SavedHead, SavedSlot};
+use crate::telemetry::rolling::{LastError, Streak};
 
 type Table = ReadOnlyTable<&'static StatsKey, &'static [u8]>;
 
@@ -58,6 +58,7 @@ impl From<&SavedHead> for StatsHeadRow {
             names: head.names.clone(),
             last_error: head.last_error.as_ref().map(error),
             left_out: head.left_out.iter().map(|(field, count)| (field.clone(), *count)).collect(),
+            streak: (head.streak.failures, head.streak.since.map(|at| at.0), head.streak.last_delivered.map(|at| at.0)),
         }
     }
 }
@@ -65,7 +66,13 @@ impl From<&SavedHead> for StatsHeadRow {
 impl From<StatsHeadRow> for SavedHead {
     fn from(row: StatsHeadRow) -> Self {
         let error = |(at, http_status, reason, message)| LastError { at: UnixMs(at), http_status, reason, message };
-        Self { names: row.names, last_error: row.last_error.map(error), left_out: row.left_out.into_iter().collect() }
+        let (failures, since, last_delivered) = row.streak;
+        Self {
+            names: row.names,
+            last_error: row.last_error.map(error),
+            left_out: row.left_out.into_iter().collect(),
+            streak: Streak { failures, since: since.map(UnixMs), last_delivered: last_delivered.map(UnixMs) },
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub struct DestinationStats {
     streak: Streak,
 }
 
-/// Attempts that failed since the last one that delivered, since the start of the process.
+/// Attempts that failed since the last one that delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Streak {
     pub failures: u32,

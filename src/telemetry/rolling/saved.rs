@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::histogram::Histogram;
 use super::window::Window;
-use super::{DestinationStats, EVENTS_MAX, FIELDS_MAX, LastError, Slot, Tally};
+use super::{DestinationStats, EVENTS_MAX, FIELDS_MAX, LastError, Slot, Streak, Tally};
 use crate::domain::name::CanonicalName;
 
 /// What the statistics are made of beside their slots.
@@ -17,6 +17,7 @@ pub struct SavedHead {
     pub names: Vec<String>,
     pub last_error: Option<LastError>,
     pub left_out: BTreeMap<String, u64>,
+    pub streak: Streak,
 }
 
 /// One slot. Histograms are buckets with their counts.
@@ -64,6 +65,7 @@ impl DestinationStats {
             names: self.names.iter().map(|name| name.as_str().to_owned()).collect(),
             last_error: self.last_error.clone(),
             left_out: self.left_out.clone(),
+            streak: self.streak,
         };
         Some(Changes { head, hour: changed(&mut self.hour), day: changed(&mut self.day) })
     }
@@ -76,6 +78,7 @@ impl DestinationStats {
         let mut stats = Self {
             last_error: head.last_error,
             left_out: head.left_out.into_iter().take(FIELDS_MAX + 1).collect(),
+            streak: head.streak,
             ..Self::default()
         };
         stats.hour.restore(slots(hour, names.len()));
