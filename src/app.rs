@@ -68,7 +68,7 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
         stopping.wait_for(|stop| *stop).await.ok();
     };
     let mut server = tokio::spawn(http::serve(listeners, state, stopped));
-    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
+    say_ready(&snapshot);
     let reloading = Reloads {
         pipeline: running.pipeline.clone(),
         egress,
@@ -82,10 +82,6 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
         started_with: snapshot.hash.clone(),
     };
     let reloading = tokio::spawn(reloading.run());
-    info!(
-        version = env!("CARGO_PKG_VERSION"), config = %snapshot.hash, store = %snapshot.storage.path.display(),
-        sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
-    );
     let ended = tokio::select! {
         () = stop_signals.wait() => Ended::Terminated,
         fault = running.fault() => Ended::Fault(fault),
@@ -118,6 +114,15 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     watching.abort();
     drop(files);
     left
+}
+
+/// Says that it is ready, to the service manager and in the log.
+fn say_ready(snapshot: &Snapshot) {
+    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
+    info!(
+        version = env!("CARGO_PKG_VERSION"), config = %snapshot.hash, store = %snapshot.storage.path.display(),
+        sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
+    );
 }
 
 /// The clients of alert channels.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::snapshot::Snapshot;
 use crate::domain::limits::{BATCH_LIMIT_MAX, DRIVER_QUEUE, WRITER_QUEUE};
 use crate::env::Env;
+use crate::store::read::Reader;
 use crate::store::{Store, StoreError};
 
 use super::board::Board;
@@ -52,13 +53,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let reserve = snapshot.storage.reserve;
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
-    let board = Arc::new(Board::default());
-    let mut stats = reader.stats()?;
-    for (name, id) in routing.ids.iter() {
-        if let Some(saved) = stats.remove(id) {
-            board.restore_stats(name, saved);
-        }
-    }
+    let board = Arc::new(board(&reader, &routing)?);
     let rejected = Arc::new(Mutex::default());
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
@@ -115,6 +110,17 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     };
     let jobs = tokio::spawn(jobs::run(pipeline.clone()));
     Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), jobs, drain })
+}
+
+/// With the statistics that were kept of the destinations.
+fn board(reader: &Reader, routing: &Routing) -> Result<Board, StoreError> {
+    let (board, mut stats) = (Board::default(), reader.stats()?);
+    for (name, id) in routing.ids.iter() {
+        if let Some(saved) = stats.remove(id) {
+            board.restore_stats(name, saved);
+        }
+    }
+    Ok(board)
 }
 
 impl Running {
