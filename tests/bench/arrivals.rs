@@ -1,5 +1,6 @@
 //! Receivers that know when each event was sent, and a sender that keeps a steady rate whatever the daemon does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ pub enum Manner {
     Drip,
     /// 429 and a second's patience.
     Throttle,
+    /// 400, until it is mended.
+    Refuse,
 }
 
 /// A receiver that remembers how long each event was under way, in milliseconds.
@@ -23,20 +26,26 @@ pub enum Manner {
 pub struct Arrivals {
     pub port: u16,
     latencies: Arc<Mutex<Vec<f64>>>,
+    mended: Arc<AtomicBool>,
 }
 
 impl Arrivals {
     pub async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let latencies = Arc::new(Mutex::default());
-        let kept = Arc::clone(&latencies);
+        let (latencies, mended) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
+        let (kept, good) = (Arc::clone(&latencies), Arc::clone(&mended));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, manner, Arc::clone(&kept)));
+                tokio::spawn(answer(stream, manner, (Arc::clone(&kept), Arc::clone(&good))));
             }
         });
-        Self { port, latencies }
+        Self { port, latencies, mended }
+    }
+
+    /// From here on it takes everything.
+    pub fn mend(&self) {
+        self.mended.store(true, Ordering::Relaxed);
     }
 
     pub fn latencies(&self) -> Vec<f64> {
@@ -44,13 +53,14 @@ impl Arrivals {
     }
 }
 
-async fn answer(mut stream: TcpStream, manner: Manner, latencies: Arc<Mutex<Vec<f64>>>) {
+async fn answer(mut stream: TcpStream, manner: Manner, (latencies, mended): (Arc<Mutex<Vec<f64>>>, Arc<AtomicBool>)) {
     stream.set_nodelay(true).ok();
     let mut buffer = Vec::with_capacity(4096);
     loop {
         let Some(sent) = read_stamped(&mut stream, &mut buffer).await else { return };
         let said: &[u8] = match manner {
-            Manner::Well => {
+            Manner::Refuse if !mended.load(Ordering::Relaxed) => b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n",
+            Manner::Well | Manner::Refuse => {
                 let under_way = now_us().saturating_sub(sent) as f64 / 1000.0;
                 latencies.lock().unwrap_or_else(PoisonError::into_inner).push(under_way);
                 b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -70,7 +80,7 @@ async fn answer(mut stream: TcpStream, manner: Manner, latencies: Arc<Mutex<Vec<
     }
 }
 
-/// Reads one request; when its event was sent.
+/// Reads one request; when its event was sent, or now where it does not say.
 async fn read_stamped(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<u64> {
     const MARK: &[u8] = b"\"sent_us\":\"";
     loop {
@@ -80,7 +90,10 @@ async fn read_stamped(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<u6
                 head.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse().ok()?;
             if buffer.len() >= end + 4 + length {
                 let body: Vec<u8> = buffer.drain(..end + 4 + length).skip(end + 4).collect();
-                let at = body.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+                let Some(at) = body.windows(MARK.len()).position(|window| window == MARK) else {
+                    return Some(now_us());
+                };
+                let at = at + MARK.len();
                 let digits: String =
                     body[at..].iter().map(|byte| char::from(*byte)).take_while(char::is_ascii_digit).collect();
                 return digits.parse().ok();
@@ -98,8 +111,9 @@ fn now_us() -> u64 {
     u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_micros()).expect("a short bench")
 }
 
-/// Sends `rate` events a second for `span`, over some connections, by the clock and not by the acknowledgements.
-pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) {
+/// Sends `rate` events named `lead` a second for `span`, over some connections, by the clock and not by the acknowledgements.
+/// How long each was waited for, from when it was due to its acknowledgement, in milliseconds.
+pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) -> Vec<f64> {
     const SENDERS: u64 = 16;
     let began = Instant::now();
     let total = rate * span.as_secs();
@@ -111,11 +125,12 @@ pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) {
             stream.set_nodelay(true).expect("a socket");
             let mut buffer = Vec::with_capacity(4096);
             let mut number = sender;
+            let mut waits = Vec::new();
             while number < total {
                 let due = began + Duration::from_micros(number * 1_000_000 / rate);
                 tokio::time::sleep_until(due.into()).await;
                 let body = format!(
-                    r#"{{"event":"deposit","event_id":"{number}","uid":"u-{number}","data":{{"sent_us":"{}"}}}}"#,
+                    r#"{{"event":"lead","event_id":"{number}","uid":"u-{number}","data":{{"sent_us":"{}"}}}}"#,
                     now_us()
                 );
                 let request = format!(
@@ -125,11 +140,20 @@ pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) {
                 stream.write_all(request.as_bytes()).await.expect("the daemon reads");
                 let head = read_message(&mut stream, &mut buffer).await.expect("the daemon answers");
                 assert!(head.starts_with("http/1.1 202"), "{head}");
+                waits.push(due.elapsed().as_secs_f64() * 1000.0);
                 number += SENDERS;
             }
+            waits
         });
     }
+    let mut waits = Vec::new();
     while let Some(sender) = tasks.join_next().await {
-        sender.expect("a sender");
+        waits.extend(sender.expect("a sender"));
     }
+    waits
+}
+
+/// The latency that `permille` of all stay below; `sorted` is.
+pub fn at(sorted: &[f64], permille: usize) -> f64 {
+    sorted.get(sorted.len().saturating_sub(1) * permille / 1000).copied().unwrap_or(f64::NAN)
 }

@@ -20,6 +20,7 @@
     reason = "a bench measures with the machine's own clock and may stop at anything odd"
 )]
 
+#[allow(dead_code, reason = "the other bench uses more of it")]
 mod arrivals;
 #[path = "../it/support/daemon.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -142,6 +143,6 @@ impl Figures {
     }
 
     fn at(&self, permille: usize) -> f64 {
-        self.latencies[(self.latencies.len() - 1) * permille / 1000]
+        arrivals::at(&self.latencies, permille)
     }
 }
