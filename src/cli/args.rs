@@ -115,6 +115,8 @@ pub enum Verb {
     /// See what alerts have told, or test whether they arrive
     #[command(subcommand)]
     Alerts(AlertsVerb),
+    /// Have the daemon write a backup of its store while it runs, into backups/ in its data directory
+    Backup(BackupArgs),
     /// Have the daemon read its configuration now; exit code 1 if it is refused
     Reload,
     /// Run a receiver that prints what arrives, and misbehaves if told to
@@ -417,6 +419,14 @@ pub struct PurgeArgs {
     /// Only count them
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `postbackd backup`
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// The file is called postbackd-NAME.redb instead of after the time
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// `postbackd preview`

@@ -8,6 +8,7 @@ mod alerts;
 pub mod args;
 mod audit;
 mod backfill;
+mod backup;
 mod check;
 mod client;
 mod controls;
@@ -98,6 +99,7 @@ where
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
         Verb::Alerts(verb) => alerts::alerts(&connect(&globals)?, &verb, globals.json).await,
+        Verb::Backup(args) => backup::backup(&globals, &args, clock.now()).await,
         Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,

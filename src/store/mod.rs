@@ -12,6 +12,7 @@
 //! format), and any clock: every time comes with the operation.
 
 mod apply;
+pub mod backup;
 mod convert;
 mod damage;
 mod directory;
