@@ -3,8 +3,6 @@
 //! It runs on a thread for blocking work and pauses between slices, so that ingest and deliveries have disk and processor.
 //! A caller who hangs up does not end it: it is made, and kept in the audit trail, all the same.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,22 +108,9 @@ async fn make(state: AppState, who: Who, order: Order, turn: OwnedSemaphorePermi
 }
 
 pub(super) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {
-    let listed = state.read(|reader| Ok(reader.backups().map(|directory| listed(&directory)))).await?;
-    Ok(Json(json!({ "backups": listed.unwrap_or_default() })).into_response())
-}
-
-/// The newest name last; files that are being written have another ending.
-fn listed(directory: &Path) -> Vec<Listed> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries
-        .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "redb"))
-        .map(|entry| Listed {
-            file: entry.path().display().to_string(),
-            bytes: entry.metadata().map_or(0, |meta| meta.len()),
-        })
-        .collect();
-    files.sort_by(|a, b| a.file.cmp(&b.file));
-    files
+    let backups = state.read(|reader| Ok(reader.backups())).await?;
+    let listed = backups.into_iter().map(|(file, bytes)| Listed { file: file.display().to_string(), bytes });
+    Ok(Json(json!({ "backups": listed.collect::<Vec<_>>() })).into_response())
 }
 
 fn problem(error: &BackupError) -> Problem {

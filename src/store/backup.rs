@@ -98,14 +98,24 @@ from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseEr
 pub type Between<'b> = &'b mut dyn FnMut() -> Result<(), BackupError>;
 
 impl Reader {
-    /// Where backups are written; `None` for a store that is in no file.
-    pub fn backups(&self) -> Option<PathBuf> {
+    /// The backups beside the store and their sizes, by name; those that are being written have another ending.
+    pub fn backups(&self) -> Vec<(PathBuf, u64)> {
+        let entries = self.backups_directory().and_then(|directory| fs::read_dir(directory).ok());
+        let entries = entries.into_iter().flatten().flatten();
+        let files = entries.map(|entry| (entry.path(), entry.metadata().map_or(0, |meta| meta.len())));
+        let mut files: Vec<_> = files.filter(|(path, _)| path.extension().is_some_and(|end| end == "redb")).collect();
+        files.sort();
+        files
+    }
+
+    /// `None` for a store that is in no file.
+    fn backups_directory(&self) -> Option<PathBuf> {
         Some(self.shared.file.as_ref()?.parent()?.join(DIRECTORY))
     }
 
     /// Writes a backup of the store as of now; blocks until it is made. One at a time: the caller sees to it.
     pub fn backup(&self, order: &Order, between: Between<'_>) -> Result<Backup, BackupError> {
-        let directory = self.backups();
+        let directory = self.backups_directory();
         let directory = directory.ok_or_else(|| StoreError::Failed("this store is in no file".to_owned()))?;
         let place = Place::prepare(directory, &order.name)?;
         place.check_room(order.reserve, self.file_bytes())?;

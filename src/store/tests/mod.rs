@@ -9,6 +9,7 @@ mod opening;
 mod pausing;
 mod purging;
 mod reading;
+mod restoring;
 mod settling;
 mod stats;
 mod sweeping;
