@@ -22,6 +22,10 @@ const OPTIONS: Options = Options { cache: 64 << 20 };
 /// Where the daemon keeps its data where the configuration does not say.
 const DEFAULT_DIR: &str = "/var/lib/postbackd";
 
+/// What an operator does after a restore.
+const NEXT: &str = "every destination is paused after a restore; to send what it is owed, repeats included: postbackd resume \
+                    NAME; to give all of it up: take it out of the configuration, then postbackd purge NAME";
+
 /// Exit code 0 where the store is sound, else 1 with everything that is wrong.
 pub fn verify(globals: &Globals, args: &VerifyArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
     // Held until the end, so that no daemon starts meanwhile.
@@ -136,7 +140,7 @@ fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
         let mut line = format!("{}: {} owed", each.destination, each.owed);
         if matches!(present, Present::Same { .. }) {
             line = format!(
-                "{line}; the present store knows {} of them as sent already and {} as ended otherwise: resumed, they are sent again",
+                "{line}; the present store knows {} of them as sent already and {} as ended otherwise: resumed, those are sent again",
                 each.sent, each.ended
             );
         }
@@ -148,7 +152,7 @@ fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
         None => "restored".to_owned(),
     };
     lines.push(last);
-    lines.push("every destination is paused after a restore: look at what is owed, discard what is not to be sent again, then postbackd resume NAME".to_owned());
+    lines.push(NEXT.to_owned());
     lines
 }
 
