@@ -115,6 +115,15 @@ pub enum Verb {
     /// See what alerts have told, or test whether they arrive
     #[command(subcommand)]
     Alerts(AlertsVerb),
+    /// Have the daemon write a backup of its store while it runs, into backups/ in its data directory
+    Backup(BackupArgs),
+    /// Check a store or a backup that no daemon uses, page by page and row by row, without writing to it; exit code 1 if
+    /// anything is wrong
+    Verify(VerifyArgs),
+    /// Put a backup in the place of the store, with every destination paused; the store that was there is set aside
+    Restore(RestoreArgs),
+    /// Give the free space of a store that no daemon uses back to the file system
+    Compact(CompactArgs),
     /// Have the daemon read its configuration now; exit code 1 if it is refused
     Reload,
     /// Run a receiver that prints what arrives, and misbehaves if told to
@@ -417,6 +426,47 @@ pub struct PurgeArgs {
     /// Only count them
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `postbackd backup`
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// The file is called postbackd-NAME.redb instead of after the time
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `postbackd verify`
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// The file [default: the configured store]
+    #[arg(value_name = "FILE", conflicts_with = "dir")]
+    pub file: Option<PathBuf>,
+    /// The data directory, where the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `postbackd restore`
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// The backup; it is copied, and stays as it is
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The data directory, where the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Only tell what would be
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `postbackd compact`
+#[derive(Args, Clone, Debug)]
+pub struct CompactArgs {
+    /// The data directory, where the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `postbackd preview`

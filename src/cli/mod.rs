@@ -8,6 +8,7 @@ mod alerts;
 pub mod args;
 mod audit;
 mod backfill;
+mod backup;
 mod check;
 mod client;
 mod controls;
@@ -21,6 +22,7 @@ mod jobs;
 mod lines;
 mod look;
 mod man;
+mod offline;
 pub mod out;
 mod reload;
 mod report;
@@ -98,6 +100,10 @@ where
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
         Verb::Alerts(verb) => alerts::alerts(&connect(&globals)?, &verb, globals.json).await,
+        Verb::Backup(args) => backup::backup(&globals, &args, clock.now()).await,
+        Verb::Verify(args) => offline::verify(&globals, &args, clock.now()),
+        Verb::Restore(args) => offline::restore(&globals, &args, clock.now()),
+        Verb::Compact(args) => offline::compact(&globals, &args, clock.now()),
         Verb::Reload => reload::reload(&globals, clock.now()).await,
         Verb::Sink(args) => sink::verb::run(&args, globals.json).await,
         Verb::Demo => demo::run(&clock).await,

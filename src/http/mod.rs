@@ -12,6 +12,7 @@
 mod alerts;
 mod audit;
 mod auth;
+mod backup;
 mod body;
 mod deliveries;
 mod destinations;
@@ -78,6 +79,7 @@ pub struct AppState {
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
     desk: Arc<page::Desk>,
+    backups: Arc<backup::Turn>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -95,7 +97,7 @@ impl AppState {
     ) -> Self {
         let reader = pipeline.reader().clone();
         let (bodies, noticed, desk) = (Arc::new(body::budget()), Arc::default(), Arc::new(page::Desk::new()));
-        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk }
+        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk, backups: Arc::default() }
     }
 
     /// Reads the store without holding up the runtime.
@@ -165,6 +167,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/preview", post(preview::preview))
         .route("/v1/destinations/{name}/test", post(trial::test))
         .route("/v1/reload", post(reload::reload))
+        .route("/v1/backup", post(backup::backup).get(backup::list))
         .route("/v1/alerts", get(alerts::list))
         .route("/v1/alerts/test", post(alerts::test))
         .method_not_allowed_fallback(method_not_allowed)

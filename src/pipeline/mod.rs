@@ -256,6 +256,11 @@ impl Pipeline {
         self.env.transport.lacks(destination, url)
     }
 
+    /// Whether the daemon has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.board.is_stopping()
+    }
+
     pub fn health(&self) -> Health {
         self.board.health()
     }

@@ -101,6 +101,11 @@ impl Directory {
         options.map_err(|error| refuse(&path, io_text("creating the store", &error)))
     }
 
+    /// Who owns it, among other things.
+    pub fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.handle.metadata()
+    }
+
     /// Gives the finished file its name, durably.
     pub fn publish_store(&self) -> Result<(), OpenError> {
         let path = self.unfinished_store();
@@ -159,7 +164,7 @@ fn sync(path: &Path) -> io::Result<()> {
 }
 
 /// Refuses what cannot be a store before the engine sees it.
-fn check_front(path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_front(path: &Path) -> Result<(), OpenError> {
     let mut front = Vec::new();
     let limit = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
     File::open(path)

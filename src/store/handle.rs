@@ -79,6 +79,13 @@ impl Shared {
         page(&transaction)
     }
 
+    /// A read transaction for as long as a backup takes. It does not keep the file from being reopened: then it ends with
+    /// an error. Until it is dropped, nothing that is freed meanwhile can be used again, and the file grows instead.
+    pub fn view(&self) -> Result<ReadTransaction, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(database.as_ref().ok_or_else(closed)?.begin_read()?)
+    }
+
     /// Runs `work` in one write transaction and, where it says so, makes it durable. If `work` fails or panics, nothing is
     /// changed; if the commit fails, no one knows, and nothing is written before the file is opened anew.
     pub fn write<T>(
@@ -134,5 +141,13 @@ pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, Store
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Begins a write transaction into a file that nobody relies on yet: it need not outlive a crash.
+pub(super) fn begin_fill(database: &Database) -> Result<WriteTransaction, StoreError> {
+    #[allow(clippy::disallowed_methods, reason = "a file under a temporary name, synced as a whole at its end")]
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::None)?;
     Ok(transaction)
 }

@@ -6,12 +6,13 @@
 //! error is the same path.
 //!
 //! Layout: `schema` tables and keys, `row` and `convert` values, `directory`, `open` and `load` the way to an open file,
-//! `handle` transactions, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
+//! `handle` transactions, `backup` and `offline` copies and what is done to a store no daemon uses, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
 //!
 //! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, migrations (there is one
 //! format), and any clock: every time comes with the operation.
 
 mod apply;
+pub mod backup;
 mod convert;
 mod damage;
 mod directory;
@@ -23,7 +24,9 @@ mod handle;
 pub mod job;
 mod ledger;
 mod load;
+pub mod offline;
 mod open;
+mod overlay;
 pub mod read;
 mod row;
 mod schema;

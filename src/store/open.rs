@@ -60,6 +60,14 @@ impl Place {
         Self::Backend(Box::new(move |builder| builder.create_with_backend(make()?)))
     }
 
+    /// As [`Place::backend`], with the checksum of every page checked on opening.
+    pub fn examined<B: StorageBackend>(cache: usize, mut make: impl FnMut() -> io::Result<B> + Send + 'static) -> Self {
+        Self::Backend(Box::new(move |_| {
+            let mut builder = builder(cache);
+            builder.set_check_integrity_on_open(true).create_with_backend(make()?)
+        }))
+    }
+
     /// The file, where there is one.
     pub fn file(&self) -> Option<PathBuf> {
         match self {
@@ -121,7 +129,7 @@ fn builder(cache: usize) -> Builder {
 }
 
 /// Runs `open`, turning a panic over a damaged file into a refusal.
-fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+pub(super) fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     catch_unwind(AssertUnwindSafe(open))
         .unwrap_or_else(|_| Err(refuse(path, damaged_text("the storage engine gave up on it"))))
 }

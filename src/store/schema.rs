@@ -6,7 +6,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | name | format, identity, floor of sequence numbers, reach of the DLQ's retention |
+//! | meta | name | format, identity, floor of sequence numbers, reach of the DLQ's retention, when a backup was taken |
 //! | destinations | name | number, never reused |
 //! | inbox | seq | event |
 //! | dedupe | bucket (seq ÷ 2^14), discriminator, identity | first event with that key |
@@ -76,6 +76,8 @@ pub(super) const META_IDENTITY: &str = "identity";
 pub(super) const META_FLOOR: &str = "seq_floor";
 /// `meta`: dead deliveries that died before this may have left the DLQ by retention.
 pub(super) const META_DLQ_SWEPT: &str = "dlq_swept";
+/// `meta`, of a backup only: when it was taken.
+pub(super) const META_BACKUP_TAKEN: &str = "backup_taken_at";
 
 /// Events of one dedupe bucket: 2^14, since buckets of 8 to 32 thousand keep their leaves in few pages while expiry is
 /// still by whole buckets.

@@ -21,6 +21,7 @@ mod api_ingest;
 mod api_jobs;
 mod api_outcomes;
 mod api_refusals;
+mod backup;
 mod egress;
 mod kill;
 mod meta;

@@ -31,7 +31,7 @@ use crate::domain::time::UnixMs;
 /// A handle for reading: cheap to clone, blocks for the length of one page, survives a reopening of the file.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Filters of the delivery log and the DLQ; what is `None` does not filter.

@@ -68,6 +68,12 @@ enum Zoning {
 }
 
 impl Marks {
+    /// Whether every zone has been looked at.
+    #[cfg(test)]
+    pub fn zoned(&self) -> bool {
+        self.zones == Zoning::Done
+    }
+
     /// A delivery of this event has become final or dead, or has left the DLQ.
     pub fn lower(&mut self, seq: EventSeq) {
         for mark in [&mut self.events, &mut self.attempts, &mut self.dlq] {

@@ -1,6 +1,7 @@
 //! The store's rules as tests, on a disk in memory except where files are the subject.
 
 mod alerting;
+mod backing;
 mod dedupe;
 mod desk;
 mod model;
@@ -8,6 +9,7 @@ mod opening;
 mod pausing;
 mod purging;
 mod reading;
+mod restoring;
 mod settling;
 mod stats;
 mod sweeping;

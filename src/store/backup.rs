@@ -1,0 +1,327 @@
+//! A backup of a store in use: every row of one moment, written into a file of its own.
+//!
+//! One read transaction gives the moment; the writer goes on meanwhile. Tables are copied row by row, in slices between
+//! which the caller may wait, into a file under a temporary name in `backups/` beside the store. `meta` comes last, so
+//! that what was cut short is no store. Once all is there the file is closed, opened anew with the checksum of every page
+//! checked, its rows are counted table by table, and only then does it get its name: a file under a final name is whole.
+//! What a process that died left behind is removed by the next backup.
+//!
+//! The rules between rows ([`super::verify`]) are not checked here: they need several reads for each row. `postbackd
+//! verify` does that, elsewhere and at leisure.
+//!
+//! As long as it takes, pages that the writer frees stay in use, so that the store's own file may grow.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, Key, Range, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
+    TableHandle, Value,
+};
+
+use super::error::StoreError;
+use super::handle::{begin_fill, begin_write};
+use super::read::Reader;
+use super::row::{self, NumberRow};
+use super::schema::{
+    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
+    META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
+};
+use crate::domain::time::UnixMs;
+
+/// The directory of backups, beside the store.
+const DIRECTORY: &str = "backups";
+const UNFINISHED: &str = ".redb.tmp";
+/// A slice ends after so many rows, or bytes of values: some 10 ms of work.
+/// Tests have slices of seven, so that a few events take several.
+const SLICE_ROWS: usize = if cfg!(test) { 7 } else { 2000 };
+const SLICE_BYTES: usize = 1 << 20;
+/// Page cache of the file in the making.
+const CACHE: usize = 16 << 20;
+
+/// What is to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// The file is called `postbackd-NAME.redb`; a word fit for a file's name.
+    pub name: String,
+    pub at: UnixMs,
+    /// Bytes of disk to leave free.
+    pub reserve: u64,
+}
+
+/// A finished backup.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backup {
+    pub file: PathBuf,
+    pub bytes: u64,
+    /// Rows of all tables.
+    pub rows: u64,
+    pub taken_at: UnixMs,
+}
+
+/// Why there is no backup. The store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The operator must name it otherwise.
+    #[error("there is a backup {0} already; give another name, or none")]
+    Exists(PathBuf),
+    /// The operator must make room.
+    #[error("{free} bytes are free and {needed} are needed, storage.reserve included; free some space")]
+    Disk { free: u64, needed: u64 },
+    /// The operator must look at the directory.
+    #[error("{path}: {error}")]
+    File { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whoever waited between slices wants no more.
+    #[error("the daemon is stopping; nothing is left of the backup")]
+    Stopped,
+}
+
+macro_rules! from_engine {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for BackupError {
+            fn from(error: redb::$error) -> Self {
+                Self::Store(error.into())
+            }
+        })*
+    };
+}
+
+from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
+
+/// What happens between slices: a little wait, or an end.
+pub type Between<'b> = &'b mut dyn FnMut() -> Result<(), BackupError>;
+
+impl Reader {
+    /// The backups beside the store and their sizes, by name; those that are being written have another ending.
+    pub fn backups(&self) -> Vec<(PathBuf, u64)> {
+        let entries = self.backups_directory().and_then(|directory| fs::read_dir(directory).ok());
+        let entries = entries.into_iter().flatten().flatten();
+        let files = entries.map(|entry| (entry.path(), entry.metadata().map_or(0, |meta| meta.len())));
+        let mut files: Vec<_> = files.filter(|(path, _)| path.extension().is_some_and(|end| end == "redb")).collect();
+        files.sort();
+        files
+    }
+
+    /// `None` for a store that is in no file.
+    fn backups_directory(&self) -> Option<PathBuf> {
+        Some(self.shared.file.as_ref()?.parent()?.join(DIRECTORY))
+    }
+
+    /// Writes a backup of the store as of now; blocks until it is made. One at a time: the caller sees to it.
+    pub fn backup(&self, order: &Order, between: Between<'_>) -> Result<Backup, BackupError> {
+        let directory = self.backups_directory();
+        let directory = directory.ok_or_else(|| StoreError::Failed("this store is in no file".to_owned()))?;
+        let place = Place::prepare(directory, &order.name)?;
+        place.check_room(order.reserve, self.file_bytes())?;
+        let made = self.shared.view().map_err(BackupError::from).and_then(|view| {
+            let mut watch = || {
+                between()?;
+                place.check_room(order.reserve, 0)
+            };
+            make(&view, &place.unfinished, order.at, &mut watch)
+        });
+        let rows = made.inspect_err(|_| place.clear())?;
+        let bytes = place.publish()?;
+        Ok(Backup { file: place.file, bytes, rows, taken_at: order.at })
+    }
+}
+
+/// Where a backup is written to.
+struct Place {
+    directory: PathBuf,
+    file: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl Place {
+    /// Makes the directory, and removes what an earlier process left unfinished.
+    fn prepare(directory: PathBuf, name: &str) -> Result<Self, BackupError> {
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&directory, error)),
+            Ok(()) | Err(_) => {}
+        }
+        for entry in fs::read_dir(&directory).map_err(|error| at(&directory, error))? {
+            let path = entry.map_err(|error| at(&directory, error))?.path();
+            let stale = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with("postbackd-") && name.ends_with(UNFINISHED));
+            if stale {
+                fs::remove_file(&path).map_err(|error| at(&path, error))?;
+            }
+        }
+        let file = directory.join(format!("postbackd-{name}.redb"));
+        if file.symlink_metadata().is_ok() {
+            return Err(BackupError::Exists(file));
+        }
+        Ok(Self { unfinished: directory.join(format!("postbackd-{name}{UNFINISHED}")), directory, file })
+    }
+
+    fn check_room(&self, reserve: u64, bytes: u64) -> Result<(), BackupError> {
+        let stat = rustix::fs::statvfs(&self.directory).map_err(|error| at(&self.directory, error.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let needed = reserve.saturating_add(bytes);
+        if free < needed { Err(BackupError::Disk { free, needed }) } else { Ok(()) }
+    }
+
+    fn clear(&self) {
+        if let Err(error) = fs::remove_file(&self.unfinished)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.unfinished.display(), %error, "An unfinished backup stays; the next one removes it.");
+        }
+    }
+
+    /// Gives the finished file its name, durably; its size.
+    fn publish(&self) -> Result<u64, BackupError> {
+        let sync = |path: &Path| File::open(path)?.sync_all();
+        let publish = || {
+            sync(&self.unfinished)?;
+            fs::rename(&self.unfinished, &self.file)?;
+            sync(&self.directory)?;
+            Ok(fs::metadata(&self.file)?.len())
+        };
+        publish().map_err(|error| at(&self.file, error))
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> BackupError {
+    BackupError::File { path: path.to_owned(), error }
+}
+
+/// Copies everything of `view` into a new file at `path`, and checks that it is there; the number of rows.
+fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<'_>) -> Result<u64, BackupError> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let file = file.map_err(|error| at(path, error))?;
+    let to = builder().create_with_backend(FileBackend::new(file)?)?;
+    let mut copy = Copying { view, to: &to, between, taken_at, meta: 0 };
+    copy.tables()?;
+    let mut wanted = rows_of(view)?;
+    wanted.insert(META.name().to_owned(), copy.meta);
+    to.close()?;
+    let copied = builder().set_check_integrity_on_open(true).open(path)?;
+    let found = rows_of(&copied.begin_read()?)?;
+    copied.close()?;
+    if wanted != found {
+        let text = format!("the copy differs from the store: rows by table are {found:?} instead of {wanted:?}");
+        return Err(StoreError::Failed(text).into());
+    }
+    Ok(found.values().sum())
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+/// How many rows each table has; also of tables that this version does not know, so that none is forgotten.
+fn rows_of(transaction: &ReadTransaction) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut rows = BTreeMap::new();
+    for table in transaction.list_tables()? {
+        let name = table.name().to_owned();
+        rows.insert(name, transaction.open_untyped_table(table)?.len()?);
+    }
+    Ok(rows)
+}
+
+struct Copying<'c> {
+    view: &'c ReadTransaction,
+    to: &'c Database,
+    between: Between<'c>,
+    taken_at: UnixMs,
+    /// Rows of `meta`.
+    meta: u64,
+}
+
+/// Whether a table has more than the slice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slice {
+    Full,
+    Last,
+}
+
+impl Copying<'_> {
+    fn tables(&mut self) -> Result<(), BackupError> {
+        self.table(DESTINATIONS)?;
+        self.table(INBOX)?;
+        self.table(DEDUPE)?;
+        self.table(DELIVERIES)?;
+        self.table(OUTBOX)?;
+        self.table(DLQ)?;
+        self.table(ATTEMPTS)?;
+        self.table(COUNTS)?;
+        self.table(EVENT_COUNTS)?;
+        self.table(PAUSES)?;
+        self.table(JOBS)?;
+        self.table(AUDIT)?;
+        self.table(STATS)?;
+        self.table(ZONES)?;
+        self.table(ZONE_UIDS)?;
+        self.table(ALERTS)?;
+        self.meta()
+    }
+
+    /// The last rows, and with them all others become durable.
+    fn meta(&mut self) -> Result<(), BackupError> {
+        let transaction = begin_write(self.to)?;
+        {
+            let mut to = transaction.open_table(META)?;
+            for entry in self.view.open_table(META)?.iter()? {
+                let (name, value) = entry?;
+                to.insert(name.value(), value.value())?;
+            }
+            let taken_at = row::encode(&NumberRow(self.taken_at.0)).map_err(StoreError::from)?;
+            to.insert(META_BACKUP_TAKEN, taken_at.as_slice())?;
+            self.meta = to.len()?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// A table that a file from before lacks is lacking in the copy too.
+    fn table<K: Key + 'static, V: Value + 'static>(&mut self, table: Definition<K, V>) -> Result<(), BackupError> {
+        let rows = match self.view.open_table(table) {
+            Ok(rows) => rows,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut rows = rows.iter()?;
+        while self.slice(table, &mut rows)? == Slice::Full {
+            (self.between)()?;
+        }
+        Ok(())
+    }
+
+    fn slice<K: Key + 'static, V: Value + 'static>(
+        &self,
+        table: Definition<K, V>,
+        rows: &mut Range<'_, K, V>,
+    ) -> Result<Slice, BackupError> {
+        let transaction = begin_fill(self.to)?;
+        let mut slice = Slice::Last;
+        {
+            let mut to = transaction.open_table(table)?;
+            let (mut count, mut bytes) = (0, 0_usize);
+            for entry in rows {
+                let (key, value) = entry?;
+                let value = value.value();
+                bytes = bytes.saturating_add(V::as_bytes(&value).as_ref().len());
+                to.insert(key.value(), value)?;
+                count += 1;
+                if count >= SLICE_ROWS || bytes >= SLICE_BYTES {
+                    slice = Slice::Full;
+                    break;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(slice)
+    }
+}

@@ -1,0 +1,133 @@
+//! What is done to a store that no daemon uses: looking whether it is sound, giving free space back, and putting a backup
+//! in its place ([`restore`]).
+//!
+//! A file that is only looked into is never written to ([`super::overlay`]): opening one may mean to repair it first.
+
+pub mod restore;
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::ReadableTableMetadata;
+
+use super::damage::Damage;
+use super::directory::{self, Directory, Found, refuse};
+use super::error::{IN_USE, OpenError, StoreError, io_text};
+use super::handle::Shared;
+use super::open::{Opened, Place, guarded};
+use super::overlay::Overlay;
+use super::row::{self, NumberRow};
+use super::schema::{INBOX, META, META_BACKUP_TAKEN};
+use super::sweep::Marks;
+use super::{Options, Store};
+use crate::domain::id::InstanceId;
+use crate::domain::time::UnixMs;
+
+/// The data directory of a daemon that does not run; held until this is dropped.
+#[derive(Debug)]
+pub struct Offline {
+    directory: Directory,
+}
+
+/// What a store holds, in numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    pub instance: InstanceId,
+    pub events: u64,
+    /// Since the store was made.
+    pub accepted: u64,
+    pub owed: u64,
+    /// `None` where it is no backup that the daemon wrote.
+    pub taken_at: Option<UnixMs>,
+}
+
+impl Offline {
+    /// Refuses where a daemon runs, saying what to do `instead`.
+    pub fn claim(dir: &Path, instead: &str) -> Result<Self, OpenError> {
+        if !dir.is_dir() {
+            let detail = "there is no such directory; name the daemon's data directory in storage.path or with --dir";
+            return Err(refuse(dir, detail));
+        }
+        let directory = Directory::claim(dir).map_err(|OpenError::Path { path, detail }| {
+            if detail == IN_USE {
+                refuse(&path, format!("postbackd runs on this store; {instead}"))
+            } else {
+                refuse(&path, detail)
+            }
+        })?;
+        Ok(Self { directory })
+    }
+
+    /// The store, looked into and not changed.
+    pub fn examine(&self, options: Options) -> Result<Store, OpenError> {
+        self.find()?;
+        examine(&self.directory.store(), options)
+    }
+
+    /// Gives free space back to the file system: bytes before and after. A process that dies at it leaves a sound store.
+    pub fn compact(self, options: Options) -> Result<(u64, u64), OpenError> {
+        self.find()?;
+        let path = self.directory.store();
+        let bytes = || std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        let before = bytes();
+        let Opened { mut database, .. } =
+            Place::Directory(self.directory).open(options.cache, None, &Damage::default())?;
+        guarded(&path, || {
+            let engine =
+                |error: redb::Error| refuse(&path, format!("compacting failed ({error}); the store is as it was"));
+            // Each round moves what the one before made room for.
+            while database.compact().map_err(|error| engine(error.into()))? {}
+            database.close().map_err(|error| engine(error.into()))
+        })?;
+        Ok((before, bytes()))
+    }
+
+    fn find(&self) -> Result<(), OpenError> {
+        match self.directory.look()? {
+            Found::Store => Ok(()),
+            Found::Nothing => Err(refuse(&self.directory.store(), "there is no store here yet")),
+        }
+    }
+}
+
+/// Opens a file without changing it, with the checksum of every page checked.
+pub fn examine(path: &Path, options: Options) -> Result<Store, OpenError> {
+    directory::check_front(path)?;
+    let file = File::open(path).map_err(|error| refuse(path, io_text("opening the file", &error)))?;
+    if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        let detail = "postbackd runs on this file; stop it first, or take a backup (postbackd backup) and name that";
+        return Err(refuse(path, detail));
+    }
+    // The lock is the open file's, and goes with the last handle of it.
+    open(path, Place::examined(options.cache, move || Overlay::new(file.try_clone()?)), options)
+}
+
+fn open(path: &Path, mut place: Place, options: Options) -> Result<Store, OpenError> {
+    let damage = Arc::new(Damage::default());
+    let opened = place.open(options.cache, None, &damage);
+    let Opened { database, identity, memory, ledger } =
+        opened.map_err(|OpenError::Path { detail, .. }| refuse(path, detail))?;
+    let shared = Arc::new(Shared::new(database, ledger, identity, damage, Some(path.to_owned())));
+    Ok(Store { shared, memory, marks: Marks::default(), place, options })
+}
+
+impl Store {
+    pub fn contents(&self) -> Result<Contents, StoreError> {
+        let ledger = self.shared.ledger();
+        let sum = |count: fn(&super::Counts) -> u64| ledger.deliveries.values().map(count).sum();
+        let (events, taken_at) = self.shared.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            let taken = meta.get(META_BACKUP_TAKEN)?;
+            let taken = taken.and_then(|bytes| row::decode::<NumberRow>(bytes.value()).ok());
+            Ok((transaction.open_table(INBOX)?.len()?, taken.map(|row| UnixMs(row.0))))
+        })?;
+        Ok(Contents {
+            instance: self.instance(),
+            events,
+            accepted: sum(|counts| counts.accepted),
+            owed: sum(|counts| counts.pending.saturating_add(counts.failed)),
+            taken_at,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! A backup is the store of one moment, and a file under a final name is whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, Key, ReadableDatabase, ReadableTable, Value};
+
+use super::*;
+use crate::store::backup::{Backup, BackupError, Order};
+use crate::store::schema::{
+    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
+    META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
+};
+
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn order(name: &str) -> Order {
+    Order { name: name.to_owned(), at: UnixMs(5000), reserve: 0 }
+}
+
+/// Every row of every table, as bytes.
+fn dump(transaction: &redb::ReadTransaction) -> BTreeMap<&'static str, Rows> {
+    fn rows<K: Key + 'static, V: Value + 'static>(from: &redb::ReadTransaction, table: Definition<K, V>) -> Rows {
+        let Ok(table) = from.open_table(table) else { return Vec::new() };
+        let row = |entry: Result<(redb::AccessGuard<'_, K>, redb::AccessGuard<'_, V>), _>| {
+            let (key, value) = entry.unwrap();
+            (K::as_bytes(&key.value()).as_ref().to_vec(), V::as_bytes(&value.value()).as_ref().to_vec())
+        };
+        table.iter().unwrap().map(row).collect()
+    }
+    let mut all = BTreeMap::new();
+    macro_rules! dump {
+        ($($table:ident),*) => { $(all.insert(stringify!($table), rows(transaction, $table));)* };
+    }
+    dump!(
+        META,
+        DESTINATIONS,
+        INBOX,
+        DEDUPE,
+        DELIVERIES,
+        OUTBOX,
+        DLQ,
+        ATTEMPTS,
+        COUNTS,
+        EVENT_COUNTS,
+        PAUSES,
+        JOBS,
+        AUDIT,
+        STATS,
+        ZONES,
+        ZONE_UIDS,
+        ALERTS
+    );
+    all
+}
+
+fn dump_file(path: &Path) -> BTreeMap<&'static str, Rows> {
+    let database = Database::open(path).unwrap();
+    dump(&database.begin_read().unwrap())
+}
+
+/// A store in a directory, with events in every state.
+pub(super) fn lived_in(dir: &Path, events: u64) -> Store {
+    let mut store = Store::open(dir, OPTIONS, &Dice::default()).unwrap();
+    store.number_destinations(&["one".parse().unwrap(), "two".parse().unwrap()]).unwrap();
+    for number in 0..events {
+        let seq = store.accept(event(&format!("e{number}"), 100 + number), vec![owe(ONE), owe(TWO)]).seq;
+        let key = |destination| DeliveryKey { seq, destination };
+        match number % 4 {
+            0 => drop(store.settle(key(ONE), 200 + number, Disposition::Sent)),
+            1 => drop(store.settle(key(ONE), 200 + number, Disposition::Dead { reason: DeadReason::Permanent })),
+            _ => {}
+        }
+    }
+    store
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("backups")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_backup_holds_every_row_of_one_moment_while_a_writer_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 40);
+    let before = dump(&store.shared.view().unwrap());
+    let reader = store.reader();
+    let mut written = 0;
+    let Backup { file, rows, bytes, .. } = reader
+        .backup(&order("a"), &mut || {
+            written += 1;
+            let seq = store.accept(event(&format!("new{written}"), 900), vec![owe(ONE), owe(TWO)]).seq;
+            store.settle(DeliveryKey { seq, destination: TWO }, 901, Disposition::Sent);
+            Ok(())
+        })
+        .unwrap();
+    assert!(written > 20, "it went on meanwhile");
+    store.assert_sound();
+    assert_eq!(bytes, fs::metadata(&file).unwrap().len());
+    let mut copied = dump_file(&file);
+    let meta = copied.get_mut("META").unwrap();
+    let taken = meta.iter().position(|(name, _)| name == META_BACKUP_TAKEN.as_bytes()).expect("when it was taken");
+    meta.remove(taken);
+    assert_eq!(copied, before);
+    assert_eq!(rows, before.values().map(|rows| u64::try_from(rows.len()).unwrap()).sum::<u64>() + 1);
+    // It opens as a store, and its rules hold.
+    let other = tempfile::tempdir().unwrap();
+    fs::copy(&file, other.path().join("postbackd.redb")).unwrap();
+    Store::open(other.path(), OPTIONS, &Dice::default()).unwrap().assert_sound();
+}
+
+#[test]
+fn a_backup_that_is_given_up_leaves_nothing_and_the_next_one_sweeps_up_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = lived_in(dir.path(), 20).reader();
+    assert!(reader.backup(&order("x"), &mut || Ok(())).is_err(), "the store is closed");
+    let store = Store::open(dir.path(), OPTIONS, &Dice::default()).unwrap();
+    let given_up = store.reader().backup(&order("a"), &mut || Err(BackupError::Stopped));
+    assert!(matches!(given_up, Err(BackupError::Stopped)), "{given_up:?}");
+    assert_eq!(names(dir.path()), Vec::<String>::new());
+    fs::write(dir.path().join("backups/postbackd-dead.redb.tmp"), "half").unwrap();
+    fs::write(dir.path().join("backups/notes.tmp"), "an operator's own").unwrap();
+    store.reader().backup(&order("a"), &mut || Ok(())).unwrap();
+    assert_eq!(names(dir.path()), ["notes.tmp", "postbackd-a.redb"]);
+    let again = store.reader().backup(&order("a"), &mut || Ok(()));
+    assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
+}
+
+#[test]
+fn a_backup_leaves_the_reserve_free_and_is_for_the_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let greedy = Order { reserve: u64::MAX, ..order("a") };
+    let refused = store.reader().backup(&greedy, &mut || Ok(()));
+    assert!(matches!(refused, Err(BackupError::Disk { .. })), "{refused:?}");
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let Backup { file, .. } = store.reader().backup(&order("a"), &mut || Ok(())).unwrap();
+    assert_eq!((mode(file), mode(dir.path().join("backups"))), (0o600, 0o700));
+}
+
+#[test]
+fn a_store_that_is_reopened_meanwhile_does_not_wait_for_the_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 40);
+    let reader = store.reader();
+    let mut reopened = false;
+    let cut = reader.backup(&order("a"), &mut || {
+        if !std::mem::replace(&mut reopened, true) {
+            store.reopen().unwrap();
+        }
+        Ok(())
+    });
+    store.assert_sound();
+    // What is read already may do without the file; nothing half is left either way.
+    assert_eq!(names(dir.path()).len(), usize::from(cut.is_ok()), "{cut:?}");
+}
