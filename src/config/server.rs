@@ -73,8 +73,17 @@ pub(crate) fn retention(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Retenti
     let attempts = or_never(&mut section, "attempts", Some(month), cx);
     let dlq = or_never(&mut section, "dlq", None, cx);
     let dedupe = section.span("dedupe", month, cx);
+    let size = match section.node("size", cx) {
+        Some(Node { value: Value::Text(text), .. }) if text == "never" => None,
+        Some(Node { value: Value::Text(text), at }) if values::size(text).is_none() => {
+            let detail = format!("{} is not a size; write one like \"10GiB\", or \"never\"", shown(text));
+            cx.problem(at, section.key("size"), detail);
+            None
+        }
+        Some(_) | None => section.size("size", (1 << 20)..=(1 << 50), cx),
+    };
     section.finish(cx);
-    Retention { events, attempts, dlq, dedupe }
+    Retention { events, attempts, dlq, dedupe, size }
 }
 
 fn or_never(

@@ -92,6 +92,8 @@ pub struct Retention {
     pub dlq: Option<DurationMs>,
     /// How long a repeat is recognised.
     pub dedupe: DurationMs,
+    /// Bytes that rows may take before the oldest finished events go early; `None`: no limit.
+    pub size: Option<u64>,
 }
 
 /// `[sources.NAME]`

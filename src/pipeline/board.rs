@@ -31,6 +31,8 @@ struct StoreHealth {
     free_disk_bytes: Option<u64>,
     reserve_bytes: u64,
     disk_short: bool,
+    /// Bytes over the size retention should keep, and that size, where nothing may go.
+    over_size: Option<(u64, u64)>,
     commits: VecDeque<Duration>,
     stopping: bool,
 }
@@ -123,6 +125,10 @@ impl Board {
         store.disk_short = short;
     }
 
+    pub(super) fn set_over_size(&self, over: Option<(u64, u64)>) {
+        lock(&self.store).over_size = over;
+    }
+
     pub(super) fn set_stopping(&self) {
         lock(&self.store).stopping = true;
     }
@@ -153,6 +159,7 @@ impl Board {
         };
         Health {
             failing,
+            over_size: store.over_size,
             free_disk_bytes: store.free_disk_bytes,
             reserve_bytes: store.reserve_bytes,
             commit_ms_p50: percentile(500),

@@ -10,6 +10,8 @@ use crate::config::snapshot::{Retention, Snapshot};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::SweepPlan;
 
+use super::upkeep::Upkeep;
+
 /// How often retention looks for something to remove; the writer then goes on, a slice at a time, until all is done.
 const EVERY: Duration = Duration::from_secs(5);
 /// How far the wall clock may be ahead of the newest event at start and still be believed at once.
@@ -51,12 +53,13 @@ impl Maintenance {
     }
 
     /// The plan of a slice, if one is due.
-    pub(super) fn due(&mut self, monotonic: Duration, wall: UnixMs, snapshot: &Snapshot) -> Option<SweepPlan> {
+    pub(super) fn due(&mut self, monotonic: Duration, wall: UnixMs, snapshot: &Snapshot) -> Option<Upkeep> {
         if self.ran_at.is_some_and(|ran| monotonic.saturating_sub(ran) < EVERY) {
             return None;
         }
         self.ran_at = Some(monotonic);
-        Some(plan(&snapshot.retention, self.clock.now(wall, monotonic)))
+        let plan = plan(&snapshot.retention, self.clock.now(wall, monotonic));
+        Some(Upkeep { plan, size: snapshot.retention.size })
     }
 }
 
@@ -106,6 +109,7 @@ mod tests {
             attempts: None,
             dlq: None,
             dedupe: DurationMs::from_days(1),
+            size: None,
         };
         let plan = plan(&retention, NOW);
         assert_eq!(plan.events_before, Some(NOW - DurationMs::from_days(30)));

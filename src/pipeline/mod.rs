@@ -36,6 +36,7 @@ pub mod scheduler;
 mod settle;
 mod start;
 pub mod trial;
+mod upkeep;
 pub mod wheel;
 mod writer;
 
@@ -161,6 +162,8 @@ pub struct Health {
     pub free_disk_bytes: Option<u64>,
     /// Free bytes below which no events are taken.
     pub reserve_bytes: u64,
+    /// Bytes over `retention.size`, and that size, while nothing may go.
+    pub over_size: Option<(u64, u64)>,
     /// Commit latency over the last thousand commits.
     pub commit_ms_p50: Option<f64>,
     pub commit_ms_p99: Option<f64>,

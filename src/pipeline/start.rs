@@ -24,6 +24,7 @@ use super::maintenance::{GuardedClock, Maintenance};
 use super::operator::ORDERS;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
+use super::upkeep::Retention;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
 use super::{Numbered, Pipeline, WriterFault, jobs};
 
@@ -71,7 +72,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         disk: DiskGuard::new(dir, reserve),
         pause: REOPEN_PAUSE,
         stopping: false,
-        unfinished: None,
+        retention: Retention::default(),
     };
     thread::Builder::new()
         .name("writer".to_owned())

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::domain::limits::TRANSACTION_OPS;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
-use crate::store::{OpenError, StoreError, SweepPlan};
+use crate::store::{OpenError, StoreError};
 
 use super::board::Board;
 use super::commit::{Committer, Request};
@@ -20,6 +20,7 @@ use super::control::Control;
 use super::disk::DiskGuard;
 use super::pulse::Probe;
 use super::scheduler::Input;
+use super::upkeep::{Retention, Upkeep};
 use super::{Numbered, Unavailable};
 
 /// How a waiting sender is answered.
@@ -35,7 +36,7 @@ pub(super) enum Command {
         reply: oneshot::Sender<Result<Numbered, Unavailable>>,
     },
     /// Remove what retention allows, one slice.
-    Sweep(SweepPlan),
+    Sweep(Upkeep),
     /// There are refused events to count.
     Nudge,
     /// Somebody wants to know whether the writer still turns.
@@ -75,7 +76,7 @@ pub(super) struct Writer {
     pub pause: Duration,
     pub stopping: bool,
     /// What retention has not finished yet: it goes on between batches, a slice at a time.
-    pub unfinished: Option<SweepPlan>,
+    pub retention: Retention,
 }
 
 impl Writer {
@@ -83,11 +84,12 @@ impl Writer {
     pub(super) fn run(mut self) -> Result<(), WriterFault> {
         let mut failures = 0_u32;
         while let Some(first) = self.next() {
-            let (requests, sweep) = self.gather(first);
+            let requests = self.gather(first);
             if requests.is_empty() && !self.committer.has_kept() {
-                self.sweep(sweep)?;
+                self.sweep()?;
                 continue;
             }
+            self.retention.saw_traffic();
             let started = self.clock.monotonic();
             match self.committer.commit(requests) {
                 Ok(committed) => {
@@ -106,7 +108,7 @@ impl Writer {
                     for fact in facts {
                         self.tell(fact);
                     }
-                    self.sweep(sweep)?;
+                    self.sweep()?;
                 }
                 Err(failed) => {
                     let text = failed.error.to_string();
@@ -130,17 +132,16 @@ impl Writer {
         if self.stopping {
             return self.commands.try_recv().ok();
         }
-        if self.unfinished.is_some() {
+        if self.retention.is_due(self.clock.monotonic()) {
             return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
         }
         self.commands.blocking_recv()
     }
 
     /// Everything that has gathered, up to the size of one transaction.
-    fn gather(&mut self, first: Command) -> (Vec<Request<Reply>>, Option<SweepPlan>) {
+    fn gather(&mut self, first: Command) -> Vec<Request<Reply>> {
         let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
         let mut requests = Vec::new();
-        let mut sweep = None;
         let mut ops = 0;
         let mut next = Some(first);
         while let Some(command) = next {
@@ -155,7 +156,7 @@ impl Writer {
                     requests.push(request);
                 }
                 Command::Number { names, reply } => self.number(&names, reply),
-                Command::Sweep(plan) => sweep = Some(plan),
+                Command::Sweep(upkeep) => self.retention.order(upkeep),
                 Command::Nudge => {}
                 Command::Probe(probe) => probe.answer(),
                 Command::Stop => self.stop(),
@@ -167,7 +168,7 @@ impl Writer {
             let ops = rejected.into_iter().map(|(source, count)| WriteOp::CountRejected { source, count }).collect();
             requests.push(Request { ops, reply: None });
         }
-        (requests, sweep)
+        requests
     }
 
     /// A commit failed: open the file again, refusing ingest meanwhile, and have the scheduler look at everything again.
@@ -244,17 +245,16 @@ impl Writer {
         self.commands.close();
     }
 
-    fn sweep(&mut self, plan: Option<SweepPlan>) -> Result<(), WriterFault> {
-        let Some(plan) = plan.or(self.unfinished.take()) else { return Ok(()) };
-        match self.committer.store().sweep(&plan) {
-            Ok(0) => Ok(()),
-            Ok(rows) => {
-                debug!(rows, "Retention removed rows.");
-                self.unfinished = Some(plan);
-                Ok(())
-            }
-            Err(error) => self.recover(error, 1),
+    /// One slice of retention, if it is time for one.
+    fn sweep(&mut self) -> Result<(), WriterFault> {
+        let started = self.clock.monotonic();
+        if !self.retention.is_due(started) {
+            return Ok(());
         }
+        let swept = self.retention.slice(self.committer.store(), &self.board);
+        let now = self.clock.monotonic();
+        self.retention.rest(now, now.saturating_sub(started));
+        swept.or_else(|error| self.recover(error, 1))
     }
 
     /// A pause, or the end of one, may have been committed without anybody knowing.

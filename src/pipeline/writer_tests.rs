@@ -174,7 +174,7 @@ impl Bench {
             disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
             pause: Duration::from_millis(1),
             stopping: false,
-            unfinished: None,
+            retention: Retention::default(),
         };
         let thread = std::thread::spawn(move || writer.run());
         Self { disk, reader, hash_key, commands, facts, board, thread }

@@ -30,6 +30,7 @@ mod overlay;
 pub mod read;
 mod row;
 mod schema;
+mod size;
 mod sweep;
 mod verify;
 pub mod write;
@@ -47,7 +48,7 @@ pub use error::{OpenError, StoreError};
 pub use ledger::{Counts, EventCounts, Ledger};
 /// What [`Store::open_backend`] opens stores on.
 pub use redb::StorageBackend;
-pub use sweep::SweepPlan;
+pub use sweep::{Shed, SweepPlan};
 
 use crate::domain::dedupe::HashKey;
 use crate::domain::id::{DestinationId, InstanceId};
@@ -191,6 +192,23 @@ impl Store {
             self.memory.filters.remove(bucket);
         }
         Ok(swept.removed + swept.zoned)
+    }
+
+    /// Removes the oldest events that nothing is owed of and nothing of which is in the DLQ, whatever their age, until
+    /// `excess` bytes are freed or [`crate::domain::limits::SWEEP_ROWS`] rows are gone.
+    pub fn shed(&mut self, excess: u64) -> Result<Shed, StoreError> {
+        let Self { shared, memory, marks, .. } = self;
+        let (swept, freed) = shared.write(|transaction| {
+            let tables = Tables::open(transaction)?;
+            let zones = Zones::open(transaction, shared.identity.hash_key, &shared.damage)?;
+            let lent = (&memory.filters, zones);
+            let shed = Sweep::new(tables, lent, &shared.damage, *marks, memory.next_seq).shed(excess)?;
+            let finish = if shed.0.removed > 0 { Finish::Commit } else { Finish::Abandon };
+            Ok((shed, finish))
+        })?;
+        let ended = swept.removed == 0 && self.marks == swept.marks;
+        self.marks = swept.marks;
+        Ok(Shed { rows: swept.removed, bytes: freed, ended })
     }
 
     /// Drops the handle and opens the same file again: after any [`StoreError`]. Readers stay valid; in between they are

@@ -307,6 +307,12 @@ fn judge(
     for (name, why) in &observed.lacks {
         reasons.push(format!("nothing can be sent to {name}: {why}; then postbackd release {name}"));
     }
+    if let Some((over, limit)) = observed.health.over_size {
+        reasons.push(format!(
+            "the store holds {over} bytes more than retention.size ({limit}), and nothing more may go: the rest is owed, \
+             dead (deliver or discard it), or remembers repeats (retention.dedupe)"
+        ));
+    }
     for (name, destination) in destinations {
         // An operator's pause is meant; that a receiver is gone is a fault that nobody chose.
         let gone = destination.paused_by == Some(PausedBy::Destination.as_str());

@@ -87,6 +87,7 @@ fn observed() -> Observed {
         alerts: crate::alerts::View::default(),
         health: Health {
             reserve_bytes: 0,
+            over_size: None,
             failing: Vec::new(),
             free_disk_bytes: Some(10 * 1024 * 1024 * 1024),
             commit_ms_p50: Some(4.1234),

@@ -10,7 +10,8 @@ use crate::store::row::{self, DeliveryRow, EventHead, NumberRow};
 use crate::store::schema::{self, DeliveryRowKey, META_FLOOR};
 
 impl Sweep<'_, '_> {
-    pub(super) fn sweep_events(&mut self, before: UnixMs) -> Result<(), StoreError> {
+    /// Until there is nothing older, or `excess` bytes are freed.
+    pub(super) fn sweep_events(&mut self, before: UnixMs, excess: u64) -> Result<(), StoreError> {
         let (old, mut frontier) = self.old_events(before)?;
         let mut removed = false;
         for seq in old {
@@ -18,7 +19,7 @@ impl Sweep<'_, '_> {
             if !self.all_final(&keys)? {
                 continue;
             }
-            if !self.remove_event(seq, &keys)? {
+            if self.freed >= excess || !self.remove_event(seq, &keys)? {
                 frontier.again = Some(frontier.again.map_or(seq, |again| again.min(seq)));
                 break;
             }
@@ -78,9 +79,9 @@ impl Sweep<'_, '_> {
             if !self.remove_attempts(schema::read_delivery_key(key))? || !self.spend() {
                 return Ok(false);
             }
-            let removed = self.tables.deliveries.remove(key)?;
-            let removed = removed.and_then(|bytes| row::decode::<DeliveryRow>(bytes.value()).ok());
-            if let Some(removed) = removed {
+            let removed = self.tables.deliveries.remove(key)?.map(|bytes| bytes.value().to_vec());
+            self.free(key.len(), removed.as_ref().map_or(0, Vec::len));
+            if let Some(removed) = removed.and_then(|bytes| row::decode::<DeliveryRow>(&bytes).ok()) {
                 let (key, status) = (schema::read_delivery_key(key), removed.state.status());
                 self.zones.removed(&self.tables.deliveries, key, status)?;
             }
@@ -88,7 +89,9 @@ impl Sweep<'_, '_> {
         if !self.spend() {
             return Ok(false);
         }
-        self.tables.inbox.remove(&schema::inbox_key(seq))?;
+        let key = schema::inbox_key(seq);
+        let bytes = self.tables.inbox.remove(&key)?.map_or(0, |row| row.value().len());
+        self.free(key.len(), bytes);
         Ok(true)
     }
 
@@ -104,7 +107,8 @@ impl Sweep<'_, '_> {
             if !self.spend() {
                 return Ok(false);
             }
-            self.tables.attempts.remove(key)?;
+            let bytes = self.tables.attempts.remove(key)?.map_or(0, |row| row.value().len());
+            self.free(key.len(), bytes);
         }
         Ok(true)
     }

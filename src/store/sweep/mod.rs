@@ -19,6 +19,7 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::filter::Filters;
 use super::row::DeliveryRow;
+use super::size::footprint;
 use super::zone::Zones;
 use crate::domain::delivery::{Delivery, State};
 use crate::domain::id::{DeliveryKey, EventSeq};
@@ -45,6 +46,16 @@ pub struct SweepPlan {
     /// Buckets of dedupe keys whose events are all gone: while an event is kept, its repeats are known and it is found by
     /// the sender's id.
     pub dedupe_before: Option<UnixMs>,
+}
+
+/// What one call of [`super::Store::shed`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shed {
+    pub rows: usize,
+    /// What they took, as an estimate.
+    pub bytes: u64,
+    /// There is nothing that may go. Without it and without rows, what was looked at stays, and there is more to look at.
+    pub ended: bool,
 }
 
 /// Where each scan begins. Everything before is removed, or stays until a delivery changes.
@@ -92,6 +103,8 @@ pub(super) struct Sweep<'t, 'w> {
     pub next_seq: u64,
     /// Rows that may still be removed.
     left: usize,
+    /// What the removed rows took, by [`footprint`].
+    freed: u64,
 }
 
 /// What the sweep leaves for the writer's memory, once it is committed.
@@ -112,7 +125,7 @@ impl<'t, 'w> Sweep<'t, 'w> {
         marks: Marks,
         next_seq: u64,
     ) -> Self {
-        Self { tables, filters, zones, damage, marks, next_seq, left: SWEEP_ROWS }
+        Self { tables, filters, zones, damage, marks, next_seq, left: SWEEP_ROWS, freed: 0 }
     }
 
     pub fn run(mut self, plan: &SweepPlan) -> Result<Swept, StoreError> {
@@ -123,12 +136,25 @@ impl<'t, 'w> Sweep<'t, 'w> {
             self.sweep_attempts(before)?;
         }
         if let Some(before) = plan.events_before {
-            self.sweep_events(before)?;
+            self.sweep_events(before, u64::MAX)?;
         }
         let emptied = plan.dedupe_before.map_or_else(|| Ok(Vec::new()), |before| self.sweep_dedupe(before))?;
         let zoned = self.make_zones()?;
         self.zones.finish()?;
         Ok(Swept { removed: SWEEP_ROWS.saturating_sub(self.left), zoned, marks: self.marks, emptied })
+    }
+
+    /// Removes the oldest events that nothing is owed of, whatever their age, until `excess` bytes are free.
+    pub fn shed(mut self, excess: u64) -> Result<(Swept, u64), StoreError> {
+        self.sweep_events(UnixMs(u64::MAX), excess)?;
+        self.zones.finish()?;
+        let removed = SWEEP_ROWS.saturating_sub(self.left);
+        Ok((Swept { removed, zoned: 0, marks: self.marks, emptied: Vec::new() }, self.freed))
+    }
+
+    /// Counts what a removed row took.
+    fn free(&mut self, key: usize, value: usize) {
+        self.freed = self.freed.saturating_add(footprint(key, value));
     }
 
     /// Takes one row from what may be removed; `false` where nothing is left.

@@ -161,3 +161,66 @@ fn attempts_go_before_their_events_where_the_plan_says_so() {
     store.settle(owed, 6, Disposition::Sent);
     assert_eq!(sweep_all(&mut store, &plan), 2);
 }
+
+/// Bytes that the engine counts itself, walking every page.
+fn counted_bytes(store: &Store) -> u64 {
+    let counted = store.shared.write(|transaction| {
+        let stats = transaction.stats()?;
+        let bytes = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        Ok((bytes, Finish::Abandon))
+    });
+    counted.unwrap()
+}
+
+#[test]
+fn what_rows_take_is_estimated_within_a_third_of_what_the_engine_counts() {
+    let mut store = Disk::default().store();
+    for n in 0..3000 {
+        let event = Event { uid: Some("x".repeat(100 + n % 400)), ..event(&format!("e{n}"), 1) };
+        let seq = store.accept(event, vec![owe(ONE), owe(TWO)]).seq;
+        if n % 3 > 0 {
+            store.settle(key(seq, ONE), 2, Disposition::Sent);
+        }
+    }
+    let (estimate, counted) = (store.reader().used_bytes().unwrap(), counted_bytes(&store));
+    assert!(estimate.abs_diff(counted) < counted / 3, "estimated {estimate}, counted {counted}");
+}
+
+#[test]
+fn beyond_its_size_the_oldest_finished_events_go_and_what_is_owed_or_dead_never() {
+    let mut store = Disk::default().store();
+    let mut finished = Vec::new();
+    let mut kept = Vec::new();
+    for n in 0..900 {
+        let seq = store.accept(event(&format!("e{n}"), 1000 + n), vec![owe(ONE)]).seq;
+        match n % 3 {
+            0 => kept.push(seq),
+            1 => {
+                store.settle(key(seq, ONE), 2000, DEAD);
+                kept.push(seq);
+            }
+            _ => {
+                store.settle(key(seq, ONE), 2000, Disposition::Sent);
+                finished.push(seq);
+            }
+        }
+    }
+    let is_there = |store: &Store, seq: &EventSeq| store.reader().event(*seq).unwrap().is_some();
+    let before = store.reader().used_bytes().unwrap();
+    let wanted = before / 10;
+    let mut freed = 0;
+    while freed < wanted {
+        let shed = store.shed(wanted - freed).unwrap();
+        assert!(shed.rows <= SWEEP_ROWS && !shed.ended);
+        freed += shed.bytes;
+    }
+    store.assert_sound();
+    let gone = finished.iter().take_while(|seq| !is_there(&store, seq)).count();
+    assert!(gone > 10 && finished[gone..].iter().all(|seq| is_there(&store, seq)), "the oldest first: {gone}");
+    let smaller = store.reader().used_bytes().unwrap();
+    assert!(smaller < before && before - smaller < 2 * wanted, "{before} -> {smaller}, wanted {wanted} less");
+    while !store.shed(u64::MAX).unwrap().ended {}
+    assert!(kept.iter().all(|seq| is_there(&store, seq)));
+    assert!(finished.iter().all(|seq| !is_there(&store, seq)));
+    store.assert_sound();
+}
