@@ -177,8 +177,20 @@ fn attempt_line(attempt: &Value) -> String {
     let [n, at, ms, status, verdict, response] =
         ["/n", "/at", "/ms", "/status", "/verdict", "/response"].map(|pointer| cell(attempt, pointer));
     let response = response.trim().replace(['\r', '\n', '\t'], " ");
-    out::plain(format!("  {n}. {at}  {status}  {verdict}  {ms} ms  {}", out::excerpt(&response, 160)).trim_end())
+    let way = way(attempt);
+    out::plain(format!("  {n}. {at}  {status}  {verdict}  {ms} ms{way}  {}", out::excerpt(&response, 160)).trim_end())
         .into_owned()
+}
+
+/// What the time went into and the proxy that was taken, as far as they are known: ` (connect 3, first byte 9 ms; through …)`.
+fn way(attempt: &Value) -> String {
+    let known = |(name, pointer)| Some(format!("{name} {}", attempt.pointer(pointer)?.as_u64()?));
+    let phases =
+        [("connect", "/phases/connect_ms"), ("first byte", "/phases/first_byte_ms"), ("body", "/phases/body_ms")];
+    let phases = phases.into_iter().filter_map(known).collect::<Vec<_>>().join(", ");
+    let proxy = attempt.get("proxy").and_then(Value::as_str).map(|proxy| format!("through {proxy}"));
+    let parts: Vec<String> = Some(phases).filter(|words| !words.is_empty()).into_iter().chain(proxy).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 
 /// What did not make it into the request; a field that the event never had is only missed there.
@@ -218,8 +230,10 @@ mod tests {
             r#"{"id":"evt_1","event_id":null,"event":"deposit","source":"app","received_at":"2026-01-01T00:00:00.000Z",
                 "payload":{"uid":"u"},"deliveries":[{"id":"dlv_1","destination":"crm","status":"failed",
                 "target":"deposit","reason":"transient","next_attempt_at":"2026-01-01T00:01:00.000Z","attempts":[
-                {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy\nwait\n"},
+                {"n":1,"at":"2026-01-01T00:00:01.000Z","ms":31,"status":503,"verdict":"transient","response":"bu\u001bsy\nwait\n",
+                "phases":{"connect_ms":3,"first_byte_ms":27,"body_ms":1},"proxy":"socks5://127.0.0.1:1080"},
                 {"n":2,"at":"2026-01-01T00:00:02.000Z","ms":5,"status":null,"verdict":"ambiguous","response":"",
+                "phases":{"connect_ms":null,"first_byte_ms":5,"body_ms":null},"proxy":null,
                 "left_out":[{"field":"user.phone","why":"holds letters"},{"field":"page.url","why":"is missing; Meta asks for it"}]}]},
                 {"id":"dlv_2","destination":"meta","status":"failed_permanently","target":"Purchase","reason":"invalid",
                 "detail":"value is missing","next_attempt_at":null,"attempts":[]}]}"#,
@@ -231,8 +245,8 @@ mod tests {
         payload: {"uid":"u"}
 
         crm: failed, as deposit, reason transient, next 2026-01-01T00:01:00.000Z  (dlv_1)
-          1. 2026-01-01T00:00:01.000Z  503  transient  31 ms  bu�sy wait
-          2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms
+          1. 2026-01-01T00:00:01.000Z  503  transient  31 ms (connect 3, first byte 27, body 1; through socks5://127.0.0.1:1080)  bu�sy wait
+          2. 2026-01-01T00:00:02.000Z  -  ambiguous  5 ms (first byte 5)
              left out: user.phone holds letters
              warning: page.url is missing; Meta asks for it
 

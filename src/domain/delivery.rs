@@ -9,6 +9,8 @@
 //!                               └────── discard ─> Discarded
 //! ```
 
+use std::sync::Arc;
+
 use super::name::TargetName;
 use super::outcome::{DeadReason, RetryReason, SkipReason};
 use super::time::{DurationMs, UnixMs};
@@ -164,6 +166,20 @@ pub struct Attempt {
     pub response: String,
     /// What of the event did not make it into the request, at most [`super::limits::LEFT_OUT_KEPT`].
     pub left_out: Vec<LeftOut>,
+    pub phases: Phases,
+    /// The proxy it went through, without its login; shared by all that were in the exchange.
+    pub proxy: Option<Arc<str>>,
+}
+
+/// What the time of an exchange went into. A phase that was not reached, or not measured, is `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Phases {
+    /// Until a connection stood (name, TCP, proxy, TLS); only where this exchange opened one.
+    pub connect: Option<DurationMs>,
+    /// From there, or from the beginning over a connection that stood, until the answer began.
+    pub first_byte: Option<DurationMs>,
+    /// Until the answer's end, or until it broke off.
+    pub body: Option<DurationMs>,
 }
 
 /// A field that did not make it into a request or will be missed there, and why. Names and reasons never hold the value:

@@ -14,7 +14,7 @@ use crate::config::alerts::{Alerts, Channel, Target};
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::courier::{Carrying, Courier, Parcel};
-use crate::env::transport::{Answer, Fault};
+use crate::env::transport::{Answer, Fault, Trail};
 
 /// A channel speaks seldom.
 const CONCURRENCY: usize = 1;
@@ -81,7 +81,9 @@ impl Courier for Channels {
         Box::pin(async move {
             let client = self.clients.load().0.get(channel).map(|(_, client)| Arc::clone(client));
             match (client.as_deref(), parcel) {
-                (Some(Client::Http(client)), Parcel::Http(request)) => client.exchange(request).await.map_err(said),
+                (Some(Client::Http(client)), Parcel::Http(request)) => {
+                    client.exchange(request, &mut Trail::default()).await.map_err(said)
+                }
                 (Some(Client::Mail(mailer)), Parcel::Mail { subject, body }) => {
                     mailer.send(subject, body).await?;
                     Ok(Answer { status: 250, ..Answer::default() })

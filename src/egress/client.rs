@@ -14,7 +14,7 @@ use super::resolve::OwnAddresses;
 use super::wire::{Peer, Wire};
 use crate::domain::net::{self, AllowPrivate};
 use crate::env::clock::Clock;
-use crate::env::transport::{Answer, Fault, Method, Request, RouteView};
+use crate::env::transport::{Answer, Fault, Method, Request, RouteView, Trail};
 
 /// Name lookup, TCP and TLS together; a receiver that needs longer will not answer in time either.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl DestinationClient {
         let network = peer.network;
         let timeout = network.timeout.to_std();
         let reach = if network.proxies.is_empty() {
-            Reach::Directly(Box::new(Wire::build(peer, None, connect_timeout(timeout))?), timeout)
+            Reach::Directly(Box::new(Wire::build(peer, None, connect_timeout(timeout), clock)?), timeout)
         } else {
             Reach::ThroughProxies(Proxied::build(peer, connect_timeout(timeout), Arc::clone(clock))?)
         };
@@ -58,10 +58,10 @@ impl DestinationClient {
         Ok(Self { reach, names, allow, own: OwnAddresses::new(listen) })
     }
 
-    /// Sends `request` once and reads the answer within its bounds.
-    pub(super) async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
+    /// Sends `request` once and reads the answer within its bounds; `trail` is told the way it went.
+    pub(super) async fn exchange(&self, request: Request, trail: &mut Trail) -> Result<Answer, Fault> {
         self.judge(&request.url).await?;
-        self.send(outgoing(request).map_err(Fault::Refused)?).await
+        self.send(outgoing(request).map_err(Fault::Refused)?, trail).await
     }
 
     /// Whether a connection can be opened to where `url` leads. The root's headers are asked for, and nothing of an event
@@ -71,7 +71,7 @@ impl DestinationClient {
         let mut root = url.clone();
         root.set_path("/");
         root.set_query(None);
-        match self.send(reqwest::Request::new(reqwest::Method::HEAD, root)).await {
+        match self.send(reqwest::Request::new(reqwest::Method::HEAD, root), &mut Trail::default()).await {
             Ok(_) | Err(Fault::Ambiguous(_) | Fault::Timeout { sent: true }) => Ok(()),
             Err(
                 fault @ (Fault::Network(_)
@@ -99,15 +99,15 @@ impl DestinationClient {
     }
 
     /// The one way out, for whatever has been judged.
-    async fn send(&self, outgoing: reqwest::Request) -> Result<Answer, Fault> {
+    async fn send(&self, outgoing: reqwest::Request, trail: &mut Trail) -> Result<Answer, Fault> {
         match &self.reach {
-            Reach::Directly(wire, timeout) => match wire.send(outgoing, *timeout).await {
+            Reach::Directly(wire, timeout) => match wire.send(outgoing, *timeout, &mut trail.phases).await {
                 Ok(answer) => Ok(answer),
                 Err(Failure::Other(fault) | Failure::BrokenOff(fault)) => Err(fault),
                 Err(Failure::Silence) => Err(Fault::Timeout { sent: true }),
                 Err(Failure::Proxy { detail, .. }) => Err(Fault::Network(detail)),
             },
-            Reach::ThroughProxies(proxied) => proxied.exchange(&outgoing).await,
+            Reach::ThroughProxies(proxied) => proxied.exchange(&outgoing, trail).await,
         }
     }
 

@@ -22,6 +22,7 @@ mod proxied;
 mod proxy;
 mod resolve;
 mod routes;
+mod timing;
 pub mod tls;
 mod wire;
 
@@ -34,9 +35,8 @@ use url::Url;
 
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::name::DestinationName;
-use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
-use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Transport};
+use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Trail, Transport};
 use client::DestinationClient;
 use wire::Peer;
 
@@ -161,13 +161,14 @@ impl Transport for Egress {
     fn exchange<'a>(&'a self, destination: &'a DestinationName, version: u64, request: Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             let start = self.clock.monotonic();
+            let mut trail = Trail::default();
             let result = match self.client(destination, version, &request.url).await {
-                Some(client) => client.exchange(request).await,
+                Some(client) => client.exchange(request, &mut trail).await,
                 // Changed twice since; the next attempt is made by what holds then.
                 None => Err(Fault::Refused("the running configuration has no such destination any more".to_owned())),
             };
             let took = self.clock.monotonic().saturating_sub(start);
-            Exchange { took: DurationMs(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)), result }
+            Exchange { took: timing::ms(took), trail, result }
         })
     }
 

@@ -12,7 +12,7 @@ use super::routes::{self, Change, Moment, Routes, Ticket};
 use super::wire::{Peer, Wire};
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
-use crate::env::transport::{Answer, Fault, RouteView};
+use crate::env::transport::{Answer, Fault, RouteView, Trail};
 
 /// The time to connect is shared by this many proxies at most, so that one that hangs leaves time for the next ones and
 /// a long list still leaves time for each.
@@ -31,7 +31,7 @@ pub(super) struct Proxied {
 
 #[derive(Debug)]
 struct Hop {
-    address: String,
+    address: Arc<str>,
     wire: Wire,
 }
 
@@ -50,15 +50,17 @@ impl Proxied {
         let connect = connect / shares;
         let mut hops = Vec::new();
         for proxy in &network.proxies {
-            hops.push(Hop { address: proxy.address(), wire: Wire::build(peer, Some(proxy), connect)? });
+            let wire = Wire::build(peer, Some(proxy), connect, &clock)?;
+            hops.push(Hop { address: proxy.address().into(), wire });
         }
-        let addresses = hops.iter().map(|hop| hop.address.clone()).collect();
+        let addresses = hops.iter().map(|hop| hop.address.to_string()).collect();
         let routes = Mutex::new(Routes::new(addresses, peer.probe, clock.now()));
         let timeout = network.timeout.to_std();
         Ok(Self { destination: peer.name.to_owned(), hops, routes, timeout, connect, clock })
     }
 
-    pub(super) async fn exchange(&self, request: &reqwest::Request) -> Result<Answer, Fault> {
+    /// `trail` is told of the proxy that was tried last, and of the exchange through that one.
+    pub(super) async fn exchange(&self, request: &reqwest::Request, trail: &mut Trail) -> Result<Answer, Fault> {
         let deadline = self.clock.monotonic() + self.timeout;
         let mut tried = Vec::new();
         let mut complaint = None;
@@ -73,7 +75,8 @@ impl Proxied {
             let Some(hop) = self.hops.get(ticket.index) else { break };
             let Some(copy) = request.try_clone() else { break };
             tried.push(ticket.index);
-            let sent = hop.wire.send(copy, left).await;
+            trail.proxy = Some(Arc::clone(&hop.address));
+            let sent = hop.wire.send(copy, left, &mut trail.phases).await;
             match self.judge(ticket, hop, sent) {
                 Step::Over(result) => return result,
                 Step::Failed(detail, Reach::Proxy) => complaint = Some(detail),

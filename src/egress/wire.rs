@@ -1,5 +1,6 @@
 //! One way to a destination: a reqwest client that goes through one proxy, or through none.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,14 @@ use reqwest::Client;
 
 use super::proxy::{self, Failure, Way};
 use super::resolve::{Asked, GuardedResolver, PROXY_ALIAS};
+use super::timing::{self, Timing};
 use super::tls::{self, NO_ROOTS, Roots};
 use super::{body, client, error};
 use crate::config::snapshot::{Destination, NetworkPolicy};
+use crate::domain::delivery::Phases;
 use crate::domain::proxy::{Proxy, ProxyScheme};
 use crate::domain::time::DurationMs;
+use crate::env::clock::Clock;
 use crate::env::transport::{Answer, Fault};
 
 /// Idle connections kept for one host: the lane's concurrency within these bounds.
@@ -39,16 +43,21 @@ impl<'a> From<&'a Destination> for Peer<'a> {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Wire {
     client: Client,
     roots: Roots,
     through: Option<ProxyScheme>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Wire {
     /// `connect` is the time until a connection to the destination stands, the proxy's part included.
-    pub(super) fn build(peer: &Peer<'_>, proxy: Option<&Proxy>, connect: Duration) -> Result<Self, String> {
+    pub(super) fn build(
+        peer: &Peer<'_>,
+        proxy: Option<&Proxy>,
+        connect: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let network = peer.network;
         let resolver = Arc::new(GuardedResolver::new(Arc::new(network.allow_private.clone()), asked(proxy)));
         let idle = peer.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
@@ -57,6 +66,7 @@ impl Wire {
             let builder = client::base(network.timeout.to_std())
                 .connect_timeout(connect)
                 .pool_max_idle_per_host(idle)
+                .connector_layer(Timing(Arc::clone(clock)))
                 .dns_resolver(Arc::clone(&resolver));
             match &through {
                 Some(proxy) => builder.proxy(proxy.clone()),
@@ -64,7 +74,7 @@ impl Wire {
             }
         })
         .map_err(|detail| format!("the HTTP client cannot be built: {detail}"))?;
-        Ok(Self { client, roots, through: proxy.map(|proxy| proxy.scheme) })
+        Ok(Self { client, roots, through: proxy.map(|proxy| proxy.scheme), clock: Arc::clone(clock) })
     }
 
     /// Whether it speaks TLS to anybody and has nobody to believe.
@@ -72,18 +82,31 @@ impl Wire {
         self.roots == Roots::None && (url.scheme() == "https" || self.through == Some(ProxyScheme::Https))
     }
 
-    /// Sends `request` once, and reads the answer within its bounds and this time.
-    pub(super) async fn send(&self, mut request: reqwest::Request, within: Duration) -> Result<Answer, Failure> {
+    /// Sends `request` once, and reads the answer within its bounds and this time. `phases` is told how far it came and how
+    /// long that took.
+    pub(super) async fn send(
+        &self,
+        mut request: reqwest::Request,
+        within: Duration,
+        phases: &mut Phases,
+    ) -> Result<Answer, Failure> {
+        *phases = Phases::default();
         if request.url().scheme() == "https" && self.roots == Roots::None {
             // Every delivery would fare the same until the operator mends it, so none may spend an attempt.
             return Err(Failure::Other(Fault::Refused(NO_ROOTS.to_owned())));
         }
         let way = self.through.map_or(Way::Direct, |scheme| Way::of(scheme, request.url()));
         *request.timeout_mut() = Some(within);
-        let response = match self.client.execute(request).await {
+        let start = self.clock.monotonic();
+        let (executed, opened) = timing::watched(self.client.execute(request)).await;
+        phases.connect = opened.map(timing::ms);
+        let response = match executed {
             Ok(response) => response,
             Err(error) => return Err(proxy::before_answer(&error, self.roots, way)),
         };
+        let begun = self.clock.monotonic();
+        let waited = begun.saturating_sub(start).saturating_sub(opened.unwrap_or_default());
+        phases.first_byte = Some(timing::ms(waited));
         let (answer, ended) = match body::read(response).await {
             Ok(answer) => (answer, Ok(())),
             // Proxies are known to refuse a request whose body they have not read, which cuts their own answer short.
@@ -92,10 +115,17 @@ impl Wire {
                 (broken.begun, Err(Failure::BrokenOff(fault)))
             }
         };
+        phases.body = Some(timing::ms(self.clock.monotonic().saturating_sub(begun)));
         match proxy::own_answer(&answer) {
             Some((detail, reach)) if way == Way::Forward => Err(Failure::Proxy { detail, reach }),
             Some(_) | None => ended.map(|()| answer),
         }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("through", &self.through).finish_non_exhaustive()
     }
 }
 

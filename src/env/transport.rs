@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use crate::domain::delivery::Phases;
 use crate::domain::name::DestinationName;
 use crate::domain::time::{DurationMs, UnixMs};
 
@@ -81,10 +83,19 @@ pub enum Fault {
     Proxy { detail: String, usable_at: UnixMs },
 }
 
+/// The way an exchange went; where several proxies were tried, the last of them and the time through that one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trail {
+    pub phases: Phases,
+    /// `scheme://host:port`, without its login; `None` where there was no proxy, or none was due for a try.
+    pub proxy: Option<Arc<str>>,
+}
+
 /// One exchange as it happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exchange {
     pub took: DurationMs,
+    pub trail: Trail,
     pub result: Result<Answer, Fault>,
 }
 

@@ -14,9 +14,10 @@ use super::dto::{EventDto, LeftOutDto, delivery_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::Names;
-use crate::domain::delivery::{Attempt, Delivery, Status};
+use crate::domain::delivery::{Attempt, Delivery, Phases, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, EventSeq, InstanceId};
+use crate::domain::time::DurationMs;
 use crate::pipeline::LaneView;
 
 /// Ids listed where a sender's id stands for several events.
@@ -56,8 +57,28 @@ struct AttemptDto<'a> {
     status: Option<u16>,
     verdict: &'a str,
     response: &'a str,
+    phases: PhasesDto,
+    proxy: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<LeftOutDto<'a>>,
+}
+
+/// What of `ms` went into what; `null` where there was none of it, or it was not measured.
+#[derive(Debug, Serialize)]
+struct PhasesDto {
+    #[serde(rename = "connect_ms")]
+    connect: Option<u64>,
+    #[serde(rename = "first_byte_ms")]
+    first_byte: Option<u64>,
+    #[serde(rename = "body_ms")]
+    body: Option<u64>,
+}
+
+impl From<Phases> for PhasesDto {
+    fn from(Phases { connect, first_byte, body }: Phases) -> Self {
+        let ms = |time: Option<DurationMs>| time.map(|time| time.0);
+        Self { connect: ms(connect), first_byte: ms(first_byte), body: ms(body) }
+    }
 }
 
 /// What the store tells of one event.
@@ -160,6 +181,8 @@ fn trace<'a, 'b>(
                     status: attempt.http_status,
                     verdict: &attempt.verdict,
                     response: &attempt.response,
+                    phases: attempt.phases.into(),
+                    proxy: attempt.proxy.as_deref(),
                     left_out: attempt.left_out.iter().map(LeftOutDto::from).collect(),
                 })
                 .collect(),
@@ -183,7 +206,6 @@ mod tests {
     use crate::domain::delivery::{History, LeftOut, State};
     use crate::domain::event::tests::sample;
     use crate::domain::outcome::RetryReason;
-    use crate::domain::time::DurationMs;
     use crate::domain::time::UnixMs;
     use crate::http::problem::tests::shown;
 
@@ -203,6 +225,8 @@ mod tests {
             verdict: "transient".to_owned(),
             response: "busy".to_owned(),
             left_out: vec![LeftOut { field: "user.phone".to_owned(), why: "holds letters".to_owned() }],
+            phases: Phases { connect: None, first_byte: Some(DurationMs(30)), body: Some(DurationMs(0)) },
+            proxy: Some("socks5://127.0.0.1:1080".into()),
         };
         vec![(DestinationId(1), delivery, vec![attempt])]
     }
@@ -285,6 +309,12 @@ mod tests {
                   "status": 503,
                   "verdict": "transient",
                   "response": "busy",
+                  "phases": {
+                    "connect_ms": null,
+                    "first_byte_ms": 30,
+                    "body_ms": 0
+                  },
+                  "proxy": "socks5://127.0.0.1:1080",
                   "left_out": [
                     {
                       "field": "user.phone",

@@ -270,6 +270,21 @@ fn a_held_lane_is_probed_with_one_delivery() {
     assert_eq!(rest.sent.len(), 2, "a probe that goes through opens the lane");
 }
 
+/// What was refused as a whole comes back in halves, and meanwhile the lane is held: a probe spends one attempt, not those of a
+/// half.
+#[test]
+fn a_held_lane_that_has_halves_is_probed_with_one_delivery() {
+    let mut bench = gathering(4);
+    assert_eq!(bench.step(Input::Owed(some(1..=8))).batches, [[1, 2, 3, 4], [5, 6, 7, 8]]);
+    let refused = bench.all_ended(&keys(1..=4), Verdict::BatchFault, None);
+    let held = bench.all_ended(&keys(5..=8), Verdict::DestinationFault, None);
+    assert!(commit(&mut bench, refused).sent.is_empty() && commit(&mut bench, held).sent.is_empty());
+    bench.now = NOW + DurationMs::from_secs(900);
+    assert_eq!(bench.step(Input::Tick).batches, [[1]]);
+    let rest = bench.ended(key(A, 1), Verdict::Delivered);
+    assert_eq!(rest.batches[..2], [vec![2], vec![3, 4]], "the rest of the half stays by itself");
+}
+
 #[test]
 fn a_clock_set_back_does_not_make_a_gathering_lane_wait_longer() {
     let mut bench = gathering(3);

@@ -230,6 +230,8 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             verdict: judgement.verdict.as_str().to_owned(),
             response: cut(said, ATTEMPT_EXCERPT_BYTES).to_owned(),
             left_out: bounded(left_out),
+            phases: exchange.trail.phases,
+            proxy: exchange.trail.proxy.clone(),
         };
         let request = match judgement.verdict {
             // Nobody looks at the request of a delivery that was taken.

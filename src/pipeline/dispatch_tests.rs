@@ -11,6 +11,7 @@ use crate::domain::id::DestinationId;
 use crate::domain::net::AllowPrivate;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
+use crate::env::transport::Trail;
 
 const NOW: UnixMs = UnixMs(1_764_000_000_000);
 
@@ -72,7 +73,7 @@ fn concluded(batch: Vec<Loaded>, result: Result<Answer, Fault>) -> Ended {
     let destination = meta();
     let rendering = render(&destination, instance(), batch, NOW);
     let sent = Sent { parts: rendering.parts, view: rendering.request.unwrap().view, at: NOW };
-    conclude(&destination, instance(), sent, Exchange { took: DurationMs(1), result }, NOW)
+    conclude(&destination, instance(), sent, Exchange { took: DurationMs(1), trail: Trail::default(), result }, NOW)
 }
 
 /// Where each delivery of the batch went: `sent`, `unsent`, `no room`.

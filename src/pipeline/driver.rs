@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinSet};
 use tracing::{error, warn};
 
 use crate::destination::Judgement;
-use crate::domain::delivery::{Attempt, Autopsy};
+use crate::domain::delivery::{Attempt, Autopsy, Phases};
 use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
@@ -365,6 +365,8 @@ fn panicked(deliveries: Vec<(DeliveryKey, u32)>, at: UnixMs) -> Ended {
             verdict: verdict.as_str().to_owned(),
             response: detail.clone(),
             left_out: Vec::new(),
+            phases: Phases::default(),
+            proxy: None,
         };
         Part { key, end: PartEnd::Exchanged { attempt, autopsy } }
     };

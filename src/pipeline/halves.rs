@@ -77,9 +77,14 @@ impl Halves {
         !self.whole.is_empty()
     }
 
-    /// The next half to send.
-    pub(super) fn pop(&mut self) -> Option<Vec<Owed>> {
-        self.whole.pop_front()
+    /// The next half to send. Where `most` is less than all of it, what is left is the next, and stays by itself as well.
+    pub(super) fn pop(&mut self, most: usize) -> Option<Vec<Owed>> {
+        let mut half = self.whole.pop_front()?;
+        if half.len() > most.max(1) {
+            let rest = half.split_off(most.max(1));
+            self.whole.push_front(rest);
+        }
+        Some(half)
     }
 }
 
@@ -122,9 +127,9 @@ mod tests {
         assert!(!halves.is_ready(), "3 and 5 are not committed yet");
         assert!(halves.take(owed(9)).is_some(), "a stranger belongs to no half");
         assert!(halves.take(owed(3)).is_none());
-        assert_eq!(numbers(halves.pop()), [1, 2, 3]);
+        assert_eq!(numbers(halves.pop(usize::MAX)), [1, 2, 3]);
         assert!(halves.take(owed(5)).is_none());
-        assert_eq!(numbers(halves.pop()), [4, 5]);
+        assert_eq!(numbers(halves.pop(usize::MAX)), [4, 5]);
         assert!(halves.take(owed(5)).is_some(), "what was sent again is nobody's half");
     }
 
@@ -134,9 +139,9 @@ mod tests {
         halves.split(&seqs(1..4));
         halves.forget(EventSeq(2));
         assert!(halves.take(owed(1)).is_none());
-        assert_eq!(numbers(halves.pop()), [1]);
+        assert_eq!(numbers(halves.pop(usize::MAX)), [1]);
         halves.forget(EventSeq(3));
-        assert!(halves.pop().is_none(), "an empty half is not sent");
+        assert!(halves.pop(usize::MAX).is_none(), "an empty half is not sent");
         assert!(halves.of.is_empty() && halves.gathering.is_empty());
     }
 
@@ -161,7 +166,7 @@ mod tests {
                         prop_assert!(request.iter().all(|seq| halves.take(owed(*seq)).is_none()));
                     }
                 }
-                while let Some(half) = halves.pop() {
+                while let Some(half) = halves.pop(usize::MAX) {
                     requests.push(numbers(Some(half)));
                 }
                 steps += 1;

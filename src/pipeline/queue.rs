@@ -139,7 +139,7 @@ impl Queue {
     /// The next exchange, of at most `most` deliveries; `None` where there is nothing to take.
     pub(super) fn take(&mut self, share: Share, most: usize) -> Option<Taken> {
         if share == Share::All
-            && let Some(batch) = self.halves.pop()
+            && let Some(batch) = self.halves.pop(most)
         {
             return Some(Taken { batch, part: Part::Backlog });
         }

@@ -113,7 +113,7 @@ fn reason_word(verdict: Verdict) -> &'static str {
 mod tests {
     use super::*;
     use crate::destination::Judgement;
-    use crate::domain::delivery::{Attempt, Autopsy};
+    use crate::domain::delivery::{Attempt, Autopsy, Phases};
     use crate::domain::event::tests::sample;
     use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
     use crate::pipeline::scheduler::{Ended, Part};
@@ -130,6 +130,8 @@ mod tests {
                 verdict: verdict.as_str().to_owned(),
                 response: String::new(),
                 left_out: Vec::new(),
+                phases: Phases::default(),
+                proxy: None,
             };
             let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
             let key = DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) };

@@ -8,7 +8,7 @@ mod gates;
 mod pages;
 
 use super::*;
-use crate::domain::delivery::{History, State};
+use crate::domain::delivery::{History, Phases, State};
 use crate::domain::id::EventSeq;
 use crate::domain::limits::LANE_UNSETTLED;
 use crate::domain::outcome::{DeadReason, Disposition, RetryReason};
@@ -128,6 +128,8 @@ fn attempt(n: u32, at: UnixMs) -> Attempt {
         verdict: String::new(),
         response: String::new(),
         left_out: Vec::new(),
+        phases: Phases::default(),
+        proxy: None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::row::{
     AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, PauseRow, RequestRow,
     RowError, StateRow,
 };
-use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, RequestView, State};
+use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, Phases, RequestView, State};
 use crate::domain::event::{Event, Object, OccurredAt};
 use crate::domain::limits::{PAUSE_REASON_BYTES, RESPONSE_EXCERPT_BYTES};
 use crate::domain::message::cut;
@@ -187,13 +187,25 @@ impl From<&Attempt> for AttemptRow {
             verdict: attempt.verdict.clone(),
             response: clip(&attempt.response).to_owned(),
             left_out: attempt.left_out.iter().map(|left| (left.field.clone(), left.why.clone())).collect(),
+            phases: (ms(attempt.phases.connect), ms(attempt.phases.first_byte), ms(attempt.phases.body)),
+            proxy: attempt.proxy.as_deref().map(str::to_owned),
         }
     }
+}
+
+fn ms(time: Option<DurationMs>) -> Option<u64> {
+    time.map(|time| time.0)
 }
 
 impl AttemptRow {
     /// The attempt, with its number from the key.
     pub fn into_attempt(self, n: u32) -> Attempt {
+        let (connect, first_byte, body) = self.phases;
+        let phases = Phases {
+            connect: connect.map(DurationMs),
+            first_byte: first_byte.map(DurationMs),
+            body: body.map(DurationMs),
+        };
         Attempt {
             n,
             at: UnixMs(self.at),
@@ -202,6 +214,8 @@ impl AttemptRow {
             verdict: self.verdict,
             response: self.response,
             left_out: self.left_out.into_iter().map(|(field, why)| LeftOut { field, why }).collect(),
+            phases,
+            proxy: self.proxy.map(Into::into),
         }
     }
 }
@@ -354,12 +368,14 @@ mod tests {
         }
 
         #[test]
-        fn attempts_and_autopsies_come_back_as_they_were(detail in any::<String>(), header in any::<(String, String)>(), status in any::<Option<u16>>(), at in any::<u64>()) {
+        fn attempts_and_autopsies_come_back_as_they_were(detail in any::<String>(), header in any::<(String, String)>(), status in any::<Option<u16>>(), at in any::<u64>(), phases in any::<[Option<u64>; 3]>(), proxy in any::<Option<String>>()) {
             let request = RequestView { method: "POST".to_owned(), url: detail.clone(), headers: vec![header], body: detail.clone() };
             let autopsy = Autopsy { detail: detail.clone(), request: Some(request), http_status: status, response: detail.clone() };
             let bytes = encode(&AutopsyRow::from(&autopsy)).unwrap();
             prop_assert_eq!(Autopsy::from(decode::<AutopsyRow>(&bytes).unwrap()), autopsy);
-            let attempt = Attempt { n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail.clone(), left_out: vec![LeftOut { field: detail.clone(), why: detail }] };
+            let [connect, first_byte, body] = phases.map(|time| time.map(DurationMs));
+            let phases = Phases { connect, first_byte, body };
+            let attempt = Attempt { phases, proxy: proxy.map(Into::into), n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail.clone(), left_out: vec![LeftOut { field: detail.clone(), why: detail }] };
             let bytes = encode(&AttemptRow::from(&attempt)).unwrap();
             prop_assert_eq!(decode::<AttemptRow>(&bytes).unwrap().into_attempt(7), attempt);
         }
@@ -395,6 +411,8 @@ mod tests {
             verdict: String::new(),
             response: "é".repeat(RESPONSE_EXCERPT_BYTES),
             left_out: Vec::new(),
+            phases: Phases::default(),
+            proxy: None,
         };
         assert_eq!(AttemptRow::from(&attempt).response.len(), RESPONSE_EXCERPT_BYTES);
     }

@@ -5,7 +5,11 @@
 //! words users see, so that no reordering of an enum can change their meaning. Reading never panics, whatever the
 //! bytes; a row of another version, with a wrong checksum, with anything left over or too large is a [`RowError`].
 
+mod attempt;
+
 use bincode::{Decode, Encode};
+
+pub(super) use attempt::AttemptRow;
 
 use crate::domain::delivery::Status;
 use crate::domain::limits::ROW_BYTES;
@@ -176,28 +180,6 @@ pub(super) struct HistoryRow {
     pub first_attempt_at: Option<u64>,
     pub last_attempt_at: Option<u64>,
     pub last_http_status: Option<u16>,
-}
-
-/// Attempts: one exchange; its number is in the key.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct AttemptRow {
-    pub at: u64,
-    pub took: u64,
-    pub http_status: Option<u16>,
-    pub verdict: String,
-    pub response: String,
-    /// Fields and why they were left out. Since version 2.
-    pub left_out: Vec<(String, String)>,
-}
-
-/// [`AttemptRow`] as version 1 wrote it.
-#[derive(Encode, Decode)]
-struct AttemptRowV1 {
-    at: u64,
-    took: u64,
-    http_status: Option<u16>,
-    verdict: String,
-    response: String,
 }
 
 /// DLQ: what was kept of a delivery's end.
@@ -388,17 +370,6 @@ pub(super) struct NumberRow(pub u64);
 impl Row for EventRow {}
 impl Row for EventHead {}
 impl Row for DeliveryRow {}
-impl Row for AttemptRow {
-    const VERSION: u8 = 2;
-
-    fn read_older(version: u8, body: &[u8]) -> Option<Result<(Self, usize), RowError>> {
-        let from = |(row, read): (AttemptRowV1, usize)| {
-            let AttemptRowV1 { at, took, http_status, verdict, response } = row;
-            (Self { at, took, http_status, verdict, response, left_out: Vec::new() }, read)
-        };
-        (version == 1).then(|| decode_plain(body).map(from))
-    }
-}
 impl Row for AutopsyRow {}
 impl Row for DedupeRow {}
 impl Row for CountsRow {}
@@ -449,7 +420,7 @@ mod tests {
         .count()
     }
 
-    fn sealed(version: u8, body: &[u8]) -> Vec<u8> {
+    pub(super) fn sealed(version: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![version];
         bytes.extend_from_slice(body);
         let checksum = crc32fast::hash(&bytes);
@@ -502,19 +473,6 @@ mod tests {
         let huge =
             AutopsyRow { detail: "x".repeat(ROW_BYTES), request: None, http_status: None, response: String::new() };
         assert!(matches!(encode(&huge), Err(RowError::Long(_))));
-    }
-
-    #[test]
-    fn attempts_of_the_first_version_are_read() {
-        let body = [5, 7, 1, 251, 247, 1, 1, b'x', 2, b'n', b'o'];
-        let row = decode::<AttemptRow>(&sealed(1, &body)).unwrap();
-        assert_eq!((row.at, row.took, row.http_status, row.response.as_str()), (5, 7, Some(503), "no"));
-        assert!(row.left_out.is_empty());
-        let bytes = encode(&AttemptRow { left_out: vec![("a".to_owned(), "b".to_owned())], ..row.clone() }).unwrap();
-        assert_eq!(bytes[0], 2);
-        assert_eq!(decode::<AttemptRow>(&bytes).unwrap().left_out.len(), 1);
-        assert_eq!(decode::<AttemptRow>(&sealed(3, &body)), Err(RowError::Version(3)));
-        assert!(matches!(decode::<AttemptRow>(&sealed(2, &body)), Err(RowError::Form(_))), "cut short");
     }
 
     /// The bytes of version 1, written down: a change here orphans every store there is.

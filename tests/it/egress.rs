@@ -78,6 +78,35 @@ async fn a_request_arrives_as_it_was_made_and_the_answer_comes_back() {
     assert_eq!(sink.connections(), 1, "a connection is used again");
 }
 
+/// Whether a phase was measured says as much as how long it was.
+#[tokio::test]
+async fn phases_are_told_as_far_as_an_exchange_came() {
+    let sink = Sink::with_status(200).await;
+    let to_sink = egress(AllowPrivate::All, PLENTY);
+    let first = send(&to_sink, post(&sink.url("/"))).await;
+    let again = send(&to_sink, post(&sink.url("/"))).await;
+    assert_eq!(sink.connections(), 1);
+    let known = |exchange: &Exchange| {
+        let phases = exchange.trail.phases;
+        let all = [phases.connect, phases.first_byte, phases.body];
+        assert!(all.iter().flatten().map(|time| time.0).sum::<u64>() <= exchange.took.0, "{exchange:?}");
+        all.map(|phase| phase.is_some())
+    };
+    assert_eq!(
+        (known(&first), known(&again)),
+        ([true, true, true], [false, true, true]),
+        "a reused one opened nothing"
+    );
+    assert_eq!(known(&against(Act::Hang, SOON).await), [true, false, false]);
+    let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec();
+    let cut = against(Act::Raw(begun), SOON).await;
+    assert_eq!(known(&cut), [true, true, true]);
+    let phases = cut.trail.phases;
+    let body = phases.body.unwrap().0;
+    assert!(body > phases.first_byte.unwrap().0 && body > SOON.0 / 4, "the body was waited for: {phases:?}");
+    assert_eq!(cut.trail.proxy, None);
+}
+
 // Row 49.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {

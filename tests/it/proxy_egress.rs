@@ -103,7 +103,10 @@ async fn a_request_arrives_as_it_was_made_through_every_kind_of_proxy() {
         let user = "us%20er:p%40ss%3A%2F%3F%23%25%C3%A9%22%7C%5E%60%7B%7D'@";
         let before = sink.seen().len();
         let egress = egress(&[proxy.url(scheme, user)]);
-        assert_eq!(status(&send(&egress, &sink.url("/p?q=%20x")).await), 202, "{scheme}");
+        let exchange = send(&egress, &sink.url("/p?q=%20x")).await;
+        assert_eq!(status(&exchange), 202, "{scheme}");
+        assert_eq!(exchange.trail.proxy.as_deref(), Some(proxy.url(scheme, "").as_str()), "without its login");
+        assert!(exchange.trail.phases.connect.is_some(), "{scheme}: {exchange:?}");
         let seen = sink.seen().split_off(before);
         assert_eq!((seen.len(), seen[0].target.as_str(), seen[0].body.as_slice()), (1, "/p?q=%20x", &b"{\"a\":1}"[..]));
         assert_eq!(proxy.forwarded(), 1, "{scheme}");

@@ -18,7 +18,7 @@ use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::Env;
 use postbackd::env::clock::SystemClock;
 use postbackd::env::entropy::SystemEntropy;
-use postbackd::env::transport::{Answer, Exchange, ExchangeFuture, Method, Request, Transport};
+use postbackd::env::transport::{Answer, Exchange, ExchangeFuture, Method, Request, Trail, Transport};
 use postbackd::pipeline::{Incoming, Receipt, Running, start};
 use postbackd::store::read::Reader;
 use postbackd::store::{Options, Store};
@@ -46,7 +46,11 @@ impl Transport for Wire {
                 Act::Hang => std::future::pending().await,
                 Act::Panic => panic!("as the script says"),
             };
-            Exchange { took: DurationMs(1), result: Ok(Answer { status, ..Answer::default() }) }
+            Exchange {
+                took: DurationMs(1),
+                trail: Trail::default(),
+                result: Ok(Answer { status, ..Answer::default() }),
+            }
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postbackd::domain::time::{DurationMs, UnixMs};
-use postbackd::env::transport::{Answer, Exchange, Fault, Request};
+use postbackd::env::transport::{Answer, Exchange, Fault, Request, Trail};
 
 use crate::rng::Rng;
 
@@ -193,7 +193,7 @@ pub enum Retried {
 }
 
 fn exchange(took: u64, result: Result<Answer, Fault>) -> Exchange {
-    Exchange { took: DurationMs(took), result }
+    Exchange { took: DurationMs(took), trail: Trail::default(), result }
 }
 
 fn answer(took: u64, status: u16, headers: &[(&str, &str)]) -> Exchange {

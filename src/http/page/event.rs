@@ -48,8 +48,20 @@ struct Attempt {
     status: Option<u16>,
     verdict: Shown,
     response: String,
+    phases: Phases,
+    proxy: Option<Shown>,
     #[serde(default)]
     left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Phases {
+    #[serde(rename = "connect_ms")]
+    connect: Option<u64>,
+    #[serde(rename = "first_byte_ms")]
+    first_byte: Option<u64>,
+    #[serde(rename = "body_ms")]
+    body: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +105,8 @@ struct Step {
     status: Option<u16>,
     verdict: Shown,
     response: Shown,
+    phases: Option<String>,
+    proxy: Option<Shown>,
     left_out: Vec<LeftOut>,
 }
 
@@ -134,6 +148,15 @@ impl Delivery {
     }
 }
 
+impl Phases {
+    /// Those that were measured; `None` where none was.
+    fn in_words(&self) -> Option<String> {
+        let all = [("connect", self.connect), ("first byte", self.first_byte), ("body", self.body)];
+        let known = all.into_iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {ms}")));
+        Some(known.collect::<Vec<_>>().join(", ")).filter(|words| !words.is_empty())
+    }
+}
+
 impl Attempt {
     fn shown(self, mask: &Mask, now: UnixMs) -> Step {
         Step {
@@ -143,6 +166,8 @@ impl Attempt {
             status: self.status,
             verdict: self.verdict,
             response: mask.body(&self.response),
+            phases: self.phases.in_words(),
+            proxy: self.proxy,
             left_out: self.left_out,
         }
     }

@@ -25,7 +25,7 @@ use super::read::OutboxCursor;
 use super::write::{Accept, Applied, Discard, Owed, Planned, Purge, Queued, Replay, Settle, WriteOp};
 use super::*;
 use crate::domain::dedupe::{DedupeKey, Discriminator};
-use crate::domain::delivery::{Attempt, Delivery};
+use crate::domain::delivery::{Attempt, Delivery, Phases};
 use crate::domain::event::{Event, OccurredAt, tests::sample};
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::outcome::{DeadReason, Disposition, RetryReason, SkipReason};
@@ -165,6 +165,8 @@ fn attempt(at: u64, http_status: Option<u16>) -> Attempt {
         verdict: "transient".to_owned(),
         response: "busy".to_owned(),
         left_out: Vec::new(),
+        phases: Phases::default(),
+        proxy: None,
     }
 }
 
