@@ -104,7 +104,9 @@ fn a_backup_holds_every_row_of_one_moment_while_a_writer_goes_on() {
     let meta = copied.get_mut("META").unwrap();
     let taken = meta.iter().position(|(name, _)| name == META_BACKUP_TAKEN.as_bytes()).expect("when it was taken");
     meta.remove(taken);
-    assert_eq!(copied, before);
+    for (table, rows) in &before {
+        assert!(copied[table] == *rows, "{table} differs");
+    }
     assert_eq!(rows, before.values().map(|rows| u64::try_from(rows.len()).unwrap()).sum::<u64>() + 1);
     // It opens as a store, and its rules hold.
     let other = tempfile::tempdir().unwrap();
