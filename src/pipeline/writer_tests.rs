@@ -369,9 +369,10 @@ fn a_writer_that_hangs_in_a_commit_gives_no_sign_of_life() {
         })
     };
     assert!(turns() && turns(), "with nothing to do");
+    bench.accept("a").unwrap();
     let disk = bench.disk.clone();
     let stuck = disk.0.lock().unwrap();
-    // Outcomes: nobody waits for them.
+    // An outcome, for which nobody waits. It is one of a delivery that is owed: what changes nothing is not committed.
     bench.settle();
     // Questions that the writer found beside the work may still have been answered before the commit.
     assert!((0..5).any(|_| !turns()), "the commit does not come back");
