@@ -6,7 +6,7 @@
 //! checked, its rows are counted table by table, and only then does it get its name: a file under a final name is whole.
 //! What a process that died left behind is removed by the next backup.
 //!
-//! The rules between rows ([`super::verify`]) are not checked here: they need several reads for each row. `postbackd
+//! The rules between rows (`store::verify`) are not checked here: they need several reads for each row. `postbackd
 //! verify` does that, elsewhere and at leisure.
 //!
 //! As long as it takes, pages that the writer frees stay in use, so that the store's own file may grow.

@@ -1,7 +1,7 @@
 //! What is done to a store that no daemon uses: looking whether it is sound, giving free space back, and putting a backup
 //! in its place ([`restore`]).
 //!
-//! A file that is only looked into is never written to ([`super::overlay`]): opening one may mean to repair it first.
+//! A file that is only looked into is never written to (`overlay`): opening one may mean to repair it first.
 
 pub mod restore;
 
