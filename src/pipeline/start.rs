@@ -54,7 +54,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let reserve = snapshot.storage.reserve;
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
-    let board = Arc::new(board(&reader, &routing)?);
+    let board = Arc::new(board(&reader)?);
     let rejected = Arc::new(Mutex::default());
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
@@ -113,12 +113,13 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), jobs, drain })
 }
 
-/// With the statistics that were kept of the destinations.
-fn board(reader: &Reader, routing: &Routing) -> Result<Board, StoreError> {
+/// With the statistics that were kept of all destinations, also of those that are not configured now: a name may return by
+/// a reload, and what is saved of it then takes the place of what was.
+fn board(reader: &Reader) -> Result<Board, StoreError> {
     let (board, mut stats) = (Board::default(), reader.stats()?);
-    for (name, id) in routing.ids.iter() {
-        if let Some(saved) = stats.remove(id) {
-            board.restore_stats(name, saved);
+    for (name, id) in reader.destination_names()? {
+        if let Some(saved) = stats.remove(&id) {
+            board.restore_stats(&name, saved);
         }
     }
     Ok(board)
