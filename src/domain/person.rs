@@ -43,12 +43,28 @@ fn mask_text(text: &mut String, value: &str) {
     if digits.len() >= DIGITS_MIN && digits != value {
         replace(text, &digits);
     }
-    for set in [NON_ALPHANUMERIC, RESERVED] {
-        let encoded = utf8_percent_encode(value, set).to_string();
+    let percent = [NON_ALPHANUMERIC, RESERVED].map(|set| utf8_percent_encode(value, set).to_string());
+    let ascii = json_ascii(value);
+    let json = [value.replace('/', "\\/"), ascii.replace('/', "\\/"), ascii];
+    for encoded in percent.into_iter().chain(json) {
         if encoded != value {
             replace(text, &encoded);
         }
     }
+}
+
+/// As JSON writers spell it that keep to ASCII.
+fn json_ascii(value: &str) -> String {
+    let mut units = [0; 2];
+    let mut spelled = String::new();
+    for letter in value.chars() {
+        match letter {
+            '"' | '\\' => spelled.extend(['\\', letter]),
+            _ if letter.is_ascii() => spelled.push(letter),
+            _ => spelled.extend(letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
+    }
+    spelled
 }
 
 fn replace(text: &mut String, value: &str) {
@@ -68,6 +84,15 @@ fn replace(text: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_masked_as_json_writers_escape_them_too() {
+        let user = serde_json::json!({ "last_name": "Müller-Lüdens", "email": "a/b@example.org" });
+        let users = user.as_object();
+        for said in ["M\\u00fcller-L\\u00fcdens", "M\\u00FCller-L\\u00FCdens", "a\\/b@example.org", "Müller-Lüdens"] {
+            assert_eq!(masked(&format!("no {said}!"), users), "no [masked]!", "{said}");
+        }
+    }
 
     fn told(text: &str) -> String {
         let user = r#"{"email":"Jane@example.com","phone":"+49 176 12345678","first_name":["Jo","Änne"],"zip":4711,"x":{"ip":"203.0.113.7"}}"#;
