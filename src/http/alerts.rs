@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +16,7 @@ use super::problem::Problem;
 use super::{AppState, body};
 use crate::alerts::{ChannelView, View};
 use crate::domain::alert;
+use crate::domain::audit::{Deed, Who};
 
 /// A name and a few braces.
 const BODY_BYTES: usize = 4096;
@@ -119,7 +121,12 @@ pub(super) async fn list(State(state): State<AppState>) -> Response {
 }
 
 /// 200 whatever the channels said: that is the answer.
-pub(super) async fn test(State(state): State<AppState>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn test(
+    State(state): State<AppState>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let (bytes, _share) = body::read(&headers, body, BODY_BYTES, &state.bodies).await?;
     let mut members = preview::members(&bytes, &["channel"])?;
     let channel = preview::text(&mut members, "channel")?;
@@ -136,5 +143,8 @@ pub(super) async fn test(State(state): State<AppState>, headers: HeaderMap, body
         .into_iter()
         .map(|(name, result)| (name, TestedChannel { ok: result.is_ok(), error: result.err() }))
         .collect();
-    Ok(Json(Tested { ok: channels.values().all(|channel| channel.ok), channels }).into_response())
+    let took = channels.values().filter(|channel| channel.ok).count();
+    let came_of = format!("{took} of {} took it", channels.len());
+    state.keep(Deed::new(who, "alerts test").on(&channel.unwrap_or_default()).ended(&came_of)).await;
+    Ok(Json(Tested { ok: took == channels.len(), channels }).into_response())
 }

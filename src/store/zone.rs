@@ -76,7 +76,9 @@ impl<'t> Zones<'t> {
         if let Some(uid) = uid {
             if held.uids.is_none() {
                 let bytes = self.uids.get(&schema::zone_key(number))?;
-                let known = bytes.and_then(|bytes| row::decode::<ZoneUidsRow>(bytes.value()).ok());
+                let known = bytes.map(|bytes| row::decode::<ZoneUidsRow>(bytes.value())).transpose();
+                // A damaged one stays as it is, which means any uid: a new one would not know those before.
+                let Ok(known) = known else { return Ok(()) };
                 self.held.entry(number).or_default().uids = Some(known.unwrap_or_default());
             }
             if let Some(uids) = &mut self.held.entry(number).or_default().uids {
