@@ -1,12 +1,13 @@
 //! Problems from first sight to the end. Pure: what is found comes in with its time, what is to be told goes out.
 //!
 //! ```text
-//!   found ──lasts `hold`──> told ──> told again after `remind`, doubling ──> … ──good for `settle`──> told as over
+//!   found ──lasts `hold`──> told ──> told again after `remind`, doubling ──> … ──gone for `settle`──> told as over, or as closed
 //!     └──gone before──> forgotten      └──found again within `settle`: the same problem, nothing is told
 //! ```
 
 use std::collections::BTreeMap;
 
+use super::ending::{Fate, Why};
 use crate::config::alerts::Policy;
 use crate::domain::alert::{Problem, Rule, Severity};
 use crate::domain::time::{DurationMs, UnixMs};
@@ -41,7 +42,21 @@ pub enum NoticeKind {
     Worse,
     Reminder,
     Recovered,
+    /// It may go on, but nobody looks at it any more.
+    Closed(Why),
     Test,
+}
+
+impl Notice {
+    /// Whether those are told who hear only of what is at least so bad.
+    pub fn concerns(&self, least: Severity) -> bool {
+        match self.kind {
+            NoticeKind::Problem | NoticeKind::Worse | NoticeKind::Reminder | NoticeKind::Test => {
+                self.problem.severity >= least
+            }
+            NoticeKind::Recovered | NoticeKind::Closed(_) => self.problem.worst >= least,
+        }
+    }
 }
 
 impl NoticeKind {
@@ -51,6 +66,7 @@ impl NoticeKind {
             Self::Worse => "worse",
             Self::Reminder => "reminder",
             Self::Recovered => "recovered",
+            Self::Closed(_) => "closed",
             Self::Test => "test",
         }
     }
@@ -90,13 +106,18 @@ impl Book {
         }
     }
 
-    /// Takes in what holds now; `covered` are ids that cannot be judged now, because a greater problem stands before them.
+    /// Nobody is left to tell: whoever comes next is told of what is wrong then. What was told until now.
+    pub fn close(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems).into_values().filter(|problem| problem.told_at.is_some()).collect()
+    }
+
+    /// Takes in what holds now; `fate` is asked about what is not among it.
     pub fn look(
         &mut self,
         policy: &Policy,
         now: UnixMs,
         found: Vec<Finding>,
-        covered: &dyn Fn(&str) -> bool,
+        fate: &dyn Fn(&Problem) -> Fate,
     ) -> Vec<Notice> {
         let mut notices = Vec::new();
         let mut seen = Vec::new();
@@ -106,20 +127,27 @@ impl Book {
         }
         let mut over = Vec::new();
         for (id, problem) in self.problems.iter_mut().filter(|(id, _)| !seen.contains(id)) {
-            if covered(id) {
-                problem.good_since = None;
-                continue;
-            }
+            let kind = match fate(problem) {
+                Fate::Over => NoticeKind::Recovered,
+                Fate::Closed(why) => NoticeKind::Closed(why),
+                Fate::Unknown => {
+                    problem.good_since = None;
+                    continue;
+                }
+            };
             let good_since = *problem.good_since.get_or_insert(now);
             if problem.told_at.is_none() || now.since(good_since) >= policy.settle {
-                over.push(id.clone());
+                over.push((id.clone(), kind));
             }
         }
-        for problem in over.iter().filter_map(|id| self.problems.remove(id)) {
+        for (id, kind) in over {
+            let told = self.problems.remove(&id).filter(|problem| problem.told_at.is_some());
             // Nobody waits for the end of what was over when it was told.
-            if problem.told_at.is_some() && problem.rule != Rule::Clock {
-                notices.push(Notice { kind: NoticeKind::Recovered, problem, at: now });
-            }
+            notices.extend(told.filter(|problem| problem.rule != Rule::Clock).map(|problem| Notice {
+                kind,
+                problem,
+                at: now,
+            }));
         }
         notices
     }
@@ -131,6 +159,7 @@ impl Book {
             id,
             rule,
             severity,
+            worst: severity,
             title: String::new(),
             text: String::new(),
             remedy: String::new(),
@@ -140,7 +169,6 @@ impl Book {
             good_since: None,
         };
         let problem = self.problems.entry(id.clone()).or_insert_with(|| fresh(id));
-        let was = problem.severity;
         problem.good_since = None;
         problem.rule = rule;
         problem.severity = severity;
@@ -148,7 +176,7 @@ impl Book {
         let kind = match problem.told_at {
             None if now.since(problem.since) >= hold => NoticeKind::Problem,
             None => return None,
-            Some(_) if severity > was => NoticeKind::Worse,
+            Some(_) if severity > problem.worst => NoticeKind::Worse,
             Some(told_at) => {
                 let (first, longest) = policy.remind?;
                 let doublings = problem.told.saturating_sub(1).min(32);
@@ -159,6 +187,7 @@ impl Book {
                 NoticeKind::Reminder
             }
         };
+        problem.worst = if problem.told_at.is_none() { severity } else { problem.worst.max(severity) };
         problem.told_at = Some(now);
         problem.told = problem.told.saturating_add(1);
         Some(Notice { kind, problem: problem.clone(), at: now })

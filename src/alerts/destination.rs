@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::book::{Book, Finding};
+use super::ending;
 use super::vitals::{DestinationVitals, Standing, Tally};
 use super::words;
 use crate::config::alerts::{Policy, RateRule};
@@ -45,10 +46,7 @@ pub(super) fn judge(
 ) -> bool {
     let mut bench = Bench { name, past, found, covered };
     bench.depth(policy, vitals);
-    if vitals.state == Standing::Meant {
-        // Nothing is concluded from what somebody wants so.
-        let ids = ["rate", "growth", "oldest"].map(|kind| bench.id(kind));
-        bench.covered.extend(ids);
+    if ending::meant(policy, vitals.state).is_some() {
         return false;
     }
     let down = bench.down(policy, now, vitals);
@@ -115,7 +113,9 @@ impl Bench<'_> {
             }
             Standing::Orphaned if policy.orphaned => {
                 let why = format!("{name} is not in the configuration any more and is still owed");
-                let remedy = "put it back under its name, and what waits is sent".to_owned();
+                let remedy = format!(
+                    "put it back under its name, and what waits is sent; or give that up: postbackd purge {name} --reason TEXT"
+                );
                 return Some((Rule::Orphaned, format!("{name} is orphaned"), why, remedy, None, HOLD));
             }
             Standing::Open => {
@@ -124,7 +124,12 @@ impl Bench<'_> {
                     return Some((Rule::Open, format!("{name} is down"), why, status, None, hold));
                 }
             }
-            Standing::Sends | Standing::Held | Standing::Gone | Standing::Orphaned | Standing::Meant => {}
+            Standing::Sends
+            | Standing::Held
+            | Standing::Gone
+            | Standing::Orphaned
+            | Standing::Paused
+            | Standing::Disabled => {}
         }
         let streak = vitals.streak;
         let lasts = streak.since.is_some_and(|since| now.since(since) >= STREAK_LASTS);
@@ -137,7 +142,7 @@ impl Bench<'_> {
             return Some((Rule::Failing, title, why, remedy, streak.since, DurationMs::ZERO));
         }
         // That it stands still no longer proves nothing while it is owed: only a delivery does.
-        let open = self.past.book.open(&self.id("down"))?;
+        let open = self.past.book.open(&self.id("down")).filter(|open| policy.is_on(open.rule))?;
         let delivered = streak.last_delivered.is_some_and(|at| at >= open.since);
         if vitals.owed > 0 && !delivered && open.rule != Rule::Orphaned {
             let why = format!("{name} has taken nothing since");

@@ -108,14 +108,14 @@ impl Looker {
         let mut unkept = false;
         loop {
             let config = Arc::clone(&self.config.borrow_and_update());
-            if config.are_watched() {
-                unkept |= self.look(&config).await;
-                if unkept {
-                    unkept = !self.house.keep(self.watcher.memory()).await;
-                }
+            unkept |= if config.are_watched() { self.look(&config).await } else { self.rest(&config) };
+            if unkept {
+                unkept = !self.house.keep(self.watcher.memory()).await;
             }
+            let idle = !unkept && !config.are_watched();
+            let pause = if idle { Duration::from_hours(24) } else { config.policy.every.to_std() };
             tokio::select! {
-                () = sleep(config.policy.every.to_std()) => {}
+                () = sleep(pause) => {}
                 changed = self.config.changed() => if changed.is_err() { return },
             }
         }
@@ -131,7 +131,9 @@ impl Looker {
         vitals.clock_step_ms = self.step(vitals.now);
         let notices = self.watcher.look(&config.policy, &vitals);
         let open = self.watcher.open();
-        let is_failing = vitals.store_fault.is_some() || vitals.disk_is_short || !vitals.books_balance;
+        let is_failing = vitals.store_fault.is_some()
+            || vitals.disk_is_short
+            || vitals.books.as_ref().is_none_or(|books| books.unbalanced);
         let is_critical = open.iter().any(|problem| problem.severity == Severity::Critical);
         *lock(&self.board.open) = open;
         self.well.send_replace(!is_failing && !is_critical);
@@ -147,6 +149,18 @@ impl Looker {
             );
             self.tell(config, notice);
         }
+        self.watcher.take_changed()
+    }
+
+    /// There is nobody to tell; whether there is something to keep.
+    fn rest(&mut self, config: &Config) -> bool {
+        self.posts(config);
+        self.before = None;
+        self.well.send_replace(false);
+        for problem in self.watcher.close() {
+            info!(id = problem.id, problem.title, "An alert is closed, as no channel is left to tell.");
+        }
+        lock(&self.board.open).clear();
         self.watcher.take_changed()
     }
 
@@ -166,6 +180,8 @@ impl Looker {
             let stays = config.channels.get(name).is_some_and(|channel| channel.enabled);
             if !stays {
                 task.abort();
+                // Under the same name it is another one.
+                lock(&self.board.channels).remove(name);
             }
             stays
         });
@@ -188,7 +204,7 @@ impl Looker {
 
     fn tell(&self, config: &Config, notice: Notice) {
         let notice = Arc::new(notice);
-        for channel in config.live().filter(|channel| notice.problem.severity >= channel.min_severity) {
+        for channel in config.live().filter(|channel| notice.concerns(channel.min_severity)) {
             let Some((post, _)) = self.posts.get(&channel.name) else { continue };
             if post.try_send(Arc::clone(&notice)).is_ok() {
                 let waiting = QUEUE.saturating_sub(post.capacity());

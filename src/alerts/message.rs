@@ -22,6 +22,7 @@ pub fn title(notice: &Notice) -> String {
             format!("still, for {}: {}", words::span(notice.at.since(problem.since)), problem.title)
         }
         NoticeKind::Recovered => format!("over: {}", problem.title),
+        NoticeKind::Closed(_) => format!("closed: {}", problem.title),
         NoticeKind::Test => problem.title.clone(),
     }
 }
@@ -38,13 +39,14 @@ pub fn body(notice: &Notice) -> String {
     let problem = &notice.problem;
     let since = problem.since.to_rfc3339();
     let since = format!("{} UTC", since.get(..16).unwrap_or(&since).replace('T', " "));
+    let lasted = words::span(problem.good_since.unwrap_or(notice.at).since(problem.since));
     match notice.kind {
         NoticeKind::Problem | NoticeKind::Worse | NoticeKind::Reminder => {
             format!("{}.\nSince {since}.\nTo do: {}", problem.text, problem.remedy)
         }
-        NoticeKind::Recovered => {
-            let end = problem.good_since.unwrap_or(notice.at);
-            format!("It lasted {}, since {since}.", words::span(end.since(problem.since)))
+        NoticeKind::Recovered => format!("It lasted {lasted}, since {since}."),
+        NoticeKind::Closed(why) => {
+            format!("No longer watched: {}.\nIt had lasted {lasted}, since {since}.", why.words(problem))
         }
         NoticeKind::Test => problem.text.clone(),
     }

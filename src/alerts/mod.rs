@@ -1,7 +1,7 @@
 //! Telling people: rules over the state of the daemon, and channels that carry what they find.
 //!
 //! Pure: [`vitals`] (what is looked at), [`watcher`] with `destination` and `rhythm` (the rules), [`book`] (what was told, what
-//! is told again, what is over), [`message`] (a notice as a channel takes it). Async: [`house`] (who looks, and the heartbeat),
+//! is told again, what is over) with [`ending`] (how something ends), [`message`] (a notice as a channel takes it). Async: [`house`] (who looks, and the heartbeat),
 //! `post` (a task for each channel, with its own queue and its own retries), [`Alerts`] (the handle of the faces).
 //!
 //! Invariants: one message for one problem however often it comes; what was told survives a restart; no channel waits for
@@ -10,6 +10,7 @@
 
 pub mod book;
 mod destination;
+pub mod ending;
 pub mod house;
 pub mod message;
 mod post;
@@ -153,6 +154,7 @@ fn test_notice(now: UnixMs) -> Notice {
             id: "test".to_owned(),
             rule: Rule::Config,
             severity: Severity::Critical,
+            worst: Severity::Critical,
             title: "a test of alerts".to_owned(),
             text: "Nothing is wrong: somebody asked for this test. Alerts of postbackd arrive here.".to_owned(),
             remedy: "nothing".to_owned(),

@@ -22,7 +22,8 @@ pub(super) fn count(rhythm: &mut Rhythm, now: UnixMs, total: u64) {
     let number = slot(now);
     if rhythm.counts.is_empty() || number < rhythm.newest {
         // New, or of a clock that was wrong.
-        *rhythm = Rhythm { total, newest: number, counts: vec![0], last_event_at: rhythm.last_event_at };
+        let last_event_at = rhythm.last_event_at.or(Some(now));
+        *rhythm = Rhythm { total, newest: number, counts: vec![0], last_event_at };
         return;
     }
     let gap = (number - rhythm.newest).min(SLOTS_OF_DAY * DAYS + 1);

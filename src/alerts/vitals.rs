@@ -12,9 +12,8 @@ pub struct Vitals {
     pub now: UnixMs,
     /// By how much the wall clock has jumped since the look before, milliseconds.
     pub clock_step_ms: i64,
-    pub destinations: BTreeMap<DestinationName, DestinationVitals>,
-    /// What the books have counted of each configured source.
-    pub sources: BTreeMap<SourceName, u64>,
+    /// `None` where they cannot be read: nothing that they would tell is known then.
+    pub books: Option<Books>,
     pub free_disk_bytes: Option<u64>,
     /// Below it events are refused.
     pub reserve_bytes: u64,
@@ -24,8 +23,18 @@ pub struct Vitals {
     pub config_refused: Option<String>,
     /// Why nothing can be committed.
     pub store_fault: Option<String>,
-    pub books_balance: bool,
+}
+
+/// What the store tells.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// Some destination's do not add up.
+    pub unbalanced: bool,
     pub damaged_rows: u64,
+    /// The configured ones, and those that are gone and still owed.
+    pub destinations: BTreeMap<DestinationName, DestinationVitals>,
+    /// What was counted of each configured source.
+    pub sources: BTreeMap<SourceName, u64>,
 }
 
 /// One destination, also one that the configuration no longer has.
@@ -55,8 +64,10 @@ pub enum Standing {
     Held,
     /// It said that it is gone.
     Gone,
-    /// Somebody wants it so: paused, or disabled.
-    Meant,
+    /// An operator wants it so.
+    Paused,
+    /// The configuration wants it so.
+    Disabled,
     /// Not configured, and still owed.
     Orphaned,
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::book::{Book, Finding, Notice};
 use super::destination::{self, Past};
+use super::ending;
 use super::rhythm;
-use super::vitals::Vitals;
+use super::vitals::{Books, Vitals};
 use super::words;
 use crate::config::alerts::{DiskRule, Policy};
 use crate::domain::alert::{AlertMemory, Problem, Rhythm, Rule, Severity};
@@ -60,21 +61,43 @@ impl Watcher {
         found.extend(self.clock(policy, now));
         of_the_daemon(policy, vitals, &mut found);
         self.disk(policy, vitals, &mut found);
-        self.silence(policy, vitals, &mut found);
         let mut covered = BTreeSet::new();
-        for (name, destination) in &vitals.destinations {
+        if let Some(books) = &vitals.books {
+            of_the_books(policy, books, &mut found);
+            self.silence(policy, now, books, &mut found);
+            self.destinations(policy, now, books, &mut found, &mut covered);
+        }
+        let fate = |problem: &Problem| ending::fate(policy, vitals.books.as_ref(), &covered, problem);
+        let notices = self.book.look(policy, now, found, &fate);
+        self.changed |= !notices.is_empty();
+        notices
+    }
+
+    /// Nobody is left to tell; what was told until now.
+    pub fn close(&mut self) -> Vec<Problem> {
+        let closed = self.book.close();
+        self.changed |= !closed.is_empty();
+        closed
+    }
+
+    fn destinations(
+        &mut self,
+        policy: &Policy,
+        now: UnixMs,
+        books: &Books,
+        found: &mut Vec<Finding>,
+        covered: &mut BTreeSet<String>,
+    ) {
+        for (name, destination) in &books.destinations {
             let grown = self.grown(name, now, destination.dlq);
             let was_down = self.downs.get(name).is_some_and(|at| now.since(*at) < HOUR);
             let past = Past { book: &self.book, grown, was_down };
-            if destination::judge(policy, now, name, destination, &past, &mut found, &mut covered) {
+            if destination::judge(policy, now, name, destination, &past, found, covered) {
                 self.downs.insert(name.clone(), now);
             }
         }
         self.downs.retain(|_, at| now.since(*at) < HOUR);
-        self.dlqs.retain(|name, _| vitals.destinations.contains_key(name));
-        let notices = self.book.look(policy, now, found, &|id| covered.contains(id));
-        self.changed |= !notices.is_empty();
-        notices
+        self.dlqs.retain(|name, _| books.destinations.contains_key(name));
     }
 
     fn step(&mut self, policy: &Policy, vitals: &Vitals) {
@@ -139,22 +162,22 @@ impl Watcher {
         });
     }
 
-    fn silence(&mut self, policy: &Policy, vitals: &Vitals, found: &mut Vec<Finding>) {
-        self.rhythms.retain(|name, _| vitals.sources.contains_key(name));
-        for (name, total) in &vitals.sources {
+    fn silence(&mut self, policy: &Policy, now: UnixMs, books: &Books, found: &mut Vec<Finding>) {
+        self.rhythms.retain(|name, _| books.sources.contains_key(name));
+        for (name, total) in &books.sources {
             let rhythm = self.rhythms.entry(name.clone()).or_default();
             let before = (rhythm.newest, rhythm.last_event_at);
-            rhythm::count(rhythm, vitals.now, *total);
+            rhythm::count(rhythm, now, *total);
             self.changed |= before.0 != rhythm.newest;
             let (Some(rule), Some(last)) = (&policy.silence, rhythm.last_event_at) else { continue };
             let id = format!("source/{name}/silence");
-            let lasted = vitals.now.since(last);
+            let lasted = now.since(last);
             let set = rule.sources.get(name);
             let usual = match set {
                 Some(None) => continue,
                 Some(Some(limit)) if lasted < *limit => continue,
                 Some(Some(limit)) => format!("it was to send something every {}", words::span(*limit)),
-                None => match rhythm::missed(rhythm, vitals.now, rule.after) {
+                None => match rhythm::missed(rhythm, now, rule.after) {
                     Some(usual) => {
                         format!("in the same hours of other days at least {} came", words::count(usual, "event"))
                     }
@@ -196,54 +219,46 @@ impl Watcher {
 
 /// What is wrong with the daemon itself.
 fn of_the_daemon(policy: &Policy, vitals: &Vitals, found: &mut Vec<Finding>) {
-    let mut add = |id: &str, severity, title: &str, text: String, remedy: &str| {
-        found.push(Finding {
-            id: id.to_owned(),
-            rule: if id == "config" { Rule::Config } else { Rule::Store },
-            severity,
-            title: title.to_owned(),
-            text,
-            remedy: remedy.to_owned(),
-            since: None,
-            hold: DurationMs::ZERO,
-        });
-    };
-    if policy.store {
-        if let Some(fault) = &vitals.store_fault {
-            let text = format!("nothing can be committed, so new events are refused with 503: {fault}");
-            add(
-                "store",
-                Severity::Critical,
-                "the store cannot write",
-                text,
-                "look at the disk: df -h, dmesg, journalctl -u postbackd",
-            );
-        }
-        if !vitals.books_balance {
-            let text = "the books do not balance: some delivery may be nowhere".to_owned();
-            add(
-                "books",
-                Severity::Critical,
-                "the books do not balance",
-                text,
-                "keep a copy of the store and report this",
-            );
-        }
-        if vitals.damaged_rows > 0 {
-            let text =
-                format!("{} of the store cannot be read and are passed over", words::count(vitals.damaged_rows, "row"));
-            add(
-                "damage",
-                Severity::Critical,
-                "the store is damaged",
-                text,
-                "journalctl -u postbackd names them; look at the disk",
-            );
-        }
+    if let Some(fault) = vitals.store_fault.as_ref().filter(|_| policy.store) {
+        let text = format!("nothing can be committed, so new events are refused with 503: {fault}");
+        let remedy = "look at the disk: df -h, dmesg, journalctl -u postbackd";
+        found.push(flat("store", Severity::Critical, "the store cannot write", text, remedy));
     }
     if let Some(place) = vitals.config_refused.as_ref().filter(|_| policy.config) {
         let text = format!("the configuration file is refused and the one before goes on; see {place}");
-        add("config", Severity::Warning, "the configuration is refused", text, "postbackd check");
+        found.push(flat("config", Severity::Warning, "the configuration is refused", text, "postbackd check"));
+    }
+}
+
+/// What is wrong with what the store holds.
+fn of_the_books(policy: &Policy, books: &Books, found: &mut Vec<Finding>) {
+    if !policy.store {
+        return;
+    }
+    if books.unbalanced {
+        let text = "the books do not balance: some delivery may be nowhere".to_owned();
+        let remedy = "keep a copy of the store and report this";
+        found.push(flat("books", Severity::Critical, "the books do not balance", text, remedy));
+    }
+    if books.damaged_rows > 0 {
+        let rows = words::count(books.damaged_rows, "row");
+        let text = format!("{rows} of the store cannot be read and are passed over");
+        let remedy = "journalctl -u postbackd names them; look at the disk";
+        found.push(flat("damage", Severity::Critical, "the store is damaged", text, remedy));
+    }
+}
+
+/// A finding about the daemon, told at once.
+fn flat(id: &str, severity: Severity, title: &str, text: String, remedy: &str) -> Finding {
+    Finding {
+        id: id.to_owned(),
+        rule: if id == "config" { Rule::Config } else { Rule::Store },
+        severity,
+        title: title.to_owned(),
+        text,
+        remedy: remedy.to_owned(),
+        since: None,
+        hold: DurationMs::ZERO,
     }
 }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::alerts::Alerts;
 use crate::alerts::house::{self, House, Looking, Setup, Watch};
-use crate::alerts::vitals::{DestinationVitals, Standing as State, Tally, Vitals};
+use crate::alerts::vitals::{Books, DestinationVitals, Standing as State, Tally, Vitals};
 use crate::config::reload::Standing;
 use crate::config::snapshot::Snapshot;
 use crate::domain::alert::AlertMemory;
@@ -97,22 +97,27 @@ impl Daemon {
         let disk_is_short = health.failing.iter().any(|reason| reason.starts_with(&disk));
         let failing = health.failing.iter().find(|reason| !reason.starts_with(&disk)).cloned();
         let refused = self.standing.load().refused.as_ref().map(|(_, report)| place(report));
-        let mut vitals = Vitals {
+        Vitals {
             now,
             free_disk_bytes: health.free_disk_bytes,
             reserve_bytes: health.reserve_bytes,
             disk_is_short,
             config_refused: refused,
             store_fault: fault.or(failing),
-            books_balance: true,
-            ..Vitals::default()
+            clock_step_ms: 0,
+            books: stored.map(|stored| self.books(&stored, &snapshot, now)),
+        }
+    }
+
+    fn books(&self, stored: &Stored, snapshot: &Snapshot, now: UnixMs) -> Books {
+        let mut books = Books {
+            unbalanced: !stored.ledger.deliveries.values().all(Counts::balanced),
+            damaged_rows: stored.damaged,
+            ..Books::default()
         };
-        let Some(stored) = stored else { return vitals };
-        vitals.damaged_rows = stored.damaged;
-        vitals.books_balance = stored.ledger.deliveries.values().all(Counts::balanced);
         for name in snapshot.sources.keys() {
             let counts = stored.ledger.events.get(name).copied().unwrap_or_default();
-            vitals.sources.insert(name.clone(), counts.accepted.saturating_add(counts.duplicates));
+            books.sources.insert(name.clone(), counts.accepted.saturating_add(counts.duplicates));
         }
         let (lanes, stats) = (self.pipeline.lanes(), self.pipeline.stats(now));
         for (name, id) in &stored.names {
@@ -123,17 +128,17 @@ impl Daemon {
             }
             let (state, status) = match configured {
                 None => (State::Orphaned, None),
-                Some(destination) if !destination.enabled => (State::Meant, None),
+                Some(destination) if !destination.enabled => (State::Disabled, None),
                 Some(_) => state(lanes.get(name)),
             };
             let seen = stats.get(name).map(rates).unwrap_or_default();
             let oldest_owed_at = stored.oldest.get(id).copied();
             let (owed, dlq) = (owed(&counts), counts.failed_permanently);
-            vitals
+            books
                 .destinations
                 .insert(name.clone(), DestinationVitals { state, status, owed, dlq, oldest_owed_at, ..seen });
         }
-        vitals
+        books
     }
 }
 
@@ -156,7 +161,8 @@ fn state(lane: Option<&LaneView>) -> (State, Option<u16>) {
         "open" => State::Open,
         "orphaned" => State::Orphaned,
         "paused" if lane.paused_by == Some(PausedBy::Destination) => State::Gone,
-        "paused" | "disabled" => State::Meant,
+        "paused" => State::Paused,
+        "disabled" => State::Disabled,
         _ => State::Sends,
     };
     (state, status)

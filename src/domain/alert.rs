@@ -90,7 +90,10 @@ pub struct Problem {
     /// Stable: the same problem has the same id however often it comes, as `crm/down`.
     pub id: String,
     pub rule: Rule,
+    /// How bad it is now.
     pub severity: Severity,
+    /// The worst that it was told as: whoever heard of it hears of its end.
+    pub worst: Severity,
     /// A few words, for the subject of a mail: `crm is held`.
     pub title: String,
     /// What is wrong and how much.
@@ -111,6 +114,7 @@ pub struct Problem {
 pub struct Rhythm {
     /// What the books had counted of it when it was last looked at.
     pub total: u64,
+    /// Or when it was looked at first.
     pub last_event_at: Option<UnixMs>,
     /// Number of the newest half hour since 1970.
     pub newest: u64,

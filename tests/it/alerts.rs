@@ -62,6 +62,33 @@ async fn a_held_destination_is_told_once_and_its_recovery_too() {
 }
 
 #[tokio::test]
+async fn what_nobody_watches_any_more_is_told_as_closed_and_not_as_recovered() {
+    let (crm, ops) = (Sink::with_status(401).await, Sink::with_status(200).await);
+    let daemon = Daemon::start(&[FAST, &held(&crm), &hook("ops", &ops, "json")].concat()).await;
+    deposit(&daemon, "1").await;
+    ops.wait_for(1).await;
+    daemon.cli(&["pause", "crm", "--reason", "we call them"], "").await;
+    let closed = json(&ops.wait_for(2).await[1].body);
+    assert_eq!((closed["kind"].as_str(), closed["id"].as_str()), (Some("closed"), Some("crm/down")), "{closed}");
+    assert!(
+        closed["text"].as_str().unwrap().starts_with("No longer watched: crm is paused by an operator."),
+        "{closed}"
+    );
+    daemon.cli(&["resume", "crm"], "").await;
+    assert_eq!(json(&ops.wait_for(3).await[2].body)["kind"], "problem", "it was not mended");
+    // Taken out while it is owed something, it is the same problem in another form; purged, it is over.
+    let all = text(&daemon);
+    let (before, rest) = all.split_once("[destinations.crm]").unwrap();
+    let without = format!("{before}{}", rest.split_once("[alerts.channels").map_or("", |(_, rest)| rest));
+    save(&daemon, &without.replacen(".ops]", "[alerts.channels.ops]", 1)).await;
+    daemon.wait_for_status(|status| status["alerts"]["open"][0]["rule"] == "orphaned").await;
+    let listed = daemon.cli(&["alerts", "list"], "").await.out;
+    assert!(listed.contains("postbackd purge crm --reason TEXT"), "{listed}");
+    daemon.cli(&["purge", "crm", "--reason", "they are gone"], "").await;
+    assert_eq!(json(&ops.wait_for(4).await[3].body)["kind"], "recovered");
+}
+
+#[tokio::test]
 async fn slack_discord_and_telegram_get_their_own_shapes() {
     let sinks = [Sink::with_status(200).await, Sink::with_status(204).await, Sink::with_status(200).await];
     let [slack, discord, telegram] = &sinks;

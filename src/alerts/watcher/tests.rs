@@ -5,6 +5,8 @@ use crate::alerts::book::NoticeKind;
 use crate::alerts::vitals::{DestinationVitals, Standing, Tally};
 use crate::telemetry::rolling::Streak;
 
+mod ending;
+
 /// A Monday, midnight.
 const MONDAY: UnixMs = UnixMs(1_764_547_200_000);
 const MINUTE: DurationMs = DurationMs::from_secs(60);
@@ -23,7 +25,7 @@ impl World {
     fn new() -> Self {
         let vitals = Vitals {
             now: MONDAY,
-            books_balance: true,
+            books: Some(Books::default()),
             free_disk_bytes: Some(100 << 30),
             reserve_bytes: 5 << 30,
             ..Vitals::default()
@@ -39,12 +41,16 @@ impl World {
         world
     }
 
+    fn books(&mut self) -> &mut Books {
+        self.vitals.books.as_mut().unwrap()
+    }
+
     fn crm(&mut self) -> &mut DestinationVitals {
-        self.vitals.destinations.entry("crm".parse().unwrap()).or_default()
+        self.books().destinations.entry("crm".parse().unwrap()).or_default()
     }
 
     fn app(&mut self) -> &mut u64 {
-        self.vitals.sources.entry("app".parse().unwrap()).or_default()
+        self.books().sources.entry("app".parse().unwrap()).or_default()
     }
 
     /// Attempts at this minute.
@@ -78,7 +84,9 @@ impl World {
         };
         let hour = tally(&mut self.minutes.iter().rev().take(60));
         let day = tally(&mut self.minutes.iter());
-        self.crm().attempts = (hour, day);
+        if let Some(crm) = self.vitals.books.as_mut().and_then(|books| books.destinations.get_mut("crm")) {
+            crm.attempts = (hour, day);
+        }
         let at = self.vitals.now.since(MONDAY).0 / MINUTE.0;
         for notice in self.watcher.look(&self.policy, &self.vitals) {
             self.told.push((at, format!("{} {}", notice.kind.as_str(), notice.problem.id)));
@@ -297,6 +305,18 @@ fn a_new_source_and_a_slow_one_raise_nothing_unless_a_time_is_set() {
 }
 
 #[test]
+fn a_source_with_a_set_time_that_never_sent_anything_is_told() {
+    let mut world = World::new();
+    let limit = Some(DurationMs::from_hours(12));
+    world.policy.silence.as_mut().unwrap().sources.insert("app".parse().unwrap(), limit);
+    world.minutes(720, |world| drop(world.app()));
+    assert_eq!(world.told, []);
+    world.restart();
+    world.minutes(2, |_| ());
+    assert_eq!(world.said(), ["problem source/app/silence"]);
+}
+
+#[test]
 fn the_rhythm_of_a_source_survives_a_restart() {
     let mut world = World::new();
     world.policy.remind = None;
@@ -326,8 +346,8 @@ fn what_is_wrong_with_the_daemon_itself_is_told() {
     let mut world = World::new();
     world.vitals.config_refused = Some("config.toml line 3 server".to_owned());
     world.vitals.store_fault = Some("no space".to_owned());
-    world.vitals.books_balance = false;
-    world.vitals.damaged_rows = 1;
+    world.books().unbalanced = true;
+    world.books().damaged_rows = 1;
     world.vitals.free_disk_bytes = Some(9 << 30);
     world.minute(|_| ());
     let mut said = world.said();
@@ -342,7 +362,7 @@ fn what_is_wrong_with_the_daemon_itself_is_told() {
 fn what_somebody_wants_so_is_no_problem() {
     let mut world = World::new();
     world.minutes(60, |world| world.attempts(5, 0));
-    world.crm().state = Standing::Meant;
+    world.crm().state = Standing::Paused;
     world.crm().owed = 500;
     world.crm().oldest_owed_at = Some(MONDAY);
     world.minutes(1440, |_| ());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::findings::Reading;
 use super::section::Section;
 use super::snapshot::NetworkPolicy;
-use crate::domain::alert::Severity;
+use crate::domain::alert::{Rule, Severity};
 use crate::domain::name::SourceName;
 use crate::domain::secret::{Redactor, Secret};
 use crate::domain::time::DurationMs;
@@ -177,6 +177,46 @@ impl Target {
             Self::Webhook { .. } => "webhook",
             Self::Telegram { .. } => "telegram",
             Self::Email(_) => "email",
+        }
+    }
+}
+
+impl Policy {
+    /// Whether what `rule` finds is told.
+    pub fn is_on(&self, rule: Rule) -> bool {
+        match rule {
+            Rule::Held | Rule::Gone => self.held,
+            Rule::Open => self.open.is_some(),
+            Rule::Orphaned => self.orphaned,
+            Rule::Failing => self.failures_in_row.is_some(),
+            Rule::SuccessRate => self.success_rate.is_some(),
+            Rule::DlqGrowth => self.dlq_growth.is_some(),
+            Rule::DlqDepth => self.dlq_depth.is_some(),
+            Rule::OldestPending => self.oldest_pending.is_some(),
+            Rule::Silence => self.silence.is_some(),
+            Rule::Disk => self.disk.is_some(),
+            Rule::Config => self.config,
+            Rule::Clock => self.clock.is_some(),
+            Rule::Store => self.store,
+        }
+    }
+
+    /// The key of `[alerts.rules]` that switches `rule` on and off.
+    pub fn key(rule: Rule) -> &'static str {
+        match rule {
+            Rule::Held | Rule::Gone => "held",
+            Rule::Failing => "failures_in_row",
+            Rule::Open
+            | Rule::Orphaned
+            | Rule::SuccessRate
+            | Rule::DlqGrowth
+            | Rule::DlqDepth
+            | Rule::OldestPending
+            | Rule::Silence
+            | Rule::Disk
+            | Rule::Config
+            | Rule::Clock
+            | Rule::Store => rule.as_str(),
         }
     }
 }

@@ -73,6 +73,15 @@ fn every_rule_can_be_set_and_switched_off() {
 }
 
 #[test]
+fn every_rule_is_switched_off_by_the_key_it_names() {
+    for rule in Rule::ALL {
+        assert!(Policy::default().is_on(rule));
+        let off = alerts(&format!("[alerts.rules]\n{} = false\n", Policy::key(rule))).policy;
+        assert!(!off.is_on(rule), "{rule:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_remedy() {
     insta::assert_snapshot!(said("[alerts]\nremmind = \"1h\"\n[alerts.rules]\nsucess_rate = false\nsilence = { sources = { ap = \"6h\" } }\nsuccess_rate = { floor = 80 }\n").join("\n"));
     insta::assert_snapshot!(said(

@@ -48,7 +48,8 @@ impl From<&Problem> for ProblemRow {
     fn from(problem: &Problem) -> Self {
         Self {
             rule: problem.rule.as_str().to_owned(),
-            severity: problem.severity.as_str().to_owned(),
+            // How bad it is now is found out by the next look.
+            severity: problem.worst.as_str().to_owned(),
             title: problem.title.clone(),
             text: problem.text.clone(),
             remedy: problem.remedy.clone(),
@@ -67,10 +68,12 @@ impl TryFrom<ProblemRow> for Problem {
     fn try_from(row: ProblemRow) -> Result<Self, RowError> {
         let rule = Rule::ALL.into_iter().find(|rule| rule.as_str() == row.rule);
         let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == row.severity);
+        let severity = severity.ok_or(RowError::Value("severity of an alert"))?;
         Ok(Self {
             id: String::new(),
             rule: rule.ok_or(RowError::Value("rule of an alert"))?,
-            severity: severity.ok_or(RowError::Value("severity of an alert"))?,
+            severity,
+            worst: severity,
             title: row.title,
             text: row.text,
             remedy: row.remedy,

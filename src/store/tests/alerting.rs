@@ -9,6 +9,7 @@ fn problem(id: &str, rule: Rule) -> Problem {
         id: id.to_owned(),
         rule,
         severity: Severity::Critical,
+        worst: Severity::Critical,
         title: "crm is held".to_owned(),
         text: "crm is held (HTTP 401)".to_owned(),
         remedy: "postbackd release crm".to_owned(),
