@@ -19,6 +19,7 @@
 
 mod checks;
 mod controls;
+mod cuts;
 mod disk;
 mod oracle;
 mod peers;
