@@ -18,9 +18,6 @@ use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
 use crate::env::transport::{Answer, Fault};
 
-/// Idle connections kept for one host: the lane's concurrency within these bounds.
-const POOL_IDLE: (usize, usize) = (4, 16);
-
 /// Whoever is sent something: a destination, or a channel of alerts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<'a> {
@@ -60,12 +57,12 @@ impl Wire {
     ) -> Result<Self, String> {
         let network = peer.network;
         let resolver = Arc::new(GuardedResolver::new(Arc::new(network.allow_private.clone()), asked(proxy)));
-        let idle = peer.concurrency.clamp(POOL_IDLE.0, POOL_IDLE.1);
         let through = proxy.map(of_reqwest).transpose()?;
         let (client, roots) = tls::build(|| {
             let builder = client::base(network.timeout.to_std())
                 .connect_timeout(connect)
-                .pool_max_idle_per_host(idle)
+                // As many as the lane uses at once: with fewer, those beyond are opened and closed for each exchange.
+                .pool_max_idle_per_host(peer.concurrency)
                 .connector_layer(Timing(Arc::clone(clock)))
                 .dns_resolver(Arc::clone(&resolver));
             match &through {

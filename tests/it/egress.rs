@@ -24,9 +24,12 @@ const PLENTY: DurationMs = DurationMs::from_secs(30);
 /// For peers that never end.
 const SOON: DurationMs = DurationMs(400);
 
+fn network(allow_private: AllowPrivate, timeout: DurationMs) -> NetworkPolicy {
+    NetworkPolicy { timeout, allow_private, proxies: Vec::new() }
+}
+
 fn egress(allow_private: AllowPrivate, timeout: DurationMs) -> Egress {
-    let network = NetworkPolicy { timeout, allow_private, proxies: Vec::new() };
-    Egress::new(&snapshot(vec![("x", network)]), Arc::new(SystemClock::new())).unwrap()
+    Egress::new(&snapshot(vec![("x", network(allow_private, timeout))]), Arc::new(SystemClock::new())).unwrap()
 }
 
 fn post(url: &str) -> Request {
@@ -79,6 +82,27 @@ async fn a_request_arrives_as_it_was_made_and_the_answer_comes_back() {
 }
 
 /// Whether a phase was measured says as much as how long it was.
+#[tokio::test]
+async fn as_many_connections_are_kept_as_the_destination_has_exchanges() {
+    let late = Act::Late(Duration::from_millis(50), Reply::new(200, "ok"));
+    let sink = Sink::start(vec![late]).await;
+    let mut snapshot = snapshot(vec![("x", network(AllowPrivate::All, PLENTY))]);
+    for destination in snapshot.destinations.values_mut() {
+        Arc::get_mut(destination).unwrap().lane.concurrency = 64;
+    }
+    let egress = Arc::new(Egress::new(&snapshot, Arc::new(SystemClock::new())).unwrap());
+    for _ in 0..4 {
+        let mut wave = tokio::task::JoinSet::new();
+        for _ in 0..64 {
+            let (egress, request) = (Arc::clone(&egress), post(&sink.url("/")));
+            wave.spawn(async move { answer(send(&egress, request).await).status });
+        }
+        assert!(wave.join_all().await.iter().all(|status| *status == 200));
+    }
+    // One that has ended a moment ago may not be free yet when the next exchange asks.
+    assert!(sink.connections() < 80, "{} connections for 64 exchanges at a time", sink.connections());
+}
+
 #[tokio::test]
 async fn phases_are_told_as_far_as_an_exchange_came() {
     let sink = Sink::with_status(200).await;
