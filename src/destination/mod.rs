@@ -21,7 +21,6 @@ pub use view::body_shown;
 pub mod webhook;
 
 pub use crate::domain::delivery::LeftOut;
-use crate::domain::delivery::RequestView;
 use crate::domain::event::Event;
 use crate::domain::id::DeliveryId;
 use crate::domain::name::TargetName;
@@ -93,11 +92,13 @@ impl Prepared {
     }
 }
 
-/// A request with the view of it that may be shown.
+/// A request, and what of it may be shown: [`PreparedRequest::view`].
 #[derive(Debug)]
 pub struct PreparedRequest {
     pub request: Request,
-    pub view: RequestView,
+    sight: view::Sight,
+    /// Of each header.
+    shown: Vec<view::Shown>,
 }
 
 /// The judgement on an answer, with what it said in words.

@@ -16,7 +16,7 @@ use url::Url;
 use super::registry::SpecError;
 use super::template::Scope;
 use super::template::url::{Parameter, Rendered, UrlTemplate};
-use super::view::{self, Draft, Header};
+use super::view::{self, Draft, Header, Sight};
 use super::{
     Adapter, JudgeContext, Judgement, Kind, LeftOut, Outgoing, Prepared, PreparedRequest, Unsendable, event_map,
     http_status, one_by_one,
@@ -144,7 +144,7 @@ impl S2sPostback {
         // Shown as a URL reader writes it, like the one that is sent.
         let url_shown = url_shown.parse().map_or(url_shown, |url: Url| url.to_string());
         let draft = Draft { method, url, headers, body: body.into_bytes() };
-        Ok((view::finish(draft, &url_shown, &body_shown, &self.redactor), Vec::new()))
+        Ok((view::finish(draft, Sight { url: Some(url_shown), body: Some(body_shown) }), Vec::new()))
     }
 
     /// What the patterns say of an answer with an expected status; `None` where it is a success.

@@ -1,5 +1,5 @@
 //! What of a request and an answer may be shown. Every kind makes its requests through [`finish`], so that none can
-//! forget the view; every text of a stranger passes through [`excerpt`].
+//! forget what must not be seen; every text of a stranger passes through [`excerpt`].
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -53,24 +53,46 @@ pub struct Draft {
     pub body: Vec<u8>,
 }
 
-/// The request with its view. `url_shown` and `body_shown` are as the request has them, less what the caller already
-/// took out; known secrets are replaced here in any case.
-pub fn finish(draft: Draft, url_shown: &str, body_shown: &str, redactor: &Redactor) -> PreparedRequest {
-    let headers = draft.headers.iter().map(|header| {
-        let value = match header.shown {
-            Shown::Cleaned => redactor.redact(&header.value),
-            Shown::Hidden => REDACTED.to_owned(),
-        };
-        (header.name.clone(), value)
-    });
-    let view = RequestView {
-        method: draft.method.as_str().to_owned(),
-        url: redactor.redact(url_shown),
-        headers: headers.collect(),
-        body: redactor.redact(body_shown),
-    };
-    let headers = draft.headers.into_iter().map(|header| (header.name, header.value)).collect();
-    PreparedRequest { request: Request { method: draft.method, url: draft.url, headers, body: draft.body }, view }
+/// What of a request stands in its view otherwise than on the wire, known secrets apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sight {
+    /// `None`: as it is sent.
+    pub url: Option<String>,
+    /// `None`: as it is sent.
+    pub body: Option<String>,
+}
+
+/// The request with what its view needs.
+pub fn finish(draft: Draft, sight: Sight) -> PreparedRequest {
+    let (headers, shown) = draft.headers.into_iter().map(|header| ((header.name, header.value), header.shown)).unzip();
+    PreparedRequest {
+        request: Request { method: draft.method, url: draft.url, headers, body: draft.body },
+        sight,
+        shown,
+    }
+}
+
+impl PreparedRequest {
+    /// The request as people may see it. It is made when somebody looks: hardly any request is looked at.
+    pub fn view(&self, redactor: &Redactor) -> RequestView {
+        let Request { method, url, headers, body } = &self.request;
+        let headers = headers.iter().zip(&self.shown).map(|((name, value), shown)| {
+            let value = match shown {
+                Shown::Cleaned => redactor.redact(value),
+                Shown::Hidden => REDACTED.to_owned(),
+            };
+            (name.clone(), value)
+        });
+        RequestView {
+            method: method.as_str().to_owned(),
+            url: redactor.redact(self.sight.url.as_deref().unwrap_or(url.as_str())),
+            headers: headers.collect(),
+            body: match &self.sight.body {
+                Some(body) => redactor.redact(body),
+                None => redactor.redact(&String::from_utf8_lossy(body)),
+            },
+        }
+    }
 }
 
 /// A redactor that also knows the forms a receiver may echo a secret in: percent-encoded as we write it, as forms write
@@ -188,11 +210,12 @@ mod tests {
             headers: vec![Header::open("x-a", "a s3cr3t"), Header::hidden("x-b", "b")],
             body: b"body s3cr3t".to_vec(),
         };
-        let made = finish(draft, url, "body s3cr3t", &redactor);
+        let made = finish(draft, Sight::default());
+        let view = made.view(&redactor);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(made.view.url, "https://h.example/?t=[redacted]");
-        assert_eq!(made.view.headers, [header("x-a", "a [redacted]"), header("x-b", "[redacted]")]);
-        assert_eq!(made.view.body, "body [redacted]");
+        assert_eq!(view.url, "https://h.example/?t=[redacted]");
+        assert_eq!(view.headers, [header("x-a", "a [redacted]"), header("x-b", "[redacted]")]);
+        assert_eq!(view.body, "body [redacted]");
         assert_eq!(made.request.headers, [header("x-a", "a s3cr3t"), header("x-b", "b")]);
         assert_eq!((made.request.url.as_str(), made.request.body.as_slice()), (url, b"body s3cr3t".as_slice()));
     }

@@ -15,7 +15,7 @@ use url::Url;
 use super::registry::SpecError;
 use super::signing::SigningKeys;
 use super::template::json::{JsonTemplate, select};
-use super::view::{self, Draft, Header};
+use super::view::{self, Draft, Header, Sight};
 use super::{Adapter, JudgeContext, Judgement, Kind, Outgoing, Prepared, event_map, http_status, one_by_one};
 use crate::domain::outcome::Verdict;
 use crate::domain::retry::StatusSet;
@@ -169,9 +169,9 @@ impl Adapter for Webhook {
                 method: self.method,
                 url: self.url.clone(),
                 headers: self.headers(delivery, now, &body),
-                body: body.clone().into_bytes(),
+                body: body.into_bytes(),
             };
-            Ok((view::finish(draft, self.url.as_str(), &body, &self.redactor), Vec::new()))
+            Ok((view::finish(draft, Sight::default()), Vec::new()))
         })
     }
 

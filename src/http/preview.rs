@@ -95,9 +95,11 @@ pub(super) async fn preview(
         left_out: Vec::new(),
         warnings: if has_identity { Vec::new() } else { vec![NO_IDENTITY] },
     };
+    let view;
     match &rendering.made {
         Made::Request(prepared, left_out) => {
-            answer.request = Some(request_dto(&prepared.view));
+            view = prepared.view(destination.adapter.redactor());
+            answer.request = Some(request_dto(&view));
             answer.left_out = left_out_dto(left_out);
         }
         Made::Unmapped => answer.refused = Some(unmapped(destination, &event.canonical)),

@@ -20,6 +20,7 @@ use crate::domain::person;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::{Answer, Exchange, Fault};
+use crate::store::AtHand;
 use crate::store::read::Reader;
 use crate::store::write::Owed;
 
@@ -66,10 +67,10 @@ impl Dispatcher {
         let at = self.env.clock.now();
         let rendered = render(&destination, self.instance, loaded, at);
         let (ended, took) = match rendered.request {
-            Some(PreparedRequest { request, view }) => {
+            Some(PreparedRequest { request, .. }) => {
                 let exchange = self.env.transport.exchange(&destination.name, destination.fingerprint, request).await;
                 let (took, now) = (exchange.took, self.env.clock.now());
-                let sent = Sent { parts: rendered.parts, view, at };
+                let sent = Sent { parts: rendered.parts, at };
                 (conclude(&destination, self.instance, sent, exchange, now), took)
             }
             None => (none_sent(rendered.parts), DurationMs::ZERO),
@@ -81,8 +82,10 @@ impl Dispatcher {
 
     /// Adds the events that are not at hand, all in one go.
     async fn load(&self, batch: Vec<Owed>) -> Vec<Loaded> {
+        let at_hand = |mut owed: Owed| (owed.event.take().and_then(AtHand::event), owed);
+        let batch: Vec<(Option<Arc<Event>>, Owed)> = batch.into_iter().map(at_hand).collect();
         let missing: Vec<EventSeq> =
-            batch.iter().filter(|owed| owed.event.is_none()).map(|owed| owed.key.seq).collect();
+            batch.iter().filter(|(event, _)| event.is_none()).map(|(_, owed)| owed.key.seq).collect();
         let mut found = Ok(Vec::new());
         if !missing.is_empty() {
             let reader = self.reader.clone();
@@ -100,7 +103,7 @@ impl Dispatcher {
             },
             Err(error) => Err(Missing::Unreadable(error.clone())),
         };
-        let load = |mut owed: Owed| Loaded { event: owed.event.take().map_or_else(&mut read, Ok), owed };
+        let load = |(event, owed): (Option<_>, _)| Loaded { event: event.map_or_else(&mut read, Ok), owed };
         batch.into_iter().map(load).collect()
     }
 }
@@ -188,7 +191,6 @@ fn outgoing(instance: InstanceId, loaded: &Loaded) -> Option<Outgoing<'_>> {
 #[derive(Debug)]
 pub struct Sent {
     pub parts: Vec<Rendered>,
-    pub view: RequestView,
     pub at: UnixMs,
 }
 
@@ -200,7 +202,7 @@ pub fn none_sent(parts: Vec<Rendered>) -> Ended {
 /// Turns an exchange into its end: verdict, trace, and what the DLQ would keep.
 pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exchange: Exchange, now: UnixMs) -> Ended {
     let redactor = destination.adapter.redactor();
-    let Sent { parts, view, at } = sent;
+    let Sent { parts, at } = sent;
     let count = parts.iter().filter(|part| matches!(part, Rendered::Sent { .. })).count();
     // Secrets are replaced before the cut, so that none is cut in half and passes.
     let (judgement, http_status, said) = match exchange.result {
@@ -244,7 +246,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             | Verdict::BatchFault
             | Verdict::Ambiguous { .. }
             | Verdict::ProxyFault { .. }
-            | Verdict::Cancelled => own_view(destination, instance, &loaded, count, &view, at),
+            | Verdict::Cancelled => own_view(destination, instance, &loaded, at),
         };
         let response = said.to_owned();
         let autopsy = Autopsy { detail: judgement.detail.clone(), request, http_status, response };
@@ -266,21 +268,11 @@ fn people(parts: &[Rendered]) -> impl Iterator<Item = &Object> {
     })
 }
 
-/// The request as the DLQ would show it for one delivery: without those it shared the request with, which may be about
-/// other people.
-fn own_view(
-    destination: &Destination,
-    instance: InstanceId,
-    loaded: &Loaded,
-    count: usize,
-    whole: &RequestView,
-    at: UnixMs,
-) -> Option<RequestView> {
-    let view = if count > 1 {
-        destination.adapter.prepare(&[outgoing(instance, loaded)?], at).request?.view
-    } else {
-        whole.clone()
-    };
+/// The request as the DLQ would show it for one delivery: made once more, since most requests are taken and never looked
+/// at, and without those it shared the request with, which may be about other people.
+fn own_view(destination: &Destination, instance: InstanceId, loaded: &Loaded, at: UnixMs) -> Option<RequestView> {
+    let adapter = &destination.adapter;
+    let view = adapter.prepare(&[outgoing(instance, loaded)?], at).request?.view(adapter.redactor());
     Some(RequestView { body: cut(&view.body, REQUEST_EXCERPT_BYTES).to_owned(), ..view })
 }
 

@@ -72,7 +72,7 @@ fn answered(status: u16, batch: Vec<Loaded>) -> Ended {
 fn concluded(batch: Vec<Loaded>, result: Result<Answer, Fault>) -> Ended {
     let destination = meta();
     let rendering = render(&destination, instance(), batch, NOW);
-    let sent = Sent { parts: rendering.parts, view: rendering.request.unwrap().view, at: NOW };
+    let sent = Sent { parts: rendering.parts, at: NOW };
     conclude(&destination, instance(), sent, Exchange { took: DurationMs(1), trail: Trail::default(), result }, NOW)
 }
 

@@ -18,7 +18,7 @@ use crate::domain::id::{DeliveryKey, DestinationId};
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
-use crate::store::read::{OutboxCursor, Reader};
+use crate::store::read::{Bodies, OutboxCursor, Reader};
 use crate::store::write::{Owed, WriteOp};
 
 use super::LaneView;
@@ -182,7 +182,9 @@ impl Driver {
                 Effect::Pause { destination, pause } => {
                     work.outcomes.push_back(WriteOp::Pause { destination, pause });
                 }
-                Effect::Load { destination, after, limit } => self.load(destination, after, limit, work),
+                Effect::Load { destination, after, limit, bodies } => {
+                    self.load(destination, (after, limit, bodies), work)
+                }
             }
         }
         self.show(now, work);
@@ -218,10 +220,15 @@ impl Driver {
         work.running.insert(id, keys);
     }
 
-    fn load(&self, destination: DestinationId, after: Option<OutboxCursor>, limit: usize, work: &mut Work) {
+    fn load(
+        &self,
+        destination: DestinationId,
+        (after, limit, bodies): (Option<OutboxCursor>, usize, Bodies),
+        work: &mut Work,
+    ) {
         let reader = self.reader.clone();
         work.pages.spawn(async move {
-            let read = tokio::task::spawn_blocking(move || reader.outbox_page(destination, after, limit)).await;
+            let read = tokio::task::spawn_blocking(move || reader.outbox_page(destination, after, limit, bodies)).await;
             match read {
                 Ok(Ok(rows)) => Input::Page { destination, end: rows.len() < limit, rows },
                 failed => {

@@ -20,6 +20,7 @@ use crate::store::write::Owed;
 
 use super::gate::{Gate, LaneState, Pass, Said};
 use super::paging::{PageStart, Paging};
+use super::purse::Purse;
 use super::queue::{Part, Queue, Share, Taken, Together};
 
 /// One permit in so many is kept for what has just come in; at least one, where there are [`KEPT_FROM`].
@@ -71,8 +72,16 @@ pub struct Lane {
     backlog_in_flight: BTreeSet<EventSeq>,
     /// Exchanges that have ended and whose outcome is not committed yet.
     unsettled: usize,
+    room: Room,
+}
+
+/// What a lane may keep in memory.
+#[derive(Debug)]
+pub(super) struct Room {
     /// Entries that each part of the queue and the wheel may be filled to.
-    capacity: usize,
+    pub capacity: usize,
+    /// Bytes of events.
+    pub purse: Purse,
 }
 
 /// What to do with a delivery that was offered.
@@ -85,7 +94,7 @@ pub(super) enum Offered {
 }
 
 impl Lane {
-    pub fn new(rules: Rules, capacity: usize, now: UnixMs) -> Self {
+    pub(super) fn new(rules: Rules, room: Room, now: UnixMs) -> Self {
         let gate = Gate::new(&rules, now);
         Self {
             rules,
@@ -98,7 +107,7 @@ impl Lane {
             in_flight: 0,
             backlog_in_flight: BTreeSet::new(),
             unsettled: 0,
-            capacity,
+            room,
         }
     }
 
@@ -137,7 +146,7 @@ impl Lane {
         // Fresh deliveries are taken although older ones are still on disk, as long as they fit into half of the room:
         // a backlog must not delay what has just come in.
         let part = if owed.history.exchanges == 0 { Part::Fresh } else { Part::Backlog };
-        let has_room = self.queue.len_of(Part::Fresh) < self.capacity / 2;
+        let has_room = self.queue.len_of(Part::Fresh) < self.room.capacity / 2;
         let jumps = part == Part::Fresh && self.is_due(&owed, now) && has_room;
         if !self.paging.covers(place) && !jumps {
             self.paging.missed(place);
@@ -179,9 +188,14 @@ impl Lane {
 
     /// Whether a page should be asked for now, and from where.
     pub(super) fn wants_page(&mut self, now: UnixMs) -> Option<PageStart> {
-        let room = self.queue.len() <= self.capacity / 2
-            && (self.paging.is_in_the_past(now) || self.waiting <= self.capacity / 2);
+        let room = self.queue.len() <= self.room.capacity / 2
+            && (self.paging.is_in_the_past(now) || self.waiting <= self.room.capacity / 2);
         if room && self.rules.enabled { self.paging.start() } else { None }
+    }
+
+    /// Bytes of events a page may bring along; none where nothing of it can be sent soon.
+    pub(super) fn room(&self) -> usize {
+        if self.gate.is_shut() { 0 } else { self.room.purse.room() }
     }
 
     /// The wheel fired for a delivery: it is ready now, unless the entry means nothing any more.
@@ -408,7 +422,7 @@ impl Lane {
 
     fn take(&mut self, mut owed: Owed, part: Part, now: UnixMs) -> Result<Offered, NoRoom> {
         if !self.is_due(&owed, now) {
-            if self.waiting >= self.capacity {
+            if self.waiting >= self.room.capacity {
                 return Err(NoRoom);
             }
             self.waiting += 1;
@@ -418,7 +432,7 @@ impl Lane {
             return Ok(Offered::Arm(Box::new(owed)));
         }
         // Each part has its own room: a backlog must not keep out what has just come in.
-        if self.queue.len_of(part) >= self.capacity {
+        if self.queue.len_of(part) >= self.room.capacity {
             return Err(NoRoom);
         }
         self.ready(owed, part, now);
@@ -427,7 +441,7 @@ impl Lane {
 
     fn ready(&mut self, owed: Owed, part: Part, now: UnixMs) {
         self.known.insert(owed.key.seq, Place::Ready);
-        self.queue.push(part, owed, now);
+        self.queue.push(part, owed, now, &self.room.purse);
     }
 }
 

@@ -1,6 +1,6 @@
 //! From accepted event to settled outcome.
 //!
-//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `queue`, `halves` and [`wheel`] (who is sent what,
+//! Pure: [`fanout`] (who is owed what), [`scheduler`] with its [`lane`]s, `paging`, `queue`, `purse`, `halves` and [`wheel`] (who is sent what,
 //! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
@@ -29,6 +29,7 @@ mod operator;
 mod pace;
 mod paging;
 pub mod pulse;
+mod purse;
 mod queue;
 mod record;
 mod routing;

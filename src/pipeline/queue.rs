@@ -6,11 +6,15 @@
 use std::collections::VecDeque;
 
 use crate::domain::id::EventSeq;
-use crate::domain::limits::LANE_BODIES;
+use crate::domain::limits::LANE_WHOLE;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::write::Owed;
 
 use super::halves::Halves;
+use super::purse::{Kept, Purse};
+
+/// An event apart takes so many times the memory of its row: a place of its own for every name and value.
+const WHOLE_FACTOR: usize = 8;
 
 /// A delivery that is due.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ struct Ready {
     owed: Owed,
     /// Since when it could be sent: `batch_wait` counts from here.
     since: UnixMs,
+    /// The room its event takes.
+    _room: Option<Kept>,
 }
 
 /// Which queue has its turn.
@@ -79,18 +85,26 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(&mut self, part: Part, mut owed: Owed, now: UnixMs) {
+    /// What there is no room for in `purse` reads its event when it is its turn.
+    pub(super) fn push(&mut self, part: Part, mut owed: Owed, now: UnixMs, purse: &Purse) {
         let queue = self.part(part);
-        // What stands far behind, or has waited before, reads its event again when it is its turn.
-        if part == Part::Backlog || queue.len() >= LANE_BODIES {
+        let is_near = queue.len() < LANE_WHOLE;
+        let room = owed.event.as_mut().and_then(|event| {
+            let whole = if is_near { purse.keep(event.bytes().saturating_mul(WHOLE_FACTOR)) } else { None };
+            whole.or_else(|| {
+                event.pack();
+                purse.keep(event.bytes())
+            })
+        });
+        if room.is_none() {
             owed.event = None;
         }
-        queue.push_back(Ready { owed, since: now });
+        queue.push_back(Ready { owed, since: now, _room: room });
     }
 
     /// It is the next, and has waited for others already.
     pub(super) fn put_back(&mut self, part: Part, owed: Owed) {
-        self.part(part).push_front(Ready { owed, since: UnixMs(0) });
+        self.part(part).push_front(Ready { owed, since: UnixMs(0), _room: None });
     }
 
     fn part(&mut self, part: Part) -> &mut VecDeque<Ready> {
@@ -171,5 +185,64 @@ impl Queue {
         for ready in self.fresh.iter_mut().chain(&mut self.backlog) {
             ready.since = ready.since - by;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::delivery::{History, State};
+    use crate::domain::event::tests::sample;
+    use crate::domain::id::{DeliveryKey, DestinationId};
+    use crate::store::AtHand;
+
+    const NOW: UnixMs = UnixMs(1_000);
+
+    fn owed(seq: u64) -> Owed {
+        Owed {
+            key: DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) },
+            due_at: NOW,
+            state: State::Pending { due_at: NOW },
+            history: History::new(NOW),
+            target: "deposit".parse().unwrap(),
+            event: Some(AtHand::fresh(&std::sync::Arc::new(sample()), &[0; 100])),
+        }
+    }
+
+    fn at_hand(queue: &mut Queue) -> usize {
+        let taken = std::iter::from_fn(|| queue.take(Share::All, 1));
+        taken.flat_map(|taken| taken.batch).filter(|owed| owed.event.is_some()).count()
+    }
+
+    // Row 38.
+    #[test]
+    fn events_are_kept_as_far_as_the_purse_reaches_and_taken_ones_give_their_room_back() {
+        let house = Purse::new(20_000);
+        let (purse, mut queue) = (house.of_a_lane(), Queue::new());
+        for round in 0..3 {
+            for seq in 0..500 {
+                queue.push(if seq % 2 == 0 { Part::Fresh } else { Part::Backlog }, owed(seq), NOW, &purse);
+            }
+            assert_eq!(queue.len(), 500, "an event without room is still owed");
+            let kept = at_hand(&mut queue);
+            // Half of the purse: some whole at eight times their bytes, then rows.
+            assert!((12..=100).contains(&kept), "{kept} in round {round}");
+            assert_eq!(purse.room(), 10_000);
+        }
+    }
+
+    #[test]
+    fn what_stands_far_behind_keeps_its_row_only() {
+        let (house, mut queue) = (Purse::new(10_000_000), Queue::new());
+        let purse = house.of_a_lane();
+        for seq in 0..1_000 {
+            queue.push(Part::Fresh, owed(seq), NOW, &purse);
+        }
+        let taken = std::iter::from_fn(|| queue.take(Share::All, 1)).flat_map(|taken| taken.batch);
+        // The row of the test is noise, so an event can only come from what was kept whole.
+        let whole = taken.map(|owed| owed.event.and_then(AtHand::event).is_some());
+        let whole: Vec<bool> = whole.collect();
+        assert_eq!(whole.iter().filter(|whole| **whole).count(), LANE_WHOLE);
+        assert!(whole[..LANE_WHOLE].iter().all(|whole| *whole));
     }
 }

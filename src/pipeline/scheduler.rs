@@ -11,17 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::destination::Judgement;
 use crate::domain::delivery::{Attempt, Autopsy};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
-use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_ENTRIES};
+use crate::domain::limits::{LANE_ENTRIES_MAX, LANE_ENTRIES_MIN, PAGE_ROWS, SCHEDULER_BYTES, SCHEDULER_ENTRIES};
 use crate::domain::outcome::Verdict;
 use crate::domain::pause::Pause;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::entropy::Entropy;
-use crate::store::read::OutboxCursor;
+use crate::store::read::{Bodies, OutboxCursor};
 use crate::store::write::{Owed, Settle};
 
 use super::control::{self, Control, Pauses};
-use super::lane::{Lane, Offered, Rules};
+use super::lane::{Lane, Offered, Room, Rules};
 use super::paging::PageStart;
+use super::purse::Purse;
 use super::settle;
 use super::wheel::Wheel;
 
@@ -92,7 +93,7 @@ pub enum Effect {
     /// Commit this outcome; [`Input::Settled`] or [`Input::Stale`] must follow.
     Settle(Box<Settle>),
     /// Read the destination's outbox strictly after `after`; [`Input::Page`] or [`Input::PageFailed`] must follow.
-    Load { destination: DestinationId, after: Option<OutboxCursor>, limit: usize },
+    Load { destination: DestinationId, after: Option<OutboxCursor>, limit: usize, bodies: Bodies },
 }
 
 /// See the module's page.
@@ -102,6 +103,8 @@ pub struct Scheduler {
     wheel: Wheel<Box<Owed>>,
     /// Room of each lane.
     capacity: usize,
+    /// Room for events, of all lanes.
+    purse: Purse,
     /// The latest time a step was made at.
     now: UnixMs,
     draining: bool,
@@ -116,8 +119,10 @@ impl Scheduler {
 
     /// The same with so much room for each lane: the less there is, the more is left to the outbox.
     pub fn with_capacity(rules: BTreeMap<DestinationId, Rules>, capacity: usize, now: UnixMs) -> Self {
-        let lanes = rules.into_iter().map(|(id, rules)| (id, Lane::new(rules, capacity, now))).collect();
-        Self { lanes, wheel: Wheel::new(now), capacity, now, draining: false }
+        let purse = Purse::new(SCHEDULER_BYTES);
+        let lane = |rules| Lane::new(rules, Room { capacity, purse: purse.of_a_lane() }, now);
+        let lanes = rules.into_iter().map(|(id, rules)| (id, lane(rules))).collect();
+        Self { lanes, wheel: Wheel::new(now), capacity, purse, now, draining: false }
     }
 
     /// The same with the pauses that the store remembers.
@@ -253,7 +258,8 @@ impl Scheduler {
             }
         }
         for (id, rules) in rules {
-            let mut lane = Lane::new(rules, self.capacity, now);
+            let room = Room { capacity: self.capacity, purse: self.purse.of_a_lane() };
+            let mut lane = Lane::new(rules, room, now);
             if let Some(pause) = pauses.remove(&id) {
                 lane.pause(pause, now);
             }
@@ -319,7 +325,8 @@ impl Scheduler {
                 PageStart::Beginning => None,
                 PageStart::After(cursor) => Some(cursor),
             };
-            effects.push(Effect::Load { destination, after, limit: PAGE_ROWS });
+            let bodies = Bodies { due_by: now, bytes: lane.room() };
+            effects.push(Effect::Load { destination, after, limit: PAGE_ROWS, bodies });
         }
     }
 }

@@ -125,7 +125,8 @@ impl Pipeline {
             Made::Unmapped => TrialEnd::Unmapped,
             Made::Refused(unsendable) => TrialEnd::Refused(unsendable),
             Made::Request(prepared, left_out) => {
-                let PreparedRequest { request, view } = *prepared;
+                let view = prepared.view(destination.adapter.redactor());
+                let PreparedRequest { request, .. } = *prepared;
                 let exchange = self.env.transport.exchange(&destination.name, destination.fingerprint, request).await;
                 TrialEnd::Sent(conclude(destination, view, left_out, exchange, self.env.clock.now()))
             }

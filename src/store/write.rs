@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::job::{Job, Selection};
+use super::packed::AtHand;
 use crate::domain::alert::AlertMemory;
 use crate::domain::audit::Deed;
 use crate::domain::dedupe::{ContentHash, DedupeKey};
@@ -213,6 +214,6 @@ pub struct Owed {
     pub state: State,
     pub history: History,
     pub target: TargetName,
-    /// At hand where the event has just come in; otherwise read when the delivery is sent.
-    pub event: Option<Arc<Event>>,
+    /// `None`: it is read when the delivery is sent.
+    pub event: Option<AtHand>,
 }

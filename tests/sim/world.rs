@@ -17,7 +17,7 @@ use postbackd::pipeline::dispatch::{Loaded, Missing, Rendered, Sent, conclude, n
 use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
 use postbackd::store::read::Reader;
 use postbackd::store::write::{Owed, WriteOp};
-use postbackd::store::{Counts, Options, Store};
+use postbackd::store::{AtHand, Counts, Options, Store};
 
 use crate::disk::Disk;
 use crate::oracle::Oracle;
@@ -340,7 +340,7 @@ impl World {
                     life.queue.push(Request { ops: vec![WriteOp::Settle(*settle)], reply: None });
                     self.plan_commit();
                 }
-                Effect::Load { destination, after, limit } => {
+                Effect::Load { destination, after, limit, bodies } => {
                     let Some(life) = &self.life else { return };
                     let number = life.number;
                     // Read now, told later: commits in between make the page stale.
@@ -349,7 +349,7 @@ impl World {
                         self.tally.failed_reads += 1;
                         (1000, Input::PageFailed { destination })
                     } else {
-                        let rows = life.reader.outbox_page(destination, after, limit).expect("readable");
+                        let rows = life.reader.outbox_page(destination, after, limit, bodies).expect("readable");
                         (self.rng.between(0, 30), Input::Page { destination, end: rows.len() < limit, rows })
                     };
                     self.plan_in(took, Happening::Page { life: number, page: Box::new(page) });
@@ -396,8 +396,8 @@ impl World {
         let members: Vec<_> = batch.iter().map(|owed| (owed.key, owed.history.owed_since)).collect();
         let load = |owed: Owed| {
             let stored = || life.reader.event(owed.key.seq).expect("readable").expect("an owed event is stored");
-            let event = match &owed.event {
-                Some(event) => Ok(Arc::clone(event)),
+            let event = match owed.event.clone().and_then(AtHand::event) {
+                Some(event) => Ok(event),
                 None if unread => Err(Missing::Unreadable("simulated".to_owned())),
                 None => Ok(stored()),
             };
@@ -408,7 +408,7 @@ impl World {
         let (ended, said) = match rendering.request {
             Some(made) => {
                 let said = self.peers.get_mut(&id).expect("a peer").exchange(&made.request, &self.rng);
-                let sent = Sent { parts: rendering.parts, view: made.view, at };
+                let sent = Sent { parts: rendering.parts, at };
                 let took = said.exchange.took;
                 (
                     conclude(&destination, instance, sent, said.exchange, at + took),

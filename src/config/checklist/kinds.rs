@@ -65,7 +65,8 @@ fn macros(destination: &Destination, whole: &PreparedRequest) -> Vec<String> {
             notes.push(format!("says the same of a lead as of a deposit; {remedy}"));
         }
     }
-    let written = whole.view.url.to_ascii_lowercase() + &whole.view.body.to_ascii_lowercase();
+    let view = super::view(destination, whole);
+    let written = view.url.to_ascii_lowercase() + &view.body.to_ascii_lowercase();
     if has(&|name| name == "value") && !has(&|name| name == "currency") && !written.contains("cur") {
         notes.push(
             "sends {value} without a currency; add {currency}, or make sure that all your values are in the network's"

@@ -11,6 +11,7 @@ use super::snapshot::{Destination, Snapshot, Source};
 use crate::destination::event_map::NEVER_BY_DEFAULT;
 use crate::destination::filter::{Condition, Test};
 use crate::destination::{LeftOut, Outgoing, PreparedRequest, Unsendable, example};
+use crate::domain::delivery::RequestView;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq, InstanceId};
 use crate::domain::money::Currency;
@@ -63,7 +64,7 @@ fn of_destination(destination: &Destination, snapshot: &Snapshot) -> Entry {
         return entry;
     };
     let whole = example_of(destination, &pair, now, example::whole);
-    let address = whole.as_ref().ok().and_then(|(prepared, _)| prepared.view.url.parse::<Url>().ok());
+    let address = whole.as_ref().ok().and_then(|(prepared, _)| view(destination, prepared).url.parse::<Url>().ok());
     let place = address.as_ref().map(|url| format!(" to {}", host_and_port(url))).unwrap_or_default();
     entry.facts.push(format!("{}{place}, {}", destination.kind.as_str(), taken(destination)));
     entry.open.extend(unmapped(destination, snapshot));
@@ -88,6 +89,10 @@ fn of_destination(destination: &Destination, snapshot: &Snapshot) -> Entry {
         }
     }
     entry
+}
+
+fn view(destination: &Destination, prepared: &PreparedRequest) -> RequestView {
+    prepared.view(destination.adapter.redactor())
 }
 
 /// What it takes and from whom.

@@ -25,7 +25,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::registry::SpecError;
-use super::view::{self, Draft, Header};
+use super::view::{self, Draft, Header, Sight};
 use super::webhook::check_url;
 use super::{Adapter, JudgeContext, Judgement, Kind, Outgoing, Prepared};
 use crate::domain::limits::BATCH_BODY_BYTES;
@@ -168,7 +168,7 @@ impl FbCapi {
             body: Self::body(&events, code, self.access_token.expose()).into_bytes(),
         };
         let shown = Self::body(&events, code, REDACTED);
-        let request = view::finish(draft, self.endpoint.as_str(), &shown, &self.redactor);
+        let request = view::finish(draft, Sight { url: None, body: Some(shown) });
         Prepared { request: Some(request), parts }
     }
 }

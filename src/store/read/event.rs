@@ -13,6 +13,7 @@ use crate::domain::name::DestinationName;
 use crate::domain::time::UnixMs;
 use crate::store::StoreError;
 use crate::store::damage::Damage;
+use crate::store::packed::AtHand;
 use crate::store::row::{AttemptRow, DedupeRow, DeliveryRow, EventRow, NumberRow};
 use crate::store::schema::{
     self, ATTEMPTS, AttemptKey, DEDUPE, DESTINATIONS, DedupeRowKey, DeliveryRowKey, INBOX, InboxKey,
@@ -168,6 +169,12 @@ impl<'r> Events<'r> {
         let key = schema::inbox_key(seq);
         let bytes = ReadableTable::get(&self.table, &key)?;
         Ok(bytes.and_then(|bytes| self.damage.read::<EventRow, EventRow>("inbox", &key, bytes.value())))
+    }
+
+    /// The row as it is, for whoever does not need its event at once. `None` where there is none.
+    pub fn packed(&self, seq: EventSeq) -> Result<Option<AtHand>, StoreError> {
+        let bytes = ReadableTable::get(&self.table, &schema::inbox_key(seq))?;
+        Ok(bytes.map(|bytes| AtHand::packed(bytes.value())))
     }
 
     /// The event of a row.

@@ -108,6 +108,17 @@ pub struct OutboxCursor {
     pub seq: EventSeq,
 }
 
+/// The events that come along with a page of an outbox: of what is due by then, and as many as these bytes hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bodies {
+    pub due_by: UnixMs,
+    pub bytes: usize,
+}
+
+impl Bodies {
+    pub const NONE: Self = Self { due_by: UnixMs(0), bytes: 0 };
+}
+
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }

@@ -4,7 +4,8 @@ use std::ops::Bound;
 
 use redb::{ReadTransaction, ReadableTable};
 
-use super::{Deliveries, OutboxCursor, Reader};
+use super::event::Events;
+use super::{Bodies, Deliveries, OutboxCursor, Reader};
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
@@ -24,6 +25,7 @@ impl Reader {
         destination: DestinationId,
         after: Option<OutboxCursor>,
         limit: usize,
+        bodies: Bodies,
     ) -> Result<Vec<Owed>, StoreError> {
         self.shared.read(|transaction| {
             let mut page = Vec::new();
@@ -32,6 +34,9 @@ impl Reader {
                 page.len() < limit
             })?;
             page.truncate(limit);
+            if bodies.bytes > 0 {
+                bring(&mut page, bodies, &Events::open(transaction, &self.shared.damage)?)?;
+            }
             Ok(page)
         })
     }
@@ -87,6 +92,18 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Adds the events of what is due, in order, until one does not fit.
+fn bring(page: &mut [Owed], bodies: Bodies, events: &Events<'_>) -> Result<(), StoreError> {
+    let mut left = bodies.bytes;
+    for owed in page.iter_mut().take_while(|owed| owed.due_at <= bodies.due_by) {
+        let Some(event) = events.packed(owed.key.seq)? else { continue };
+        let Some(rest) = left.checked_sub(event.bytes()) else { break };
+        left = rest;
+        owed.event = Some(event);
+    }
+    Ok(())
 }
 
 fn owed(key: DeliveryKey, due_at: UnixMs, delivery: Delivery, damage: &Damage) -> Option<Owed> {

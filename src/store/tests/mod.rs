@@ -21,7 +21,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::read::OutboxCursor;
+use super::read::{Bodies, OutboxCursor};
 use super::write::{Accept, Applied, Discard, Owed, Planned, Purge, Queued, Replay, Settle, WriteOp};
 use super::*;
 use crate::domain::dedupe::{DedupeKey, Discriminator};

@@ -209,7 +209,7 @@ impl Model {
         assert_eq!(reader.ledger().deliveries, books);
         for (destination, mut wanted) in outbox {
             wanted.sort_unstable();
-            let page = reader.outbox_page(destination, None, 1000).unwrap();
+            let page = reader.outbox_page(destination, None, 1000, Bodies::NONE).unwrap();
             let found: Vec<_> = page.iter().map(|owed| (owed.due_at.0, owed.key.seq)).collect();
             assert_eq!(found, wanted);
         }

@@ -87,7 +87,7 @@ fn the_outbox_is_paged_in_due_order_strictly_after_the_cursor() {
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = store.reader().outbox_page(ONE, after, 3).unwrap();
+        let page = store.reader().outbox_page(ONE, after, 3, Bodies::NONE).unwrap();
         let Some(last) = page.last() else { break };
         after = Some(OutboxCursor { due_at: last.due_at, seq: last.key.seq });
         seen.extend(page.iter().map(|owed| (owed.due_at, owed.key.seq)));
@@ -101,6 +101,25 @@ fn the_outbox_is_paged_in_due_order_strictly_after_the_cursor() {
 }
 
 #[test]
+fn a_page_brings_the_events_that_are_due_as_far_as_the_bytes_reach() {
+    let mut store = Disk::default().store();
+    for number in 0..10_u64 {
+        store.accept(event(&format!("e{number}"), 100 + number), vec![owe(ONE)]);
+    }
+    let brought = |due_by, bytes| -> Vec<String> {
+        let page = store.reader().outbox_page(ONE, None, 8, Bodies { due_by: UnixMs(due_by), bytes }).unwrap();
+        assert_eq!(page.len(), 8);
+        let events = page.into_iter().map_while(|owed| owed.event?.event());
+        events.filter_map(|event| event.event_id.clone()).collect()
+    };
+    assert_eq!(brought(104, usize::MAX), ["e0", "e1", "e2", "e3", "e4"], "what is not due waits without its event");
+    let bytes = store.reader().outbox_page(ONE, None, 1, Bodies { due_by: UnixMs(500), bytes: 10_000 }).unwrap();
+    let one = bytes[0].event.as_ref().unwrap().bytes();
+    assert_eq!(brought(500, 3 * one), ["e0", "e1", "e2"]);
+    assert!(brought(500, 0).is_empty());
+}
+
+#[test]
 fn a_damaged_delivery_is_neither_leased_nor_forgotten() {
     let mut store = Disk::default().store();
     let seqs: Vec<_> = ["a", "b", "c"].map(|id| store.accept(event(id, 100), vec![owe(ONE)]).seq).to_vec();
@@ -110,7 +129,7 @@ fn a_damaged_delivery_is_neither_leased_nor_forgotten() {
         Ok(((), Finish::Commit))
     });
     broken.unwrap();
-    let page = store.reader().outbox_page(ONE, None, 2).unwrap();
+    let page = store.reader().outbox_page(ONE, None, 2, Bodies::NONE).unwrap();
     assert_eq!(page.iter().map(|owed| owed.key.seq).collect::<Vec<_>>(), [seqs[0], seqs[2]]);
     assert!(store.reader().damaged_rows() > 0);
     assert_eq!(store.counts(ONE).pending, 3);
