@@ -334,6 +334,9 @@ pub enum DlqVerb {
         /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
         #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
         reason: Option<String>,
+        /// Count on where an earlier answer ended
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Print dead deliveries, one JSON object per line or as CSV for a spreadsheet
     Export {

@@ -1,5 +1,6 @@
 //! `postbackd deliveries` and `postbackd event`: what became of events.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -60,12 +61,44 @@ pub struct Listing<'a> {
     pub filter: &'a [(&'a str, Option<&'a str>)],
 }
 
+/// How many rows there are in all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Total {
+    Exact(u64),
+    /// Counting them all would have taken too long.
+    AtLeast(u64),
+}
+
+impl Total {
+    /// As an answer of the API has it.
+    fn of(page: &Value) -> Option<Self> {
+        let total = page.get("total").and_then(Value::as_u64)?;
+        let is_bound = page.get("total_is_at_least").and_then(Value::as_bool) == Some(true);
+        Some(if is_bound { Self::AtLeast(total) } else { Self::Exact(total) })
+    }
+
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Exact(number) | Self::AtLeast(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(number) => write!(f, "{number}"),
+            Self::AtLeast(number) => write!(f, "at least {number}"),
+        }
+    }
+}
+
 /// What a listing gave.
 #[derive(Debug, Default)]
 pub struct Found {
     pub rows: Vec<Value>,
-    /// All there are beyond these rows, where the API counts them.
-    pub total: Option<u64>,
+    /// How many there are on all pages, where the API counts them.
+    pub total: Option<Total>,
     /// Where to go on; `None` at the end.
     pub cursor: Option<String>,
 }
@@ -96,7 +129,7 @@ impl Listing<'_> {
         if next.is_some() && next.as_deref() == cursor {
             anyhow::bail!("the daemon answered the cursor it was asked with: the listing would never end");
         }
-        let total = page.get("total").and_then(Value::as_u64);
+        let total = Total::of(&page);
         match page.get_mut(self.member).map(Value::take) {
             Some(Value::Array(rows)) => Ok(Found { rows, total, cursor: next }),
             _ => anyhow::bail!(
@@ -110,9 +143,15 @@ impl Listing<'_> {
 impl Found {
     /// Tells how to go on where there is more.
     pub fn note_more(&self) {
-        if let Some(cursor) = &self.cursor {
-            out::note(&format!("there is more: go on with --cursor {}, or raise --limit", out::plain(cursor)));
+        if let Some(text) = self.more() {
+            out::note(&text);
         }
+    }
+
+    fn more(&self) -> Option<String> {
+        let cursor = out::plain(self.cursor.as_deref()?);
+        let all = self.total.map(|total| format!(", {total} in all")).unwrap_or_default();
+        Some(format!("there is more{all}: go on with --cursor {cursor}, or raise --limit"))
     }
 }
 
@@ -222,6 +261,20 @@ mod tests {
         DELIVERY  EVENT    EVENT ID  DESTINATION  STATUS  REASON     ATTEMPTS  HTTP  LAST                      NEXT
         dlv_1     deposit  trade-1   crm          failed  transient  2         503   2026-01-01T00:00:00.000Z  -
         ");
+    }
+
+    #[test]
+    fn a_total_that_is_a_bound_is_told_as_a_bound() {
+        let more = |page: &str| {
+            let found = Found { total: Total::of(&json(page)), cursor: Some("dlv_9".to_owned()), ..Found::default() };
+            found.more().unwrap()
+        };
+        let on = "go on with --cursor dlv_9, or raise --limit";
+        assert_eq!(more(r#"{"total":700}"#), format!("there is more, 700 in all: {on}"));
+        let bound = more(r#"{"total":700,"total_is_at_least":true}"#);
+        assert_eq!(bound, format!("there is more, at least 700 in all: {on}"));
+        assert_eq!(more("{}"), format!("there is more: {on}"), "the log is not counted");
+        assert_eq!(Found::default().more(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{DlqFilter, DlqSelection, DlqVerb, ExportFormat, Globals};
 use super::client::{self, Daemon};
-use super::deliveries::{Listing, cell};
+use super::deliveries::{Found, Listing, Total, cell};
 use super::{Usage, exchange, groups, jobs, out, sheet};
 use crate::env::clock::Clock;
 
@@ -34,9 +34,9 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
             body.insert("reason".to_owned(), reason.into());
             change(&connect()?, &Change { wait, ..Change::DISCARD }, &which, body, json).await
         }
-        DlqVerb::Groups { filter, reason } => {
+        DlqVerb::Groups { filter, reason, cursor } => {
             let filter = parameters(&filter, reason.as_deref());
-            groups::groups(&connect()?, &filter, json).await
+            groups::groups(&connect()?, &filter, cursor.as_deref(), json).await
         }
         DlqVerb::Export { format, filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
@@ -73,7 +73,7 @@ async fn list(
 ) -> anyhow::Result<ExitCode> {
     let found = listing(filter).collect(daemon, limit, cursor).await?;
     if json {
-        out::json(&json!({ "total": found.total, "entries": found.rows, "cursor": found.cursor }))?;
+        out::json(&list_json(found))?;
         return Ok(ExitCode::SUCCESS);
     }
     if found.rows.is_empty() {
@@ -83,6 +83,16 @@ async fn list(
     }
     found.note_more();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The shape of the API's own answer, over all pages that were asked for.
+fn list_json(found: Found) -> Value {
+    let Found { rows, total, cursor } = found;
+    let mut listing = json!({ "total": total.map(Total::number), "entries": rows, "cursor": cursor });
+    if let (Some(Total::AtLeast(_)), Some(members)) = (total, listing.as_object_mut()) {
+        members.insert("total_is_at_least".to_owned(), true.into());
+    }
+    listing
 }
 
 async fn show(daemon: &Daemon, id: &str, json: bool) -> anyhow::Result<ExitCode> {
@@ -275,6 +285,14 @@ mod tests {
         );
         all.dry_run = true;
         assert_eq!(text(&all, r#"{"matched":9,"replayed":0}"#), "9 would be replayed; nothing was changed");
+    }
+
+    #[test]
+    fn a_script_sees_that_a_total_is_a_bound() {
+        let listing = |total| list_json(Found { total: Some(total), ..Found::default() });
+        let bound = json!({ "total": 700, "total_is_at_least": true, "entries": [], "cursor": null });
+        assert_eq!(listing(Total::AtLeast(700)), bound);
+        assert_eq!(listing(Total::Exact(700)), json!({ "total": 700, "entries": [], "cursor": null }));
     }
 
     #[test]

@@ -1,44 +1,73 @@
 //! `postbackd dlq groups`: the dead by what went wrong, each with the command that replays exactly it.
+//!
+//! The daemon looks for a second, newest first. Where that was not enough, or an earlier look counted a part already, a
+//! count is a bound and told as one; `--cursor` goes on.
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use super::client::{self, Daemon};
-use super::deliveries::cell;
+use super::deliveries::{Total, cell};
 use super::out;
 
-pub async fn groups(daemon: &Daemon, filter: &[(&str, Option<&str>)], json: bool) -> anyhow::Result<ExitCode> {
-    let found = daemon.get(&client::query("/v1/dlq/groups", filter)).await?;
+pub async fn groups(
+    daemon: &Daemon,
+    filter: &[(&str, Option<&str>)],
+    cursor: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let parameters = [filter, &[("cursor", cursor)]].concat();
+    let found = daemon.get(&client::query("/v1/dlq/groups", &parameters)).await?;
     if json {
         out::json(&found)?;
         return Ok(ExitCode::SUCCESS);
     }
     let groups = found.get("groups").and_then(Value::as_array).cloned().unwrap_or_default();
-    if groups.is_empty() {
-        out::note("no dead deliveries");
-        return Ok(ExitCode::SUCCESS);
+    if !groups.is_empty() {
+        out::line(&table(&groups, is_complete(&found)))?;
     }
-    out::line(&table(&groups))?;
-    if let Some(largest) = groups.first() {
-        out::note(&format!("to deliver the first group again: {}", command(largest)));
-    }
-    let others = found.get("others").and_then(Value::as_u64).unwrap_or(0);
-    if others > 0 {
-        out::note(&format!("{others} more are of further kinds; narrow it down with --destination or --reason"));
-    }
-    if found.get("complete").and_then(Value::as_bool) == Some(false) {
-        let looked_at = cell(&found, "/entries");
-        out::note(&format!(
-            "these are the newest {looked_at} only: every count is at least that; narrow it with --since"
-        ));
-    }
+    notes(&found, &groups, cursor).iter().for_each(|note| out::note(note));
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(groups: &[Value]) -> String {
+fn is_complete(found: &Value) -> bool {
+    found.get("complete").and_then(Value::as_bool) != Some(false)
+}
+
+/// What is said beside the table: what to do with it, and what is not in it.
+fn notes(found: &Value, groups: &[Value], asked: Option<&str>) -> Vec<String> {
+    let mut notes = Vec::new();
+    match groups.first() {
+        Some(largest) => notes.push(format!("to deliver the first group again: {}", command(largest))),
+        None => notes.push("no dead deliveries".to_owned()),
+    }
+    let others = found.get("others").and_then(Value::as_u64).unwrap_or(0);
+    if others > 0 {
+        let others = counted(others, is_complete(found));
+        notes.push(format!("{others} more are of further kinds; narrow it down with --destination or --reason"));
+    }
+    let looked_at = cell(found, "/entries");
+    match (found.get("cursor").and_then(Value::as_str), asked) {
+        (Some(next), _) => {
+            let which = if asked.is_some() { "next" } else { "newest" };
+            let next = out::plain(next);
+            notes.push(format!(
+                "these are the {which} {looked_at} only; count on with --cursor {next}, or narrow it with --since"
+            ));
+        }
+        (None, Some(_)) => notes.push(format!("these are the last {looked_at}; earlier answers counted those before")),
+        (None, None) => {}
+    }
+    notes
+}
+
+fn counted(count: u64, is_complete: bool) -> Total {
+    if is_complete { Total::Exact(count) } else { Total::AtLeast(count) }
+}
+
+fn table(groups: &[Value], is_complete: bool) -> String {
     let columns = [
-        ("COUNT", "/count"),
         ("DESTINATION", "/destination"),
         ("REASON", "/reason"),
         ("HTTP", "/response_status"),
@@ -47,10 +76,13 @@ fn table(groups: &[Value]) -> String {
         ("LAST", "/last_at"),
         ("SAMPLE", "/sample"),
     ];
-    let mut header = columns.map(|(title, _)| title).to_vec();
+    let mut header = vec!["COUNT"];
+    header.extend(columns.map(|(title, _)| title));
     header.push("WHAT");
     let line = |group: &Value| {
-        let mut cells: Vec<String> = columns.iter().map(|(_, at)| cell(group, at)).collect();
+        let count = group.get("count").and_then(Value::as_u64).unwrap_or(0);
+        let mut cells = vec![counted(count, is_complete).to_string()];
+        cells.extend(columns.iter().map(|(_, at)| cell(group, at)));
         cells.push(out::excerpt(&cell(group, "/detail"), 80));
         cells
     };
@@ -82,6 +114,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_count_that_is_a_bound_is_told_as_a_bound_and_how_to_count_on() {
+        let mut found = json!({
+            "entries": 9, "complete": false, "others": 2, "cursor": "dlv_5",
+            "groups": [{ "count": 7, "destination": "crm", "reason": "permanent", "filter": { "destination": "crm" } }]
+        });
+        let told = |found: &Value, asked: Option<&str>| {
+            let groups = found["groups"].as_array().unwrap();
+            (table(groups, is_complete(found)), notes(found, groups, asked).split_off(1))
+        };
+        let (shown, notes) = told(&found, None);
+        assert!(shown.lines().nth(1).unwrap().starts_with("at least 7  crm"), "{shown}");
+        let others = "2 more are of further kinds; narrow it down with --destination or --reason";
+        let on = "only; count on with --cursor dlv_5, or narrow it with --since";
+        assert_eq!(notes, [format!("at least {others}"), format!("these are the newest 9 {on}")]);
+        assert_eq!(told(&found, Some("dlv_8")).1.pop().unwrap(), format!("these are the next 9 {on}"));
+        found["cursor"] = Value::Null;
+        let rest = told(&found, Some("dlv_8"));
+        assert!(rest.0.contains("at least 7"), "what an earlier answer counted is not in it: {}", rest.0);
+        assert_eq!(rest.1.last().unwrap(), "these are the last 9; earlier answers counted those before");
+        found["complete"] = true.into();
+        let (shown, notes) = told(&found, None);
+        assert!(shown.lines().nth(1).unwrap().starts_with("7  "), "{shown}");
+        assert_eq!(notes, [others]);
+    }
 
     #[test]
     fn a_group_s_command_is_what_a_shell_takes() {

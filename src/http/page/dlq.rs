@@ -27,9 +27,11 @@ const ROWS: usize = 25;
 /// The filters of the DLQ, as the API knows them.
 pub(super) const FILTERS: [&str; 7] = ["destination", "event", "reason", "uid", "event_id", "since", "until"];
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Listing {
     total: u64,
+    #[serde(default)]
+    total_is_at_least: bool,
     entries: Vec<Entry>,
     cursor: Option<String>,
 }
@@ -99,8 +101,10 @@ struct DlqPage {
     frame: Frame,
     filters: Filters,
     entries: Vec<Dead>,
+    /// In words: a bound where counting them all would have taken too long.
     total: String,
-    any: bool,
+    /// What replaying or discarding all of them is called; `None` where there is none.
+    all: Option<String>,
     wrong: Option<Shown>,
     replay: String,
     discard: String,
@@ -137,26 +141,40 @@ pub(super) async fn list(State(state): State<AppState>, frame: Frame, form: Form
     let asked = form.get("cursor").map(|cursor| filter.clone().with("cursor", cursor));
     let (listing, wrong) = match listing(&state, asked.as_ref().unwrap_or(&filter), ROWS).await {
         Ok(listing) => (listing, None),
-        Err(problem) if problem.said().0 != "store_unavailable" => {
-            (Listing { total: 0, entries: Vec::new(), cursor: None }, Some(told(&problem)))
-        }
+        Err(problem) if problem.said().0 != "store_unavailable" => (Listing::default(), Some(told(&problem))),
         Err(problem) => return Err(problem),
     };
-    let now = state.clock.now();
-    let confirm = |verb: &str| filter.clone().with("verb", verb).link("/ui/dlq/confirm");
-    Ok(render::page(&DlqPage {
-        frame: Frame { part: "dlq", ..frame },
-        filters,
-        entries: listing.entries.into_iter().map(|entry| entry.shown(now)).collect(),
-        total: text::count(listing.total),
-        any: listing.total > 0,
-        wrong,
-        replay: confirm("replay"),
-        discard: confirm("discard"),
-        back: filter.link("/ui/dlq"),
-        first: asked.is_some().then(|| filter.link("/ui/dlq")),
-        next: listing.cursor.map(|cursor| filter.clone().with("cursor", &cursor).link("/ui/dlq")),
-    }))
+    let page = DlqPage::of(Frame { part: "dlq", ..frame }, (filters, &filter), listing, state.clock.now());
+    let first = asked.is_some().then(|| filter.link("/ui/dlq"));
+    Ok(render::page(&DlqPage { wrong, first, ..page }))
+}
+
+impl DlqPage {
+    /// The first page of what a filter found.
+    fn of(frame: Frame, (filters, filter): (Filters, &Form), listing: Listing, now: UnixMs) -> Self {
+        let Listing { total, total_is_at_least, entries, cursor } = listing;
+        let confirm = |verb: &str| filter.clone().with("verb", verb).link("/ui/dlq/confirm");
+        let counted = text::count(total);
+        let (total, all) = if total_is_at_least {
+            (format!("at least {counted}"), "all".to_owned())
+        } else {
+            (counted.clone(), format!("all {counted}"))
+        };
+        Self {
+            frame,
+            filters,
+            // Of a bound of 0 nobody knows that it is nothing.
+            all: (counted != "0" || total_is_at_least).then_some(all),
+            entries: entries.into_iter().map(|entry| entry.shown(now)).collect(),
+            total,
+            wrong: None,
+            replay: confirm("replay"),
+            discard: confirm("discard"),
+            back: filter.link("/ui/dlq"),
+            first: None,
+            next: cursor.map(|cursor| filter.clone().with("cursor", &cursor).link("/ui/dlq")),
+        }
+    }
 }
 
 /// `GET /ui/dlq/{id}`
@@ -251,5 +269,30 @@ impl Entry {
             destination: self.destination,
             target: self.target,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn page(listing: Value) -> String {
+        let listing = serde_json::from_value(listing).unwrap();
+        let form = Form::default();
+        DlqPage::of(Frame::default(), (Filters::default(), &form), listing, UnixMs(0)).render().unwrap()
+    }
+
+    #[test]
+    fn a_total_that_is_a_bound_is_shown_as_a_bound() {
+        let exact = page(json!({ "total": 1200, "entries": [], "cursor": null }));
+        assert!(exact.contains("<small>1\u{202F}200 ") && exact.contains("Replay all 1\u{202F}200…"), "{exact}");
+        let bound = page(json!({ "total": 1200, "total_is_at_least": true, "entries": [], "cursor": "dlv_1" }));
+        assert!(bound.contains("<small>at least 1\u{202F}200 ") && bound.contains("Discard all…"), "{bound}");
+        assert!(!bound.contains("all 1"), "what is asked before is counted then: {bound}");
+        let unknown = page(json!({ "total": 0, "total_is_at_least": true, "entries": [], "cursor": "dlv_1" }));
+        assert!(unknown.contains("Replay all…"), "none found so far is not none: {unknown}");
+        assert!(!page(json!({ "total": 0, "entries": [], "cursor": null })).contains("Replay all"));
     }
 }
