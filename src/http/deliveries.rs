@@ -8,11 +8,11 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use super::AppState;
 use super::dto::{EventBrief, delivery_id, event_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{FILTER_KEYS, Frame, Names, Query};
+use super::{AppState, lanes};
 use crate::domain::id::{DeliveryKey, InstanceId};
 use crate::domain::name::DestinationName;
 use crate::pipeline::LaneView;
@@ -48,7 +48,7 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
     let page = state.read(move |reader| reader.deliveries(&filter, window.after, window.limit)).await?;
-    Ok(Json(log(page, instance, &names, &state.lanes())).into_response())
+    Ok(Json(log(page, instance, &names, &lanes::of_configured(&state))).into_response())
 }
 
 type Lanes = BTreeMap<DestinationName, LaneView>;

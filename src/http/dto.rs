@@ -113,7 +113,7 @@ pub(crate) fn delivery_id(instance: InstanceId, key: DeliveryKey) -> String {
 pub(crate) fn next_attempt(due: Option<UnixMs>, lane: Option<&LaneView>) -> Option<UnixMs> {
     let parked = |lane: &LaneView| match lane.state {
         "paused" => lane.until.is_none(),
-        state => matches!(state, "disabled" | "orphaned"),
+        state => matches!(state, "disabled" | "orphaned" | "removed"),
     };
     let lane = lane.filter(|lane| !parked(lane))?;
     due.map(|due| due.max(lane.until.unwrap_or(due)))
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(at(Some(lane("held", Some(UnixMs(50))))), Some(UnixMs(50)));
         assert_eq!(at(Some(lane("throttled", Some(UnixMs(5))))), Some(UnixMs(10)), "not before its own time");
         assert_eq!(at(Some(lane("paused", Some(UnixMs(70))))), Some(UnixMs(70)));
-        for state in ["paused", "disabled", "orphaned"] {
+        for state in ["paused", "disabled", "orphaned", "removed"] {
             assert_eq!(at(Some(lane(state, None))), None, "{state}");
         }
         assert_eq!(at(None), None);

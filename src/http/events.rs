@@ -9,11 +9,11 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::AppState;
 use super::dto::{EventDto, LeftOutDto, delivery_id, next_attempt, rfc3339};
 use super::json::Json;
 use super::problem::Problem;
 use super::query::Names;
+use super::{AppState, lanes};
 use crate::domain::delivery::{Attempt, Delivery, Phases, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventId, EventSeq, InstanceId};
@@ -119,7 +119,7 @@ pub(super) async fn event(
         .await?;
     let event =
         event.ok_or_else(|| Problem::not_found(format!("the event {given:?} is no longer kept (retention.events)")))?;
-    let lanes = state.lanes();
+    let lanes = lanes::of_configured(&state);
     let lane = |destination| names.name(destination).and_then(|name| lanes.get(name));
     let told = Told { deliveries: &deliveries, details: &details };
     Ok(Json(trace(EventId { instance, seq }, &event, told, &names, lane)).into_response())

@@ -3,6 +3,7 @@
 //! What the store counts is exact since it was created and survives restarts; what happens in the process counts from its
 //! start (see [`crate::telemetry::metrics`]).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
@@ -14,19 +15,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::AppState;
+use super::lanes::{Place, STATES, without_lane};
 use super::problem::Problem;
 use super::query::Names;
+use super::{AppState, lanes};
 use crate::alerts::View;
 use crate::domain::alert::Rule;
 use crate::domain::delivery::Status;
-use crate::pipeline::Health;
-use crate::store::{EventCounts, Ledger};
+use crate::domain::name::DestinationName;
+use crate::pipeline::{Health, LaneView};
+use crate::store::{Counts, EventCounts, Ledger};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The states of a destination (SPEC 2).
-const STATES: [&str; 7] = ["active", "throttled", "open", "held", "paused", "disabled", "orphaned"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DeliveryLabels {
@@ -78,13 +78,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     state.pipeline.metrics().register(&mut registry);
     deliveries(&mut registry, &names, &ledger);
     events(&mut registry, &ledger);
-    let states = Level::default();
-    for (destination, lane) in state.lanes() {
-        for known in STATES {
-            let labels = StateLabels { destination: destination.to_string(), state: known };
-            states.get_or_create(&labels).set(u64::from(known == lane.state));
-        }
-    }
+    states(&mut registry, (&names, &ledger), &lanes::of_configured(&state));
     let owed = Level::default();
     for (name, oldest) in oldest {
         let age = oldest.map_or(0, |oldest| now.since(oldest).0 / 1000);
@@ -96,7 +90,6 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
         Unit::Seconds,
         owed,
     );
-    registry.register("destination_state", "1 for the state that holds", states);
     let size = Gauge::<u64, AtomicU64>::default();
     size.set(bytes);
     registry.register_with_unit("store", "Size of the store's file", Unit::Bytes, size);
@@ -108,6 +101,20 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     let mut body = String::new();
     text::encode(&mut body, &registry).map_err(|_| Problem::internal("the metrics could not be written"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
+}
+
+/// Of those that have gone too, or a destination that is owed something would end its series when it is orphaned.
+fn states(registry: &mut Registry, (names, ledger): (&Names, &Ledger), lanes: &BTreeMap<DestinationName, LaneView>) {
+    let states = Level::default();
+    for (name, id) in names.iter() {
+        let owed = ledger.deliveries.get(&id).map_or(0, Counts::owed);
+        let holds = lanes.get(name).map_or_else(|| without_lane(name, Place::Gone { owed }).state, |lane| lane.state);
+        for known in STATES {
+            let labels = StateLabels { destination: name.to_string(), state: known };
+            states.get_or_create(&labels).set(u64::from(known == holds));
+        }
+    }
+    registry.register("destination_state", "1 for the state that holds", states);
 }
 
 fn health(registry: &mut Registry, health: &Health) {

@@ -24,6 +24,7 @@ mod health;
 mod ingest;
 mod jobs;
 mod json;
+mod lanes;
 mod listener;
 mod metrics;
 mod page;
@@ -38,7 +39,6 @@ mod status;
 mod strict_json;
 mod trial;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -59,9 +59,8 @@ pub use self::serve::serve;
 use crate::alerts::Alerts;
 use crate::config::reload::Standing;
 use crate::domain::audit::Deed;
-use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
-use crate::pipeline::{LaneView, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::store::StoreError;
 use crate::store::read::Reader;
 
@@ -115,17 +114,6 @@ impl AppState {
         if let Err(why) = self.pipeline.audit(deed).await {
             tracing::warn!(%why, "What an operator did could not be kept.");
         }
-    }
-
-    /// The lanes of all configured destinations. One that has not shown itself yet does what the configuration says.
-    fn lanes(&self) -> BTreeMap<DestinationName, LaneView> {
-        let mut lanes = self.pipeline.lanes();
-        for (name, destination) in &self.pipeline.snapshot().destinations {
-            let state = if destination.enabled { "active" } else { "disabled" };
-            let quiet = || LaneView { state, reason: None, until: None, paused_by: None, in_flight: 0 };
-            lanes.entry(name.clone()).or_insert_with(quiet);
-        }
-        lanes
     }
 
     /// Every destination the store or the configuration knows.

@@ -24,6 +24,7 @@ use crate::domain::event::Object;
 use crate::domain::id::DestinationId;
 use crate::domain::limits::PURGE_ROWS;
 use crate::domain::name::DestinationName;
+use crate::store::Counts;
 
 /// The answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -107,7 +108,7 @@ fn is_configured(state: &AppState, name: &DestinationName) -> bool {
 
 fn owed(state: &AppState, id: DestinationId) -> u64 {
     let ledger = state.reader.ledger();
-    ledger.deliveries.get(&id).map_or(0, |counts| counts.pending.saturating_add(counts.failed))
+    ledger.deliveries.get(&id).map_or(0, Counts::owed)
 }
 
 fn configured(detail: &str) -> Problem {

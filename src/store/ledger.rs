@@ -59,6 +59,11 @@ impl Counts {
         }
     }
 
+    /// Deliveries that are still to be made.
+    pub fn owed(&self) -> u64 {
+        self.pending.saturating_add(self.failed)
+    }
+
     /// One more accepted delivery, with `status`.
     pub(super) fn add(&mut self, status: Status) {
         self.accepted = self.accepted.saturating_add(1);

@@ -1,7 +1,8 @@
 //! `GET /metrics` (SPEC 6, 8.1): the contracted series, true to the books.
 
 use crate::support::daemon::Daemon;
-use crate::support::desk::{accept, settled, webhook};
+use crate::support::desk::{accept, deposit, settled, webhook};
+use crate::support::reload::{save, text};
 use crate::support::sink::Sink;
 
 /// The value of the sample that begins with `series`.
@@ -49,6 +50,28 @@ async fn the_series_say_what_the_books_say() {
     assert!(sample(&text, "postbackd_store_bytes") > 0.0);
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(!text.contains("deposit"), "labels come from the configuration only");
+}
+
+#[tokio::test]
+async fn the_state_of_a_destination_that_has_gone_is_told_on() {
+    let sink = Sink::with_status(401).await;
+    let daemon = Daemon::start("").await;
+    let without = text(&daemon);
+    save(&daemon, &(without.clone() + &webhook("goes", &sink.url("/"), ""))).await;
+    deposit(&daemon, "1").await;
+    daemon.wait_for_status(|status| status["destinations"]["goes"]["state"] == "held").await;
+    save(&daemon, &without).await;
+    let holds = async |wanted: &str| {
+        daemon.wait_for_status(|status| status["destinations"]["goes"]["state"] == wanted).await;
+        let text = daemon.get("/metrics").await.text();
+        let of =
+            |line: &&str| line.starts_with("postbackd_destination_state{destination=\"goes\",") && line.ends_with(" 1");
+        let lines: Vec<_> = text.lines().filter(of).collect();
+        assert!(matches!(*lines, [only] if only.contains(&format!("state=\"{wanted}\""))), "{lines:?}");
+    };
+    holds("orphaned").await;
+    assert_eq!(daemon.post("/v1/destinations/goes/purge", "{\"reason\":\"left us\"}").await.status, 200);
+    holds("removed").await;
 }
 
 // Row 65: the metric.

@@ -18,6 +18,7 @@ use super::AppState;
 use super::dto::{next_attempt, rfc3339};
 use super::ingest;
 use super::json::Json;
+use super::lanes::{Place, without_lane};
 use super::problem::Problem;
 use super::query::{Names, Query};
 use super::reload::problems;
@@ -164,15 +165,11 @@ fn books(reader: &Reader) -> Result<FromStore, StoreError> {
     let ledger = Ledger::clone(&reader.ledger());
     let mut owed = BTreeMap::new();
     for (id, counts) in &ledger.deliveries {
-        if still_owed(counts) > 0 {
+        if counts.owed() > 0 {
             owed.insert(*id, Owed { oldest: reader.oldest_owed(*id)?, next_due: reader.next_due(*id)? });
         }
     }
     Ok((ledger, owed, reader.file_bytes()))
-}
-
-fn still_owed(counts: &Counts) -> u64 {
-    counts.pending.saturating_add(counts.failed)
 }
 
 /// The answer.
@@ -253,28 +250,15 @@ fn destination(observed: &Observed, name: &DestinationName, id: DestinationId, c
 
 /// The lane as the pipeline shows it; where it has none, what the configuration and the books say.
 fn lane(observed: &Observed, name: &DestinationName, counts: &Counts) -> LaneView {
-    let quiet = |state, reason: Option<&str>| LaneView {
-        state,
-        reason: reason.map(str::to_owned),
-        until: None,
-        paused_by: None,
-        in_flight: 0,
-    };
     if let Some(lane) = observed.lanes.get(name) {
         return lane.clone();
     }
-    match observed.configured.get(name) {
-        Some(Configured { enabled: true, .. }) => quiet("active", None),
-        Some(Configured { enabled: false, .. }) => quiet("disabled", Some("enabled = false in the configuration")),
-        None if still_owed(counts) > 0 => {
-            let why = format!(
-                "not in the configuration, and deliveries are still owed: they wait until the name returns \
-                 (to give them up: postbackd purge {name} --reason TEXT)"
-            );
-            quiet("orphaned", Some(&why))
-        }
-        None => quiet("disabled", Some("not in the configuration; nothing is owed")),
-    }
+    let place = match observed.configured.get(name) {
+        Some(Configured { enabled: true, .. }) => Place::Enabled,
+        Some(Configured { enabled: false, .. }) => Place::Disabled,
+        None => Place::Gone { owed: counts.owed() },
+    };
+    without_lane(name, place)
 }
 
 /// `ok`, `degraded` or `failing`, with every reason.

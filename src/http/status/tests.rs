@@ -134,7 +134,7 @@ fn the_table_is_aligned_and_harmless() {
     hook         webhook  active            6        0       0     5    0        1          0       -      -       -       -  -
     meta-eu      fb_capi  throttled         6        0       3     2    0        1          0   1m 1s  66.7%  100.0%  120 ms  503 transient: busy �[2J
     old          -        orphaned          2        0       1     0    0        1          0      1s      -       -       -  -
-    older        -        disabled          2        0       0     1    0        1          0       -      -       -       -  -
+    older        -        removed           2        0       0     1    0        1          0       -      -       -       -  -
     "#);
 }
 
@@ -194,12 +194,12 @@ fn the_total_is_the_sum_of_all_destinations_also_of_those_that_are_gone() {
 }
 
 #[test]
-fn destinations_that_are_gone_are_orphaned_only_while_something_is_owed() {
+fn destinations_that_are_gone_are_orphaned_while_something_is_owed_and_then_removed() {
     let status = build(&observed());
     let old = &status.destinations["old"];
     assert_eq!((old.state, old.kind, old.next_attempt_at.as_deref()), ("orphaned", None, None));
     assert_eq!(old.oldest_owed_s, Some(1));
-    assert_eq!(status.destinations["older"].state, "disabled");
+    assert_eq!(status.destinations["older"].state, "removed");
     assert_eq!(status.state, "degraded");
     assert_eq!(status.reasons.len(), 1, "{:?}", status.reasons);
 }
