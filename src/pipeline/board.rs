@@ -95,7 +95,7 @@ impl Board {
     }
 
     /// Statistics that changed since this was last asked.
-    pub(super) fn stats_changes(&self) -> Vec<(DestinationName, Changes)> {
+    pub(super) fn stats_changes(&self) -> BTreeMap<DestinationName, Changes> {
         let mut stats = lock(&self.stats);
         stats.iter_mut().filter_map(|(name, stats)| Some((name.clone(), stats.changes()?))).collect()
     }

@@ -4,7 +4,7 @@
 //! It never waits for the writer while the writer may wait for it: outcomes stand in a queue of their own until the
 //! writer has room. That queue is bounded by the leases: a lane stops sending where too many outcomes wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use crate::destination::Judgement;
 use crate::domain::delivery::{Attempt, Autopsy, Phases};
 use crate::domain::id::{DeliveryKey, DestinationId};
+use crate::domain::name::DestinationName;
 use crate::domain::outcome::{RetryReason, Verdict};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
@@ -63,6 +64,8 @@ pub(super) struct Driver {
     pub writer: mpsc::Sender<Command>,
     pub drain: oneshot::Receiver<DrainRequest>,
     pub maintenance: Maintenance,
+    /// Every destination since the start: of one that has gone, what was under way still ends, and its statistics are kept.
+    pub known: BTreeMap<DestinationId, DestinationName>,
 }
 
 /// Asks the driver to send nothing more and to end when nothing is in flight, or after `limit`.
@@ -203,6 +206,7 @@ impl Driver {
     fn reroute(&mut self, work: &mut Work) {
         let routing = Arc::clone(&self.routings.borrow_and_update());
         let before = std::mem::replace(&mut self.routing, routing);
+        self.known.extend(self.routing.names());
         let changed = self.routing.changed_since(&before);
         for name in self.routing.gone_since(&before) {
             self.board.remove_lane(name);
@@ -259,10 +263,10 @@ impl Driver {
 
     fn record(&self, report: &Report, journal: &mut Journal) {
         let Some(key) = report.ended.parts.first().map(|part| part.key) else { return };
-        let Some(destination) = self.routing.destination(key.destination) else { return };
+        let Some(destination) = self.known.get(&key.destination) else { return };
         let recorder = Recorder {
             board: &self.board,
-            destination: &destination.name,
+            destination,
             instance: self.dispatcher.instance,
             now: self.env.clock.now(),
             monotonic: self.env.clock.monotonic(),
@@ -289,9 +293,11 @@ impl Driver {
 
     /// Has the writer keep the statistics that changed, beside whatever else it commits.
     fn save_stats(&self, work: &mut Work) {
-        for (name, changes) in self.board.stats_changes() {
-            if let Some(destination) = self.routing.ids.get(&name).copied() {
-                work.outcomes.push_back(WriteOp::SaveStats { destination, changes: Box::new(changes) });
+        let mut changed = self.board.stats_changes();
+        for (destination, name) in &self.known {
+            if let Some(changes) = changed.remove(name) {
+                let (destination, changes) = (*destination, Box::new(changes));
+                work.outcomes.push_back(WriteOp::SaveStats { destination, changes });
             }
         }
     }

@@ -45,6 +45,10 @@ impl Routing {
         before.by_id.iter().filter(|(id, _)| !self.by_id.contains_key(id)).map(|(_, destination)| &destination.name)
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = (DestinationId, DestinationName)> {
+        self.by_id.iter().map(|(id, destination)| (*id, destination.name.clone()))
+    }
+
     pub(super) fn destination(&self, id: DestinationId) -> Option<&Arc<Destination>> {
         self.by_id.get(&id)
     }

@@ -82,6 +82,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
         dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
         env: env.clone(),
+        known: routing.names().collect(),
         routing,
         routings: routings_rx,
         reader: reader.clone(),

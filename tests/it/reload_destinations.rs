@@ -248,10 +248,46 @@ async fn a_removed_destination_that_is_owed_nothing_leaves_only_its_counts() {
     deposit(&daemon, "1").await;
     settled(&daemon, &[("sent", 1)]).await;
     save(&daemon, &without).await;
-    let gone = state(&daemon, "goes", "disabled").await;
+    let gone = state(&daemon, "goes", "removed").await;
     assert_eq!((&gone["reason"], &gone["kind"]), (&json!("not in the configuration; nothing is owed"), &Value::Null));
     let status = in_force(&daemon, &[]).await;
     assert_eq!((&status["state"], &status["balance"]["sent"]), (&json!("ok"), &json!(1)));
+    let table = daemon.cli(&["status"], "").await.out;
+    assert!(table.lines().any(|line| line.starts_with("goes         -     removed ")), "{table}");
+}
+
+/// Attempts of the last hour, by the statistics of one event name.
+fn attempts(status: &Value, destination: &str) -> Value {
+    status["destinations"][destination]["by_event"]["deposit"]["attempts"]["1h"].clone()
+}
+
+#[tokio::test]
+async fn statistics_of_a_destination_that_leaves_are_kept_also_of_what_was_under_way() {
+    let slow = Act::Late(Duration::from_millis(1500), Reply::new(200, ""));
+    let sink = Sink::start(vec![Act::Reply(Reply::new(200, "")), slow]).await;
+    let goes = webhook("goes", &sink.url("/"), "");
+    let mut daemon = Daemon::start("").await;
+    let without = text(&daemon);
+    save(&daemon, &(without.clone() + &goes)).await;
+    deposit(&daemon, "before").await;
+    settled(&daemon, &[("sent", 1)]).await;
+    deposit(&daemon, "under way").await;
+    sink.wait_for(2).await;
+    save(&daemon, &without).await;
+    state(&daemon, "goes", "orphaned").await;
+    settled(&daemon, &[("sent", 2)]).await;
+    assert_eq!(attempts(&daemon.get("/status").await.json(), "goes"), 2);
+
+    // A start without it, and one with it again: what was kept is there each time, and nothing overwrote it.
+    daemon.terminate();
+    daemon.restart().await;
+    assert_eq!(attempts(&daemon.get("/status").await.json(), "goes"), 2, "kept at the stop");
+    save(&daemon, &(without + &goes)).await;
+    deposit(&daemon, "after").await;
+    settled(&daemon, &[("sent", 3)]).await;
+    daemon.terminate();
+    daemon.restart().await;
+    assert_eq!(attempts(&daemon.get("/status").await.json(), "goes"), 3, "they return with its name");
 }
 
 #[tokio::test]
