@@ -1,13 +1,14 @@
 //! Telling people: rules over the state of the daemon, and channels that carry what they find.
 //!
 //! Pure: [`vitals`] (what is looked at), [`watcher`] with `destination` and `rhythm` (the rules), [`book`] (what was told, what
-//! is told again, what is over) with [`ending`] (how something ends), [`message`] (a notice as a channel takes it). Async: [`house`] (who looks, and the heartbeat),
+//! is told again, what is over) with [`ending`] (how something ends), [`message`] (a notice as a channel takes it), `answer` (what it answers). Async: [`house`] (who looks, and the heartbeat),
 //! `post` (a task for each channel, with its own queue and its own retries), [`Alerts`] (the handle of the faces).
 //!
 //! Invariants: one message for one problem however often it comes; what was told survives a restart; no channel waits for
 //! another, and nothing waits for a channel. Absent on purpose: the pipeline, the store and the wire, which come in as
 //! [`House`] and [`Courier`], so that alerts go by no way that a destination could block.
 
+mod answer;
 pub mod book;
 mod destination;
 pub mod ending;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::book::Notice;
-use super::{Board, message};
+use super::{Board, answer, message};
 use crate::config::alerts::{Alerts, Channel};
 use crate::domain::message::printable;
 use crate::env::clock::Clock;
@@ -20,8 +20,6 @@ pub(super) const QUEUE: usize = 64;
 const TRIES: u32 = 24;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
-/// The longest that a channel may ask us to wait.
-const RETRY_AFTER_MAX: Duration = Duration::from_mins(30);
 /// What is kept of an answer that is no success, bytes.
 const EXCERPT_BYTES: usize = 160;
 
@@ -53,10 +51,12 @@ pub(super) async fn send(
     if (200..300).contains(&answer.status) {
         return Ok(());
     }
-    let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
     let said = printable(&answer.body, EXCERPT_BYTES);
-    let detail = format!("HTTP {}: {}", answer.status, said.trim());
-    Err(refused(detail, seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX))))
+    let mut told = refused(format!("HTTP {}: {}", answer.status, said.trim()), answer::retry_after(&answer));
+    if let Some(advice) = answer::advice(&channel.target, &answer) {
+        told.detail = format!("{}; {advice}", told.detail);
+    }
+    Err(told)
 }
 
 /// The task of one channel, by name: what it is now is looked up at each attempt.
@@ -94,11 +94,21 @@ impl Post {
             if left == 0 {
                 return;
             }
-            // Whoever corrects the channel need not wait.
+            let rest = tokio::time::sleep(refused.retry_after.unwrap_or_default().max(pause));
             tokio::select! {
-                () = tokio::time::sleep(refused.retry_after.unwrap_or(pause)) => pause = (pause * 2).min(PAUSE_MAX),
-                changed = self.config.changed() => if changed.is_err() { return },
+                () = rest => pause = (pause * 2).min(PAUSE_MAX),
+                () = self.corrected(channel.fingerprint) => {}
             }
+        }
+    }
+
+    /// The channel is another than it was: whoever corrected it need not wait.
+    async fn corrected(&mut self, before: u64) {
+        let is_another =
+            |config: &Arc<Alerts>| config.channels.get(&self.name).is_none_or(|channel| channel.fingerprint != before);
+        if self.config.wait_for(is_another).await.is_err() {
+            // Nobody reloads any more: the daemon stops, and so will this task.
+            std::future::pending().await
         }
     }
 }
