@@ -95,6 +95,8 @@ const PURE: &[&str] = &[
     "alerts/destination",
     "alerts/rhythm",
     "alerts/book",
+    "alerts/ending",
+    "alerts/answer",
     "alerts/message",
 ];
 const PURE_WITHOUT: &[&str] = &["async", "await", "tokio"];

@@ -72,6 +72,12 @@ impl NoticeKind {
     }
 }
 
+/// By as much as the clock jumped.
+pub(super) fn move_along(time: &mut UnixMs, step_ms: i64) {
+    let span = DurationMs(step_ms.unsigned_abs());
+    *time = if step_ms < 0 { *time - span } else { *time + span };
+}
+
 /// Every problem there is, by id.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -95,14 +101,9 @@ impl Book {
 
     /// The clock jumped: what lasted goes on lasting as long as it did.
     pub fn shift(&mut self, step_ms: i64) {
-        let moved = |time: &mut UnixMs| {
-            let span = DurationMs(step_ms.unsigned_abs());
-            *time = if step_ms < 0 { *time - span } else { *time + span };
-        };
         for problem in self.problems.values_mut() {
-            moved(&mut problem.since);
-            problem.told_at.iter_mut().for_each(moved);
-            problem.good_since.iter_mut().for_each(moved);
+            let times = [&mut problem.since].into_iter().chain(&mut problem.told_at).chain(&mut problem.good_since);
+            times.for_each(|time| move_along(time, step_ms));
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Past<'a> {
     pub(super) book: &'a Book,
     /// Deliveries that died within the hour.
     pub(super) grown: u64,
+    /// Not so in the first hour after a start.
+    pub(super) knows_an_hour: bool,
     /// Whether it was down within the hour, whose attempts say nothing else then.
     pub(super) was_down: bool,
 }
@@ -48,6 +50,11 @@ pub(super) fn judge(
     bench.depth(policy, vitals);
     if ending::meant(policy, vitals.state).is_some() {
         return false;
+    }
+    if !past.knows_an_hour {
+        // Nothing proves that it has stopped.
+        let growth = bench.id("growth");
+        bench.covered.insert(growth);
     }
     let down = bench.down(policy, now, vitals);
     let candidates = [bench.rate(policy, vitals), bench.growth(policy, vitals), bench.oldest(policy, now, vitals)];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::book::{Book, Finding, Notice};
+use super::book::{Book, Finding, Notice, move_along};
 use super::destination::{self, Past};
 use super::ending;
 use super::rhythm;
@@ -89,9 +89,9 @@ impl Watcher {
         covered: &mut BTreeSet<String>,
     ) {
         for (name, destination) in &books.destinations {
-            let grown = self.grown(name, now, destination.dlq);
+            let (grown, knows_an_hour) = self.grown(name, now, destination.dlq);
             let was_down = self.downs.get(name).is_some_and(|at| now.since(*at) < HOUR);
-            let past = Past { book: &self.book, grown, was_down };
+            let past = Past { book: &self.book, grown, knows_an_hour, was_down };
             if destination::judge(policy, now, name, destination, &past, found, covered) {
                 self.downs.insert(name.clone(), now);
             }
@@ -106,6 +106,8 @@ impl Watcher {
             return;
         }
         self.book.shift(step);
+        let heard = self.rhythms.values_mut().filter_map(|rhythm| rhythm.last_event_at.as_mut());
+        self.downs.values_mut().chain(heard).for_each(|time| move_along(time, step));
         // What was measured by the other clock says nothing now.
         self.dlqs.clear();
         if policy.clock.is_some_and(|least| step.unsigned_abs() >= least.0) {
@@ -202,8 +204,8 @@ impl Watcher {
         }
     }
 
-    /// By how much the DLQ has grown within the hour.
-    fn grown(&mut self, name: &DestinationName, now: UnixMs, size: u64) -> u64 {
+    /// By how much the DLQ has grown within the hour, and whether so much time is known.
+    fn grown(&mut self, name: &DestinationName, now: UnixMs, size: u64) -> (u64, bool) {
         let samples = self.dlqs.entry(name.clone()).or_default();
         if samples.back().is_none_or(|(at, _)| now.since(*at) >= SAMPLE_EVERY) {
             samples.push_back((now, size));
@@ -213,7 +215,9 @@ impl Watcher {
         }
         // From the least, since a replay or a discard makes it smaller.
         let least = samples.iter().map(|(_, size)| *size).min().unwrap_or(size);
-        size.saturating_sub(least)
+        // As far as looks once a minute tell.
+        let known = samples.front().map_or(0, |(at, _)| now.since(*at).0) + 2 * SAMPLE_EVERY.0;
+        (size.saturating_sub(least), known >= HOUR.0)
     }
 }
 

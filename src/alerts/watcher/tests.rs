@@ -6,6 +6,7 @@ use crate::alerts::vitals::{DestinationVitals, Standing, Tally};
 use crate::telemetry::rolling::Streak;
 
 mod ending;
+mod house;
 
 /// A Monday, midnight.
 const MONDAY: UnixMs = UnixMs(1_764_547_200_000);
@@ -309,7 +310,9 @@ fn a_source_with_a_set_time_that_never_sent_anything_is_told() {
     let mut world = World::new();
     let limit = Some(DurationMs::from_hours(12));
     world.policy.silence.as_mut().unwrap().sources.insert("app".parse().unwrap(), limit);
-    world.minutes(720, |world| drop(world.app()));
+    world.minutes(720, |world| {
+        world.app();
+    });
     assert_eq!(world.told, []);
     world.restart();
     world.minutes(2, |_| ());
