@@ -1,12 +1,14 @@
 //! Mail: one message, one connection to the operator's own server, nothing kept open. Its address is judged as those of
 //! destinations are, and the connection is made to exactly the address that was judged.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
+use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -16,6 +18,7 @@ use super::resolve;
 use crate::config::alerts::{Mail, MailTls};
 use crate::config::snapshot::NetworkPolicy;
 use crate::domain::net::AllowPrivate;
+use crate::domain::time::DurationMs;
 
 /// Shown as the sender's name.
 const SENDER: &str = "postbackd";
@@ -44,7 +47,12 @@ impl Mailer {
     /// Sends one message within the channel's timeout.
     pub(super) async fn send(&self, subject: String, body: String) -> Result<(), String> {
         let sending = self.send_at_leisure(subject, body);
-        tokio::time::timeout(self.timeout, sending).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        tokio::time::timeout(self.timeout, sending).await.unwrap_or_else(|_| {
+            let span = DurationMs(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX));
+            Err(format!(
+                "no answer in time ({span}); check host and port: tls = \"tls\" belongs to 465, \"starttls\" to 587, \"none\" to 25"
+            ))
+        })
     }
 
     async fn send_at_leisure(&self, subject: String, body: String) -> Result<(), String> {
@@ -76,7 +84,8 @@ impl Mailer {
             .hello_name(ClientId::Domain("postbackd.invalid".to_owned()))
             .port(self.mail.port)
             .tls(tls)
-            .timeout(Some(self.timeout));
+            // A moment more than ours, so that it is always ours that tells.
+            .timeout(Some(self.timeout + Duration::from_secs(1)));
         if let Some((user, password)) = &self.mail.login {
             builder = builder.credentials(Credentials::new(user.expose().to_owned(), password.expose().to_owned()));
         }
@@ -84,16 +93,56 @@ impl Mailer {
     }
 }
 
-/// The error and its causes on one line.
-fn words(error: &lettre::transport::smtp::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = inner.source();
+/// What went wrong, and what to write instead where that is known.
+fn words(error: &smtp::Error) -> String {
+    let said = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    if let Some(code) = error.status() {
+        let advice = match u16::from(code) {
+            530 | 534 | 535 | 538 => "refuses the login; check username and password",
+            400..=499 => "wants to be asked again later",
+            _ => "refuses the message; check from and to",
+        };
+        return format!("the mail server {advice} ({code}: {said})");
     }
-    format!("the mail server: {said}")
+    if let Some(fault) = causes(error).find_map(tls_fault) {
+        return match fault {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => format!(
+                "the mail server's certificate is not to be trusted; host must be a name in it, signed by a CA that this \
+                 system trusts ({fault})"
+            ),
+            rustls::Error::InvalidMessage(_) => format!(
+                "the mail server speaks no TLS at this port; write tls = \"starttls\" and its port (587), or the port for \
+                 tls = \"tls\" (465) ({fault})"
+            ),
+            _ => format!("no TLS with the mail server: {fault}"),
+        };
+    }
+    match said.as_str() {
+        "STARTTLS is not supported on this server" => NO_STARTTLS.to_owned(),
+        "No compatible authentication mechanism was found" => NO_LOGIN.to_owned(),
+        _ if error.to_string().starts_with("Connection error") => {
+            format!("cannot connect to the mail server; check host and port ({said})")
+        }
+        _ => format!("the mail server breaks off or does not speak SMTP; check host, port and tls ({error})"),
+    }
+}
+
+const NO_STARTTLS: &str = "the mail server offers no STARTTLS at this port, so nothing was sent; write the port where it does \
+                           (587), or tls = \"tls\" and the port for that (465)";
+const NO_LOGIN: &str = "the mail server offers no login that can be used (PLAIN, LOGIN); remove username and password where \
+                        it needs none";
+
+/// The error, and what it stands on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next.take()?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inside = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    inside.downcast_ref::<rustls::Error>()
 }

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::desk::{deposit, webhook};
+use crate::support::proxy::{Manner, Proxy};
 use crate::support::reload::{save, text};
 use crate::support::sink::{Act, Reply, Sink};
-use crate::support::smtp::MailServer;
+use crate::support::smtp::{self, MailServer};
 
 /// Looks often, and a problem is over soon.
 const FAST: &str = "[alerts]\nevery = \"50ms\"\nsettle = \"200ms\"\n";
@@ -56,8 +57,11 @@ async fn a_held_destination_is_told_once_and_its_recovery_too() {
     crm.set(vec![Act::Reply(Reply::new(200, ""))]);
     let second = json(&ops.wait_for(2).await[1].body);
     assert_eq!((second["kind"].as_str(), second["id"].as_str()), (Some("recovered"), Some("crm/down")), "{second}");
-    let status = daemon.wait_for_status(|status| status["alerts"]["open"] == serde_json::json!([])).await;
-    assert!(status["alerts"]["channels"]["ops"]["last_success"].is_string(), "{status:#}");
+    let over = |status: &Value| {
+        let alerts = &status["alerts"];
+        alerts["open"] == serde_json::json!([]) && alerts["channels"]["ops"]["last_success"].is_string()
+    };
+    daemon.wait_for_status(over).await;
     assert_eq!(ops.seen().len(), 2);
 }
 
@@ -134,8 +138,42 @@ async fn a_test_that_is_refused_says_why_and_exits_1() {
 }
 
 #[tokio::test]
+async fn a_messenger_that_asks_for_patience_is_asked_again_after_it_and_no_sooner() {
+    let crm = Sink::with_status(401).await;
+    let telegram = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 2","parameters":{"retry_after":2}}"#;
+    let discord = r#"{"message":"You are being rate limited.","retry_after":1.25,"global":false}"#;
+    let asks = [
+        Reply::new(429, telegram),
+        Reply::new(429, "rate_limited").header("retry-after", "2"),
+        Reply::new(429, discord),
+    ];
+    let mut sinks = Vec::new();
+    for asks in asks {
+        sinks.push(Sink::start(vec![Act::Reply(asks), Act::Reply(Reply::new(200, "ok"))]).await);
+    }
+    let bot = format!("bot_token = \"123:canary-bot\"\nchat_id = 5\nbase_url = \"{}\"", sinks[0].url(""));
+    let channels =
+        [channel("phone", "telegram", &bot), hook("slack", &sinks[1], "slack"), hook("discord", &sinks[2], "discord")];
+    let daemon = Daemon::start(&[FAST, &held(&crm), &channels.concat()].concat()).await;
+    deposit(&daemon, "1").await;
+    for sink in &sinks {
+        sink.wait_for(1).await;
+    }
+    let asked = std::time::Instant::now();
+    for sink in &sinks {
+        let seen = sink.wait_for(2).await;
+        assert_eq!(seen[0].body, seen[1].body, "the same message");
+        // By itself it would have been asked after one second.
+        assert!(asked.elapsed() > Duration::from_millis(1800), "after {:?}", asked.elapsed());
+    }
+    let status = daemon.wait_for_status(|status| status["alerts"]["channels"]["phone"]["sent"] == 1).await;
+    let error = &status["alerts"]["channels"]["phone"]["last_error"]["message"];
+    assert!(error.as_str().unwrap().starts_with("HTTP 429: "), "{error}");
+}
+
+#[tokio::test]
 async fn mail_goes_through_smtp() {
-    let server = MailServer::start().await;
+    let server = MailServer::start(smtp::Manner::default()).await;
     let mail = format!(
         "host = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"postbackd@example.com\"\nto = [\"a@example.com\", \"b@example.com\"]",
         server.port
@@ -197,6 +235,25 @@ async fn the_heartbeat_beats_while_all_is_well_and_stops_when_it_is_not() {
     assert_eq!(beat.seen().len(), count, "somebody has to act, and whoever counts beats says so");
     crm.set(vec![Act::Reply(Reply::new(200, ""))]);
     beat.wait_for(count + 2).await;
+}
+
+#[tokio::test]
+async fn the_heartbeat_and_the_channels_go_by_their_own_proxy_and_never_directly() {
+    let (crm, ops) = (Sink::with_status(200).await, Sink::with_status(200).await);
+    let proxy = Proxy::with_login(ops.address, Manner::Works, Some(("u", "canary"))).await;
+    let by = format!("proxy = \"{}\"", proxy.url("http", "u:canary@"));
+    // A name that nobody but the proxy can make anything of: what arrives has come through it.
+    let url = "http://hooks.nowhere.invalid/ping";
+    let heartbeat = format!("[alerts.heartbeat]\nurl = \"{url}\"\nevery = \"50ms\"\nallow_private = true\n{by}\n");
+    let hook = channel("ops", "webhook", &format!("url = \"{url}\"\n{by}"));
+    let daemon = Daemon::start(&[FAST, &webhook("crm", &crm.url("/"), ""), &heartbeat, &hook].concat()).await;
+    ops.wait_for(3).await;
+    assert_eq!(daemon.cli(&["alerts", "test"], "").await.code, 0);
+    // A proxy that is dead stops the beats, so whoever counts them says so; nothing goes around it.
+    drop(proxy);
+    let status = daemon.wait_for_status(|status| status["alerts"]["heartbeat"]["last_error"].is_object()).await;
+    let error = status["alerts"]["heartbeat"]["last_error"]["message"].as_str().unwrap();
+    assert!(error.starts_with("proxy") && !error.contains("canary"), "{error}");
 }
 
 #[tokio::test]

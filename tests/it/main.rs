@@ -13,6 +13,7 @@
 )]
 
 mod alerts;
+mod alerts_mail;
 mod api_admin;
 mod api_cli;
 mod api_controls;
@@ -22,6 +23,7 @@ mod api_jobs;
 mod api_outcomes;
 mod api_refusals;
 mod backup;
+mod canary;
 mod egress;
 mod kill;
 mod meta;

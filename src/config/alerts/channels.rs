@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use url::Host;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use url::{Host, Url};
 
 use super::{Channel, HEARTBEAT, Heartbeat, Mail, MailTls, Shape, Target};
 use crate::config::destinations::{allow_private, timeout};
@@ -21,6 +23,8 @@ use crate::domain::secret::{Redactor, Secret};
 use crate::domain::time::DurationMs;
 
 const TELEGRAM: &str = "https://api.telegram.org";
+/// Pieces of an address that are shorter are no keys.
+const KEY_BYTES_MIN: usize = 8;
 const BEAT: DurationMs = DurationMs::from_secs(60);
 const KINDS: [(&str, Kind); 3] = [("webhook", Kind::Webhook), ("telegram", Kind::Telegram), ("email", Kind::Email)];
 const SHAPES: [(&str, Shape); 3] = [("json", Shape::Json), ("slack", Shape::Slack), ("discord", Shape::Discord)];
@@ -84,6 +88,7 @@ fn one(entry: &Entry, path: &str, listen: &[SocketAddr], cx: &mut Reading<'_>) -
     let settings = format!("{:?}", (enabled, min_severity, &network, listen, &target));
     let mut hidden = secrets.clone();
     hidden.extend(proxies::secrets(&network.proxies));
+    hidden.extend(target.as_ref().into_iter().flat_map(on_the_wire));
     Some(Channel {
         name: name.to_owned(),
         enabled,
@@ -272,6 +277,28 @@ fn secrets(target: &Target) -> Vec<Secret> {
     }
 }
 
+/// What whoever repeats a request or a login would show of the secrets.
+fn on_the_wire(target: &Target) -> Vec<Secret> {
+    match target {
+        Target::Webhook { url, .. } => parts(url),
+        Target::Email(Mail { login: Some((user, password)), .. }) => {
+            let (user, password) = (user.expose(), password.expose());
+            let words = [password.to_owned(), user.to_owned(), format!("\0{user}\0{password}")];
+            words.map(|word| Secret::new(BASE64_STANDARD.encode(word))).into()
+        }
+        Target::Telegram { .. } | Target::Email(_) => Vec::new(),
+    }
+}
+
+/// A URL without its host, whole and in pieces: short ones are words, not keys.
+fn parts(url: &Secret) -> Vec<Secret> {
+    let Ok(url) = Url::parse(url.expose()) else { return Vec::new() };
+    let whole = [url.path()].into_iter().chain(url.query());
+    let pieces =
+        whole.clone().flat_map(|whole| whole.split(['/', '&', '='])).filter(|piece| piece.len() >= KEY_BYTES_MIN);
+    whole.chain(pieces).map(|part| Secret::new(part.to_owned())).collect()
+}
+
 /// `[alerts.heartbeat]`
 pub(super) fn heartbeat(parent: &mut Section<'_>, listen: &[SocketAddr], cx: &mut Reading<'_>) -> Option<Heartbeat> {
     parent.node(HEARTBEAT, cx)?;
@@ -283,6 +310,7 @@ pub(super) fn heartbeat(parent: &mut Section<'_>, listen: &[SocketAddr], cx: &mu
     section.finish(cx);
     let url = url?;
     let mut hidden = vec![url.clone()];
+    hidden.extend(parts(&url));
     hidden.extend(proxies::secrets(&network.proxies));
     let channel = Channel {
         name: HEARTBEAT.to_owned(),

@@ -16,6 +16,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+/// What speaks TLS for a server with this certificate.
+pub fn acceptor(certificate: &[u8]) -> TlsAcceptor {
+    postbackd::egress::tls::install().unwrap();
+    let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../fixtures/server.key.pem")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A running front; gone, with all its connections, when dropped.
 #[derive(Debug)]
 pub struct TlsFront {
@@ -30,11 +39,7 @@ impl TlsFront {
 
     /// As [`TlsFront::start`], with another certificate of the same key.
     pub async fn with(certificate: &[u8], behind: SocketAddr) -> Self {
-        postbackd::egress::tls::install().unwrap();
-        let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../fixtures/server.key.pem")).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(certificate);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {

@@ -1,0 +1,153 @@
+//! Alerts by mail, against servers that offer TLS in each way or none, take a login or refuse it, and lie: nothing is said in
+//! the open where TLS is configured, the password is nowhere, and every refusal says what to mend.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::support::daemon::{Daemon, Said};
+use crate::support::smtp::{MailServer, Manner, Offers};
+
+const PASSWORD: &str = "canary-password";
+
+fn channel(server: &MailServer, more: &str) -> String {
+    format!(
+        "[alerts.channels.mail]\nkind = \"email\"\nhost = \"127.0.0.1\"\nport = {}\nallow_private = true\ntimeout = \"2s\"\n\
+         from = \"postbackd@example.com\"\nto = \"you@example.com\"\n{more}\n",
+        server.port
+    )
+}
+
+fn with_login(tls: &str) -> String {
+    format!("tls = \"{tls}\"\nusername = \"robot\"\npassword = \"{PASSWORD}\"")
+}
+
+/// What `alerts test` says of a channel to `server`; the password is in none of what can be seen.
+async fn tested(server: &MailServer, more: &str) -> Said {
+    let daemon = Daemon::start(&channel(server, more)).await;
+    let said = daemon.cli(&["alerts", "test"], "").await;
+    let seen = format!(
+        "{said:?}{}{}{}",
+        daemon.get("/status").await.text(),
+        daemon.get("/v1/audit").await.text(),
+        daemon.cli(&["alerts", "list"], "").await.out
+    );
+    for secret in
+        [PASSWORD.to_owned(), BASE64_STANDARD.encode(PASSWORD), BASE64_STANDARD.encode(format!("\0robot\0{PASSWORD}"))]
+    {
+        assert!(!seen.contains(&secret), "{secret} is in {seen}");
+    }
+    said
+}
+
+/// A server that does not take the mail, and the part of what is said about it behind the verdict.
+async fn refused(manner: Manner, more: &str) -> (MailServer, String) {
+    let server = MailServer::start(manner).await;
+    let said = tested(&server, more).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let detail = said.out.strip_prefix("mail: did not take it: ").unwrap_or_else(|| panic!("{said:?}")).trim_end();
+    assert!(!server.inside().contains("DATA") && !server.open().contains("DATA"), "nothing was sent");
+    (server, detail.to_owned())
+}
+
+#[tokio::test]
+async fn by_starttls_nothing_but_the_wish_for_it_is_said_in_the_open() {
+    let server = MailServer::start(Manner { offers: Offers::Starttls, auth: "PLAIN LOGIN", ..Manner::default() }).await;
+    let said = tested(&server, &with_login("starttls")).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{said:?}");
+    assert_eq!(server.open(), "EHLO postbackd.invalid\r\nSTARTTLS\r\n");
+    let inside = server.wait_for_mail().await;
+    let login = BASE64_STANDARD.encode(format!("\0robot\0{PASSWORD}"));
+    assert!(inside.contains(&format!("AUTH PLAIN {login}\r\n")), "{inside}");
+    assert!(inside.contains("Subject: postbackd: a test of alerts\r\n"), "{inside}");
+}
+
+#[tokio::test]
+async fn by_implicit_tls_nothing_is_said_in_the_open_and_login_is_used_where_plain_is_not_offered() {
+    let server = MailServer::start(Manner { offers: Offers::Tls, auth: "LOGIN", ..Manner::default() }).await;
+    let said = tested(&server, &with_login("tls")).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{said:?}");
+    assert_eq!(server.open(), "");
+    let inside = server.wait_for_mail().await;
+    let (user, password) = (BASE64_STANDARD.encode("robot"), BASE64_STANDARD.encode(PASSWORD));
+    assert!(inside.contains(&format!("AUTH LOGIN\r\n{user}\r\n{password}\r\n")), "{inside}");
+}
+
+#[tokio::test]
+async fn a_server_without_starttls_is_told_nothing() {
+    let (server, detail) = refused(Manner::default(), &with_login("starttls")).await;
+    assert_eq!(
+        detail,
+        "the mail server offers no STARTTLS at this port, so nothing was sent; write the port where it does (587), or \
+         tls = \"tls\" and the port for that (465)"
+    );
+    assert_eq!(server.open().replace("QUIT\r\n", ""), "EHLO postbackd.invalid\r\n");
+}
+
+#[tokio::test]
+async fn a_refused_login_names_the_keys_and_repeats_no_password() {
+    let starttls = Manner { offers: Offers::Starttls, to_login: "535 5.7.8 no:", ..Manner::default() };
+    for auth in ["PLAIN", "LOGIN"] {
+        let (_, detail) = refused(Manner { auth, ..starttls }, &with_login("starttls")).await;
+        assert!(
+            detail.starts_with("the mail server refuses the login; check username and password (535: 5.7.8 no:"),
+            "{detail}"
+        );
+        assert!(detail.contains("[redacted]"), "{detail}");
+    }
+    let (_, detail) = refused(Manner { auth: "", ..starttls }, &with_login("starttls")).await;
+    assert_eq!(
+        detail,
+        "the mail server offers no login that can be used (PLAIN, LOGIN); remove username and password where it needs none"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_told_nothing() {
+    let forged = include_bytes!("fixtures/self-signed.pem");
+    let elsewhere = include_bytes!("fixtures/elsewhere.pem");
+    for certificate in [forged.as_slice(), elsewhere] {
+        for (offers, tls) in [(Offers::Starttls, "starttls"), (Offers::Tls, "tls")] {
+            let manner = Manner { offers, certificate, auth: "PLAIN", ..Manner::default() };
+            let (server, detail) = refused(manner, &with_login(tls)).await;
+            assert!(
+                detail.starts_with(
+                    "the mail server's certificate is not to be trusted; host must be a name in it, signed by a \
+                                    CA that this system trusts ("
+                ),
+                "{detail}"
+            );
+            assert_eq!(server.inside(), "");
+            assert!(!server.open().contains("AUTH"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_port_is_told_with_the_key_to_change() {
+    // STARTTLS where TLS begins at once: each waits for the other.
+    let (_, detail) = refused(Manner { offers: Offers::Tls, ..Manner::default() }, &with_login("starttls")).await;
+    assert!(detail.starts_with("no answer in time"), "{detail}");
+    let (_, detail) = refused(Manner::default(), &with_login("tls")).await;
+    assert!(
+        detail.starts_with("the mail server speaks no TLS at this port; write tls = \"starttls\" and its port (587)"),
+        "{detail}"
+    );
+    let (_, detail) = refused(Manner { offers: Offers::Silence, ..Manner::default() }, "tls = \"none\"").await;
+    assert_eq!(
+        detail,
+        "no answer in time (2s); check host and port: tls = \"tls\" belongs to 465, \"starttls\" to 587, \"none\" to 25"
+    );
+    let server = MailServer::start(Manner::default()).await;
+    let gone = channel(&server, &with_login("tls"));
+    drop(server);
+    let said = Daemon::start(&gone).await.cli(&["alerts", "test"], "").await;
+    assert!(said.out.contains("cannot connect to the mail server; check host and port ("), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_refused_recipient_names_the_keys() {
+    let (_, detail) = refused(Manner { to_rcpt: "550 5.1.1 nobody here", ..Manner::default() }, "tls = \"none\"").await;
+    assert_eq!(detail, "the mail server refuses the message; check from and to (550: 5.1.1 nobody here)");
+    let (_, detail) = refused(Manner { to_rcpt: "451 4.7.1 greylisted", ..Manner::default() }, "tls = \"none\"").await;
+    assert_eq!(detail, "the mail server wants to be asked again later (451: 4.7.1 greylisted)");
+}
