@@ -2,8 +2,8 @@
 //!
 //! Fills a store of that many deliveries (default 200,000) in a temporary directory (`TMPDIR`) through the store's own
 //! writing, one event for four destinations, a tenth of it dead for one of them, something rare every now and then. Then it
-//! starts the real binary on it and asks for every kind of list, filter and status over HTTP, following the cursor of a list
-//! for some pages. It prints what each call took and judges nothing.
+//! starts the real binary on it and asks for every kind of list, filter, report, page and status over HTTP, following the cursor
+//! of a list for some pages. It prints what each call took, and what `postbackd report` takes over everything; it judges nothing.
 
 #![allow(
     clippy::expect_used,
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use daemon::Daemon;
+use postbackd::domain::audit::{DEEDS_KEPT, Deed, Right, Who};
 use postbackd::domain::dedupe::Discriminator;
 use postbackd::domain::delivery::Autopsy;
 use postbackd::domain::event::{Event, Object, OccurredAt};
@@ -61,8 +62,16 @@ async fn main() {
         daemon.restart().await.as_secs_f64()
     );
     println!("{:<64} {:>5} {:>7} {:>9} {:>9}", "call", "pages", "rows", "median ms", "max ms");
-    for path in calls(last) {
+    let group = daemon.get("/v1/dlq/groups?destination=second").await.json();
+    let fault = group["groups"][0]["fault"].as_str().expect("a group of the dead").to_owned();
+    for path in calls(last, &fault) {
         ask(&daemon, &path).await;
+    }
+    for by in ["hour", "day"] {
+        let started = Instant::now();
+        let said = daemon.cli(&["report", "--by", by], "").await;
+        let lines = said.out.lines().count();
+        println!("postbackd report --by {by}: {lines} lines in {:.1} s", started.elapsed().as_secs_f64());
     }
     daemon.terminate();
 }
@@ -73,7 +82,7 @@ fn configuration() -> String {
     DESTINATIONS.iter().map(table).collect()
 }
 
-fn calls(last: u64) -> Vec<String> {
+fn calls(last: u64, fault: &str) -> Vec<String> {
     let day = |back: u64| {
         let at = UnixMs(now().0 - back * 86_400_000);
         at.to_rfc3339()
@@ -103,8 +112,24 @@ fn calls(last: u64) -> Vec<String> {
         calls.push(format!("/v1/dlq?{filter}"));
     }
     calls.push(format!("/v1/dlq?{window}"));
+    for filter in
+        ["response_status=400", "response_status=503", "response_status=none", "detail=field", "detail=nowhere"]
+    {
+        calls.push(format!("/v1/dlq?{filter}"));
+    }
+    calls.extend([format!("/v1/dlq?fault={fault}"), "/v1/dlq?fault=000000000000".to_owned()]);
+    calls.extend(["/v1/dlq/groups".to_owned(), "/v1/dlq/groups?destination=rare".to_owned()]);
     calls.extend(["/v1/events/order-123456".to_owned(), format!("/v1/events/order-{last}")]);
-    calls.extend(["/status", "/metrics", "/healthz"].map(str::to_owned));
+    for filter in ["", "by=hour", "destination=rare", "event=rare_event", window.as_str()] {
+        calls.push(format!("/v1/report?{filter}"));
+    }
+    for path in ["/v1/audit", "/v1/audit?limit=1000", "/v1/jobs", "/v1/alerts", "/status", "/metrics", "/healthz"] {
+        calls.push(path.to_owned());
+    }
+    // The page's views; what the log and the DLQ show is narrowed by the same filters.
+    for path in ["/", "/ui/log", "/ui/log?uid=nobody", "/ui/dlq", "/ui/dlq?detail=nowhere", "/ui/events/order-123456"] {
+        calls.push(path.to_owned());
+    }
     calls
 }
 
@@ -118,16 +143,18 @@ async fn ask(daemon: &Daemon, path: &str) {
             let answer = daemon.get(&format!("{path}{cursor}")).await;
             took.push(started.elapsed().as_secs_f64() * 1000.0);
             assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-            if !path.starts_with("/v1/d") {
+            if !["/v1/d", "/v1/report", "/v1/audit"].iter().any(|list| path.starts_with(list)) {
                 break;
             }
             let page = answer.json();
-            let listed = page["deliveries"].as_array().or(page["entries"].as_array()).expect("a list");
+            let listed =
+                ["deliveries", "entries", "groups", "rows", "deeds"].iter().find_map(|name| page[name].as_array());
+            let listed = listed.expect("a list");
             if round == 0 {
                 (rows, pages) = (rows + listed.len(), pages + 1);
             }
             let Some(next) = page["cursor"].as_str() else { break };
-            cursor = format!("&cursor={next}");
+            cursor = format!("{}cursor={next}", if path.contains('?') { '&' } else { '?' });
         }
     }
     took.sort_by(f64::total_cmp);
@@ -157,6 +184,17 @@ fn fill(daemon: &Daemon, events: u64) -> u64 {
         store.commit(&ops).expect("a commit");
         number += BATCH;
     }
+    let deed = Deed {
+        who: Who::nobody(Right::Signal),
+        action: "pause".to_owned(),
+        target: "main".to_owned(),
+        arguments: "{\"for\":\"2h\"}".to_owned(),
+        reason: "they are moving".to_owned(),
+        result: "paused".to_owned(),
+    };
+    let deeds: Vec<WriteOp> =
+        (0..events.min(DEEDS_KEPT)).map(|_| WriteOp::Audit { at: now(), deed: Box::new(deed.clone()) }).collect();
+    store.commit(&deeds).expect("a commit");
     store.close().expect("a clean end");
     events - 1
 }
