@@ -12,7 +12,7 @@ use postbackd::domain::name::DestinationName;
 use postbackd::domain::pause::Pause;
 use postbackd::domain::time::UnixMs;
 use postbackd::store::job::{Job, Kept};
-use postbackd::store::read::{DeliveryFilter, Reader};
+use postbackd::store::read::{Bodies, DeliveryFilter, Reader};
 use postbackd::store::{Counts, Ledger, StoreError};
 use postbackd::telemetry::rolling::saved::Saved;
 
@@ -50,7 +50,7 @@ impl Moment {
         }
         let mut owed = Vec::new();
         for (_, destination) in &names {
-            let page = reader.outbox_page(*destination, None, MANY)?;
+            let page = reader.outbox_page(*destination, None, MANY, Bodies::NONE)?;
             owed.push(page.iter().map(|owed| (owed.due_at, owed.key.seq)).collect());
         }
         Ok(Self {

@@ -15,7 +15,7 @@ use postbackd::domain::pause::{Pause, PausedBy};
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::jobs;
 use postbackd::store::job::Selection;
-use postbackd::store::read::{DeliveryFilter, Reader};
+use postbackd::store::read::{Bodies, DeliveryFilter, Reader};
 use postbackd::store::write::{Accept, Applied, Discard, JobPlan, Planned, Purge, Replay, Settle, WriteOp};
 use postbackd::store::{Store, StoreError, SweepPlan};
 use postbackd::telemetry::rolling::saved::{Changes, SavedSlot, SavedWindow};
@@ -114,7 +114,7 @@ impl Script {
     }
 
     fn settle(&self, reader: &Reader, rng: &Rng) -> Option<WriteOp> {
-        let page = reader.outbox_page(any_destination(rng), None, 12).expect("readable");
+        let page = reader.outbox_page(any_destination(rng), None, 12, Bodies::NONE).expect("readable");
         let owed = page.get(usize::try_from(rng.below(page.len() as u64)).expect("small"))?;
         let disposition = match rng.below(10) {
             0..5 => Disposition::Sent,
