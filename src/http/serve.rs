@@ -1,7 +1,7 @@
 //! Connections: accepting, bounding and ending them.
 //!
 //! HTTP/1.1 only. Limits: [`CONNECTIONS_MAX`] connections, [`HEAD_BYTES`] and [`HEAD_TIME`] for a head (an idle connection
-//! is closed after the same time). At shutdown no new connection is taken, idle ones close at once, requests in flight
+//! is closed after the same time), [`UNREAD_MS`] for an answer that nobody takes. At shutdown no new connection is taken, idle ones close at once, requests in flight
 //! are finished within `server.drain`.
 
 use std::future::Future;
@@ -18,6 +18,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep, timeout};
@@ -37,6 +38,8 @@ const HEADERS_MAX: usize = 100;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A client that takes nothing of its answer, or does not say that it got it, for so long is cut off, milliseconds.
+const UNREAD_MS: u32 = 20_000;
 /// At shutdown, a connection that has only just come in may still say what it came for: its request is under way, and
 /// whoever takes over the listening socket will never see this connection.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
@@ -85,8 +88,8 @@ async fn accept(listener: Open, slots: Arc<Semaphore>, router: Router, mut stopp
             Some(probe) = probes.recv() => probe.answer(),
             accepted = next(&socket, &slots) => match accepted {
                 Ok((slot, Accepted::Net(stream, address))) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY could not be set.");
+                    if let Err(error) = prepare(&stream) {
+                        tracing::debug!(%error, "A connection's options could not be set.");
                     }
                     let peer = Peer::Net(address);
                     connections.spawn(connection(slot, stream, peer, router.clone(), stopping.clone()));
@@ -105,6 +108,12 @@ async fn accept(listener: Open, slots: Arc<Semaphore>, router: Router, mut stopp
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_MS)?;
+    Ok(())
 }
 
 async fn next(socket: &OpenSocket, slots: &Arc<Semaphore>) -> std::io::Result<(OwnedSemaphorePermit, Accepted)> {
@@ -206,7 +215,6 @@ mod tests {
     use axum::extract::Request;
     use axum::routing::post;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
     use tokio::sync::{Notify, oneshot};
 
     use super::*;

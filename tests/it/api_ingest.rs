@@ -124,6 +124,7 @@ async fn a_repeat_is_a_duplicate_however_it_is_written_and_after_a_crash() {
     assert_eq!(events(&daemon).await, json!({ "accepted": 1, "duplicates": 2, "conflicts": 0, "rejected": 0 }));
 }
 
+// Row 58.
 #[tokio::test]
 async fn the_same_key_with_another_content_is_a_conflict_and_the_first_is_kept() {
     let daemon = Daemon::start("").await;

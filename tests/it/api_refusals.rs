@@ -3,7 +3,6 @@
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::support::daemon::{Answer, Daemon, PATIENCE, TOKEN};
 use crate::support::desk::{NDJSON, books, events, lines, pixel, problem};
@@ -62,6 +61,7 @@ fn refused() -> Vec<Refused<'static>> {
     ]
 }
 
+// Rows 56, 59 and 62.
 #[tokio::test]
 async fn every_refusal_names_its_code_and_field_and_changes_nothing_but_its_count() {
     let daemon = Daemon::start("").await;
@@ -96,6 +96,7 @@ async fn every_refusal_names_its_code_and_field_and_changes_nothing_but_its_coun
     assert_eq!(daemon.get("/v1/deliveries").await.json()["deliveries"], json!([]));
 }
 
+// Row 55.
 #[tokio::test]
 async fn limits_are_what_the_configuration_says_to_the_last_byte_and_item() {
     let daemon = Daemon::start_with("body_limit = \"1KiB\"\nbatch_limit = 3", "").await;
@@ -127,6 +128,7 @@ async fn limits_are_what_the_configuration_says_to_the_last_byte_and_item() {
     assert_eq!(books["accepted"], 5);
 }
 
+// Row 55.
 #[tokio::test]
 async fn a_request_with_two_lengths_is_refused_and_nothing_behind_it_is_read() {
     let daemon = Daemon::start("").await;
@@ -190,38 +192,6 @@ async fn what_is_not_asked_for_in_the_right_way_says_what_is() {
     for header in ["cache-control: no-store", "x-content-type-options: nosniff"] {
         assert!(head.head.contains(header), "{}", head.head);
     }
-}
-
-#[tokio::test]
-async fn when_too_much_is_on_its_way_the_sender_is_told_to_come_back() {
-    let daemon = Daemon::start_with("body_limit = \"64MiB\"", "").await;
-    // Four bodies of unknown length may each become 64 MiB: all the memory there is for bodies.
-    let mut uploads = Vec::new();
-    for _ in 0..4 {
-        let mut stream = TcpStream::connect(("127.0.0.1", daemon.port)).await.unwrap();
-        let head = format!(
-            "POST /v1/events HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        // The daemon says this when it begins to read: from then on the memory is taken.
-        let mut go_on = [0; 25];
-        stream.read_exact(&mut go_on).await.unwrap();
-        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
-        uploads.push(stream);
-    }
-    let event = r#"{"event":"a","event_id":"1"}"#;
-    let answer = daemon.post("/v1/events", event).await;
-    problem(&answer, 429, "backlog");
-    for (number, stream) in uploads.iter_mut().enumerate() {
-        let body = format!(r#"{{"event":"a","event_id":"upload-{number}"}}"#);
-        let rest = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-        stream.write_all(rest.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(Answer::read(&answer).unwrap().status, 202, "those that were begun are finished");
-    }
-    assert_eq!(daemon.post("/v1/events", event).await.json()["status"], "queued", "a refused event is no duplicate");
-    assert_eq!(events(&daemon).await["rejected"], 0, "it was not refused, it was put off");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod abuse;
+mod abuse_slow;
 mod alerts;
 mod alerts_mail;
 mod api_admin;

@@ -7,6 +7,7 @@ pub mod destinations;
 pub mod meta;
 pub mod proxy;
 pub mod reload;
+pub mod sender;
 pub mod sink;
 pub mod smtp;
 pub mod tls;
