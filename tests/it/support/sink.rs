@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -95,6 +95,8 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// On which connection, from 1.
     pub connection: usize,
+    /// When it was whole.
+    pub at: Instant,
 }
 
 impl Seen {
@@ -151,6 +153,11 @@ impl Sink {
     /// All whole requests so far, in order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// The same, and forgets them.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.shared.seen.lock().unwrap())
     }
 
     /// Waits until `count` requests have come, and gives them all. The test's own time limit is the limit.
@@ -275,6 +282,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
             .collect(),
         body: rest,
         connection: 0,
+        at: Instant::now(),
     };
     let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
     while seen.body.len() < length {
@@ -283,5 +291,6 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
         }
     }
     *buffer = seen.body.split_off(length);
+    seen.at = Instant::now();
     Ok(Some(seen))
 }
