@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::args::{Globals, LogFormat, RunArgs};
 use super::client;
 use crate::config::snapshot::Snapshot;
@@ -17,6 +19,8 @@ where
     F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
+    // Before anything that takes its time: who hangs up while the configuration is being read gets what is read, not an end.
+    let _hang_up = signal(SignalKind::hangup());
     let format = match args.log_format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,

@@ -49,5 +49,6 @@ mod seeing;
 mod seeing_log;
 mod service;
 mod shell;
+mod signals;
 mod support;
 mod unix_socket;
