@@ -50,5 +50,6 @@ mod seeing_log;
 mod service;
 mod shell;
 mod signals;
+mod soak;
 mod support;
 mod unix_socket;
