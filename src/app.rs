@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -34,6 +35,9 @@ use reload::Reloads;
 
 /// Callers that may wait for a reload at once; more are told to come again.
 const RELOADS_WAITING: usize = 16;
+
+/// How often the service manager is told that opening the store takes longer: a repair, or a check of the whole file.
+const OPENING_TOLD: Duration = Duration::from_secs(30);
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`. Sockets that were `passed` win over
 /// `server.listen`.
@@ -87,7 +91,7 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
         fault = running.fault() => Ended::Fault(fault),
         served = &mut server => Ended::Deaf(format!("{served:?}")),
     };
-    notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("finishing what is in flight")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
     reloading.abort();
     drop(alerting);
     stop.send_replace(true);
@@ -103,7 +107,7 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
         }
         Ended::Fault(fault) => {
             running.refuse_new();
-            Err(fault).context("the pipeline has failed for good; what was acknowledged is on disk, start again")
+            Err(fault).context("the pipeline has failed for good")
         }
         // Up but deaf would be worse than down.
         Ended::Deaf(how) => {
@@ -118,7 +122,7 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
 
 /// Says that it is ready, to the service manager and in the log.
 fn say_ready(snapshot: &Snapshot) {
-    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
+    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     info!(
         version = env!("CARGO_PKG_VERSION"), config = %snapshot.hash, store = %snapshot.storage.path.display(),
         sources = snapshot.sources.len(), destinations = snapshot.destinations.len(), "postbackd is ready."
@@ -137,7 +141,17 @@ fn channels(snapshot: &Snapshot, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<C
 async fn open_store(snapshot: &Snapshot, entropy: Arc<SystemEntropy>) -> anyhow::Result<Store> {
     let dir = snapshot.storage.path.clone();
     let options = store::Options { cache: snapshot.storage.cache };
-    Ok(tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy)).await??)
+    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy));
+    loop {
+        match tokio::time::timeout(OPENING_TOLD, &mut opening).await {
+            Ok(opened) => return Ok(opened??),
+            Err(_) => {
+                info!("The store is still being opened.");
+                let longer = u32::try_from((2 * OPENING_TOLD).as_micros()).unwrap_or(u32::MAX);
+                notify(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status("opening the store")]);
+            }
+        }
+    }
 }
 
 /// Why the daemon stops.
@@ -192,7 +206,7 @@ impl StopSignals {
 }
 
 /// Tells the service manager, where there is one.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "The service manager cannot be told.");
     }

@@ -43,6 +43,7 @@ use self::args::{Cli, Globals, Verb};
 use self::client::Daemon;
 use crate::config::snapshot::Snapshot;
 use crate::env::clock::{Clock, SystemClock};
+use crate::pipeline::WriterFault;
 
 /// Exit code of a command line that cannot be obeyed, as clap's own.
 const USAGE: u8 = 2;
@@ -63,9 +64,16 @@ where
         Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             out::note(&format!("postbackd: {}", out::plain_lines(&format!("{error:#}"))));
-            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            exit_code(&error)
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Usage>() {
+        return ExitCode::from(USAGE);
+    }
+    error.downcast_ref::<WriterFault>().map_or(ExitCode::FAILURE, |fault| ExitCode::from(fault.exit_code()))
 }
 
 /// Tells what clap has to say (help, version, or what is wrong with the command line).

@@ -285,6 +285,10 @@ impl Driver {
             work.save_at = clock + SAVE_EVERY;
             self.save_stats(work);
         }
+        if self.reader.medium_fault().is_some() {
+            // The writer ends by it, and may have nothing else to wake up for.
+            drop(self.writer.try_send(Command::Nudge));
+        }
         if let Some(plan) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
             // Retention can wait: a full queue means there is more important work.
             drop(self.writer.try_send(Command::Sweep(plan)));

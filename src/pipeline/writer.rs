@@ -51,12 +51,36 @@ pub(super) type Rejected = Arc<Mutex<BTreeMap<SourceName, u64>>>;
 /// Why the writer gave up: the process must end non-zero, so that the service manager starts it afresh.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterFault {
-    #[error("the store failed twice in a row, the last time with: {0}")]
-    Store(#[from] StoreError),
+    #[error(
+        "the disk failed under the store ({0}), so nothing is acknowledged any more; see to the disk (dmesg), then start          again: the whole store is checked before events are taken, and postbackd.suspect beside it is the mark for that"
+    )]
+    Medium(String),
+    #[error("the store failed twice in a row, the last time with: {0}; what was acknowledged is on disk, start again")]
+    Store(StoreError),
     #[error("the store could not be opened again: {0}")]
     Open(#[from] OpenError),
     #[error("{0}; this is a bug worth reporting")]
     Defect(String),
+}
+
+impl WriterFault {
+    /// The exit code of a process that ends by it, as `sysexits.h` has them.
+    pub fn exit_code(&self) -> u8 {
+        const IO_ERROR: u8 = 74;
+        match self {
+            Self::Medium(_) => IO_ERROR,
+            Self::Store(_) | Self::Open(_) | Self::Defect(_) => 1,
+        }
+    }
+}
+
+impl From<StoreError> for WriterFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Medium(cause) => Self::Medium(cause),
+            StoreError::Full(_) | StoreError::Failed(_) => Self::Store(error),
+        }
+    }
 }
 
 /// Pauses between tries to open a store whose disk is full.
@@ -85,6 +109,10 @@ impl Writer {
         let mut failures = 0_u32;
         while let Some(first) = self.next() {
             let requests = self.gather(first);
+            // A reader may have met it.
+            if let Some(cause) = self.committer.store().medium_fault() {
+                return Err(WriterFault::Medium(cause));
+            }
             if requests.is_empty() && !self.committer.has_kept() {
                 self.sweep()?;
                 continue;
@@ -120,8 +148,7 @@ impl Writer {
                 }
             }
         }
-        self.committer.into_store().close()?;
-        Ok(())
+        self.committer.into_store().close().map_err(WriterFault::from)
     }
 
     /// The next command; outcomes that were kept do not wait for one.
@@ -173,8 +200,12 @@ impl Writer {
 
     /// A commit failed: open the file again, refusing ingest meanwhile, and have the scheduler look at everything again.
     fn recover(&mut self, error: StoreError, failures: u32) -> Result<(), WriterFault> {
+        let full = match error {
+            StoreError::Medium(cause) => return Err(WriterFault::Medium(cause)),
+            StoreError::Full(_) => true,
+            StoreError::Failed(_) => false,
+        };
         error!(%error, failures, "A commit failed; opening the store again.");
-        let full = matches!(error, StoreError::Full(_));
         let stopping = self.stopping && self.commands.is_empty();
         if (!full && failures > 1) || (stopping && failures >= REOPEN_TRIES) {
             return Err(WriterFault::Store(error));

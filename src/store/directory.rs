@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `postbackd.redb` | the store |
 //! | `postbackd.id` | a marker with the store's instance: where it lies and the store does not, something was lost |
+//! | `postbackd.suspect` | a mark: the disk failed under the store, which is read as a whole before it is used again |
 //! | `*.tmp` | the unfinished work of a process that died while creating one of them; removed at start |
 //!
 //! The directory itself is locked for as long as the store is open, so that a second daemon is turned away before it
@@ -69,6 +70,10 @@ impl Directory {
             }
         }
         Ok(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn store(&self) -> PathBuf {

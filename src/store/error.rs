@@ -1,20 +1,26 @@
 //! What goes wrong with a store, and the one place where the storage engine's errors become ours.
 //!
-//! Two questions are asked of an error. Is the disk full? Then freeing space and reopening mends it. Anything else means
-//! that the outcome of the operation is unknown: nothing is acknowledged, and the store is opened anew.
+//! Two questions are asked of an error. Is the disk full? Then freeing space and reopening mends it. Did the medium fail?
+//! Then nothing that the kernel says of the file afterwards can be believed, since it reports a write that failed once and
+//! takes it for done ever after: nothing more is acknowledged, the process ends, and the next start reads the whole file
+//! before it uses it (`suspect`). Anything else means that the outcome of the operation is unknown: nothing is acknowledged,
+//! and the store is opened anew.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::row::RowError;
 
-/// A store operation that failed. After any of these the store is reopened ([`super::Store::reopen`]).
+/// A store operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full: refuse ingest, free space, reopen. Nothing that was acknowledged is lost.
     #[error("the disk is full: {0}")]
     Full(String),
-    /// Reading or writing failed, or the file is damaged: the outcome of the operation is unknown; reopen.
+    /// Reading, writing or syncing the file failed, or what was read makes no sense: acknowledge nothing more and end.
+    #[error("the disk failed under the store: {0}")]
+    Medium(String),
+    /// The outcome of the operation is unknown: reopen ([`super::Store::reopen`]).
     #[error("the store failed: {0}")]
     Failed(String),
 }
@@ -70,6 +76,14 @@ pub(super) fn database_text(error: redb::DatabaseError) -> String {
     damaged_text(&error.to_string())
 }
 
+/// The cause, where the disk failed while a file was opened: reading or writing it, not finding or being allowed to.
+pub(super) fn medium_text(error: &redb::DatabaseError) -> Option<String> {
+    use io::ErrorKind::{InvalidData, NotFound, PermissionDenied, ReadOnlyFilesystem, UnexpectedEof};
+    let redb::DatabaseError::Storage(redb::StorageError::Io(cause)) = error else { return None };
+    let ours = matches!(cause.kind(), InvalidData | NotFound | PermissionDenied | ReadOnlyFilesystem | UnexpectedEof);
+    (!ours && !is_full(cause)).then(|| cause.to_string())
+}
+
 pub(super) const IN_USE: &str =
     "the store is in use by another postbackd; stop that one first, or give each its own storage.path";
 
@@ -82,10 +96,11 @@ pub(super) fn damaged_text(cause: &str) -> String {
 
 impl StoreError {
     fn from_engine(error: &redb::Error) -> Self {
-        if let redb::Error::Io(cause) = error
-            && is_full(cause)
-        {
-            return Self::Full(cause.to_string());
+        if let redb::Error::Io(cause) = error {
+            return if is_full(cause) { Self::Full(cause.to_string()) } else { Self::Medium(cause.to_string()) };
+        }
+        if matches!(error, redb::Error::Corrupted(_)) {
+            return Self::Medium(error.to_string());
         }
         Self::Failed(error.to_string())
     }
@@ -124,7 +139,13 @@ mod tests {
         ] {
             assert!(matches!(from(full), StoreError::Full(_)));
         }
-        assert!(matches!(from(io::Error::from_raw_os_error(5)), StoreError::Failed(_)));
+        for broken in [5, 30, 117, 122].map(io::Error::from_raw_os_error) {
+            let full = is_full(&broken);
+            let found = from(broken);
+            assert!(if full { matches!(found, StoreError::Full(_)) } else { matches!(found, StoreError::Medium(_)) });
+        }
+        let corrupted = StoreError::from(redb::StorageError::Corrupted("a page".to_owned()));
+        assert!(matches!(corrupted, StoreError::Medium(_)));
         assert!(matches!(StoreError::from(redb::StorageError::PreviousIo), StoreError::Failed(_)));
     }
 

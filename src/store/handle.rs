@@ -15,6 +15,7 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransac
 use super::damage::Damage;
 use super::error::StoreError;
 use super::ledger::Ledger;
+use super::suspect::Suspicion;
 use crate::domain::dedupe::HashKey;
 use crate::domain::id::InstanceId;
 
@@ -37,7 +38,9 @@ pub(super) enum Finish {
 pub(super) struct Shared {
     database: RwLock<Option<Database>>,
     /// A commit failed: what is on disk is unknown until the file is opened anew.
-    suspect: AtomicBool,
+    unknown: AtomicBool,
+    /// The disk failed: nothing is written before the whole file was read again.
+    suspicion: Suspicion,
     ledger: ArcSwap<Ledger>,
     pub identity: Identity,
     pub damage: Arc<Damage>,
@@ -55,12 +58,23 @@ impl Shared {
     ) -> Self {
         Self {
             database: RwLock::new(Some(database)),
-            suspect: AtomicBool::new(false),
+            unknown: AtomicBool::new(false),
+            suspicion: Suspicion::default(),
             ledger: ArcSwap::from_pointee(ledger),
             identity,
             damage,
             file,
         }
+    }
+
+    /// Leaves a mark in `directory` where the disk fails.
+    pub fn marking(self, directory: Option<PathBuf>) -> Self {
+        Self { suspicion: Suspicion::new(directory), ..self }
+    }
+
+    /// Why the disk cannot be trusted, where it has failed.
+    pub fn medium_fault(&self) -> Option<String> {
+        self.suspicion.cause()
     }
 
     /// The books as of the last commit.
@@ -75,8 +89,8 @@ impl Shared {
     /// Runs `page` in one short read transaction.
     pub fn read<T>(&self, page: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.as_ref().ok_or_else(closed)?.begin_read()?;
-        page(&transaction)
+        let database = database.as_ref().ok_or_else(closed)?;
+        self.suspicion.watch(database.begin_read().map_err(StoreError::from).and_then(|transaction| page(&transaction)))
     }
 
     /// A read transaction for as long as a backup takes. It does not keep the file from being reopened: then it ends with
@@ -93,14 +107,25 @@ impl Shared {
         work: impl FnOnce(&WriteTransaction) -> Result<(T, Finish), StoreError>,
     ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        if self.suspect.load(Ordering::Acquire) {
+        if let Some(cause) = self.suspicion.cause() {
+            return Err(StoreError::Medium(cause));
+        }
+        if self.unknown.load(Ordering::Acquire) {
             return Err(StoreError::Failed("a commit has failed before; the store must be reopened".to_owned()));
         }
-        let transaction = begin_write(database.as_ref().ok_or_else(closed)?)?;
+        self.suspicion.watch(self.transact(database.as_ref().ok_or_else(closed)?, work))
+    }
+
+    fn transact<T>(
+        &self,
+        database: &Database,
+        work: impl FnOnce(&WriteTransaction) -> Result<(T, Finish), StoreError>,
+    ) -> Result<T, StoreError> {
+        let transaction = begin_write(database)?;
         let (value, finish) = work(&transaction)?;
         match finish {
             Finish::Abandon => transaction.abort()?,
-            Finish::Commit => transaction.commit().inspect_err(|_| self.suspect.store(true, Ordering::Release))?,
+            Finish::Commit => transaction.commit().inspect_err(|_| self.unknown.store(true, Ordering::Release))?,
         }
         Ok(value)
     }
@@ -108,14 +133,15 @@ impl Shared {
     /// Takes the database away, waiting for every transaction in progress, and closes it.
     pub fn close(&self) -> Result<(), StoreError> {
         let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        database.map_or(Ok(()), close)
+        database.map_or(Ok(()), |database| self.suspicion.watch(close(database)))
     }
 
     /// Puts a freshly opened database in place.
     pub fn replace(&self, database: Database, ledger: Ledger) {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.publish(ledger);
-        self.suspect.store(false, Ordering::Release);
+        self.unknown.store(false, Ordering::Release);
+        self.suspicion.forget();
         *place = Some(database);
     }
 }

@@ -34,14 +34,17 @@ pub(super) enum Unfit {
     /// No table at all: freshly laid out.
     Blank,
     Refused(String),
+    /// It cannot be read: what is wrong, and the disk may be to blame.
+    Unreadable(String),
 }
 
 impl<E: Into<StoreError>> From<E> for Unfit {
     fn from(error: E) -> Self {
-        Self::Refused(match error.into() {
-            StoreError::Full(text) => format!("the disk is full ({text}); free space and start again"),
-            StoreError::Failed(text) => damaged_text(&text),
-        })
+        match error.into() {
+            StoreError::Full(text) => Self::Refused(format!("the disk is full ({text}); free space and start again")),
+            StoreError::Medium(text) => Self::Unreadable(damaged_text(&text)),
+            StoreError::Failed(text) => Self::Refused(damaged_text(&text)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! error is the same path.
 //!
 //! Layout: `schema` tables and keys, `row` and `convert` values, `packed` events in memory, `directory`, `open` and `load` the way to an open file,
-//! `handle` transactions, `backup` and `offline` copies and what is done to a store no daemon uses, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
+//! `handle` transactions, `suspect` what becomes of a file whose disk failed, `backup` and `offline` copies and what is done to a store no daemon uses, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
 //!
 //! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, migrations (there is one
 //! format), and any clock: every time comes with the operation.
@@ -32,6 +32,7 @@ pub mod read;
 mod row;
 mod schema;
 mod size;
+mod suspect;
 mod sweep;
 mod verify;
 pub mod write;
@@ -101,12 +102,19 @@ impl Store {
     fn open_place(mut place: Place, options: Options, entropy: &dyn Entropy) -> Result<Self, OpenError> {
         let damage = Arc::new(Damage::default());
         let Opened { database, identity, memory, ledger } = place.open_or_create(options.cache, entropy, &damage)?;
-        let shared = Arc::new(Shared::new(database, ledger, identity, damage, place.file()));
+        let shared = Shared::new(database, ledger, identity, damage, place.file()).marking(place.home());
+        let shared = Arc::new(shared);
         Ok(Self { shared, memory, marks: Marks::default(), place, options })
     }
 
     pub fn reader(&self) -> read::Reader {
         read::Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// Why the disk cannot be trusted, where it failed under the store: nothing is written any more, and the process has to
+    /// end. The next start reads the whole file first.
+    pub fn medium_fault(&self) -> Option<String> {
+        self.shared.medium_fault()
     }
 
     pub fn instance(&self) -> InstanceId {
@@ -213,7 +221,8 @@ impl Store {
         Ok(Shed { rows: swept.removed, bytes: freed, ended })
     }
 
-    /// Drops the handle and opens the same file again: after any [`StoreError`]. Readers stay valid; in between they are
+    /// Drops the handle and opens the same file again: after any [`StoreError`] but [`StoreError::Medium`], after which the
+    /// process ends. Readers stay valid; in between they are
     /// told that the store is closed. May be tried again after it failed.
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         if let Err(error) = self.shared.close() {

@@ -20,7 +20,7 @@ use super::overlay::Overlay;
 use super::row::{self, NumberRow};
 use super::schema::{INBOX, META, META_BACKUP_TAKEN};
 use super::sweep::Marks;
-use super::{Options, Store};
+use super::{Options, Store, suspect};
 use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
 
@@ -99,6 +99,8 @@ pub fn examine(path: &Path, options: Options) -> Result<Store, OpenError> {
         let detail = "postbackd runs on this file; stop it first, or take a backup (postbackd backup) and name that";
         return Err(refuse(path, detail));
     }
+    // What is looked into is what the disk has, not what the kernel remembers.
+    suspect::forget_cached(&file);
     // The lock is the open file's, and goes with the last handle of it.
     open(path, Place::examined(options.cache, move || Overlay::new(file.try_clone()?)), options)
 }

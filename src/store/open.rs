@@ -12,7 +12,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::damage::Damage;
 use super::directory::{Directory, Found, refuse};
-use super::error::{OpenError, damaged_text, database_text};
+use super::error::{OpenError, damaged_text, database_text, medium_text};
 use super::handle::{Identity, begin_write};
 use super::ledger::Ledger;
 use super::load::{FOREIGN, Memory, Unfit, load};
@@ -21,6 +21,7 @@ use super::schema::{
     ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, JOBS, META,
     META_FLOOR, META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
+use super::{Options, suspect};
 use crate::domain::id::InstanceId;
 use crate::env::entropy::Entropy;
 
@@ -76,6 +77,14 @@ impl Place {
         }
     }
 
+    /// The directory, where the store has one of its own.
+    pub fn home(&self) -> Option<PathBuf> {
+        match self {
+            Self::Directory(directory) => Some(directory.path().to_owned()),
+            Self::Backend(_) => None,
+        }
+    }
+
     /// Opens the store, creating it where there is none yet.
     pub fn open_or_create(
         &mut self,
@@ -95,16 +104,25 @@ impl Place {
         Ok(opened)
     }
 
-    /// Opens the store that is there. Only a blank backend is laid out, and only where `entropy` is given.
+    /// Opens the store that is there, after a check of the whole file where its disk has failed before. Only a blank backend
+    /// is laid out, and only where `entropy` is given.
     pub fn open(&mut self, cache: usize, entropy: Option<&dyn Entropy>, damage: &Damage) -> Result<Opened, OpenError> {
         let path = self.file().unwrap_or_else(|| PathBuf::from("(backend)"));
+        if let Self::Directory(directory) = &*self {
+            suspect::settle(directory, Options { cache })?;
+        }
+        let home = self.home();
+        let marked = |cause: &str| home.iter().for_each(|home| suspect::mark(home, cause));
         guarded(&path, || {
             let builder = builder(cache);
             let database = match self {
                 Self::Directory(_) => builder.open(&path),
                 Self::Backend(open) => open(&builder),
             }
-            .map_err(|error| refuse(&path, database_text(error)))?;
+            .map_err(|error| {
+                medium_text(&error).iter().for_each(|cause| marked(cause));
+                refuse(&path, database_text(error))
+            })?;
             // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.
             let loaded = guarded(&path, || match (load(&database, damage), entropy) {
                 (Err(Unfit::Blank), Some(entropy)) => {
@@ -116,6 +134,10 @@ impl Place {
             match loaded {
                 Ok((identity, memory, ledger)) => Ok(Opened { database, identity, memory, ledger }),
                 Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
+                Err(Unfit::Unreadable(detail)) => {
+                    marked(&detail);
+                    Err(refuse(&path, detail))
+                }
                 Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
             }
         })
@@ -144,7 +166,7 @@ fn create(directory: &Directory, cache: usize, entropy: &dyn Entropy) -> Result<
         let database = builder(cache).create_with_backend(FileBackend::new(file).map_err(engine)?).map_err(engine)?;
         match lay_out(&database, &identity) {
             Ok(()) => database.close().map_err(engine),
-            Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
+            Err(Unfit::Refused(detail) | Unfit::Unreadable(detail)) => Err(refuse(&path, detail)),
             Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
         }
     })?;

@@ -32,7 +32,7 @@ use crate::store::open::Place;
 use crate::store::row::{self, NumberRow};
 use crate::store::schema::{self, INBOX, InboxKey, META, META_BACKUP_TAKEN, META_FLOOR, OUTBOX};
 use crate::store::write::WriteOp;
-use crate::store::{Options, Store};
+use crate::store::{Options, Store, suspect};
 
 /// Numbers a millisecond that may have been handed out: 100,000 events a second, several times what one file can take.
 const PER_MS: u64 = 100;
@@ -100,6 +100,8 @@ impl Offline {
         let aside = self.set_aside(now)?;
         self.directory.publish_store()?;
         self.directory.mark(report.backup.instance)?;
+        // It was the other file's.
+        suspect::absolve(&self.directory)?;
         Ok(Report { aside, ..report })
     }
 

@@ -134,6 +134,11 @@ impl Reader {
         self.shared.damage.count()
     }
 
+    /// As [`super::Store::medium_fault`].
+    pub fn medium_fault(&self) -> Option<String> {
+        self.shared.medium_fault()
+    }
+
     /// Bytes of the store's file; zero for a store that is not in a file.
     pub fn file_bytes(&self) -> u64 {
         let file = self.shared.file.as_ref().and_then(|path| std::fs::metadata(path).ok());

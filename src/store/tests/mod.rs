@@ -12,6 +12,7 @@ mod reading;
 mod restoring;
 mod settling;
 mod stats;
+mod suspecting;
 mod sweeping;
 mod verifying;
 mod zoning;

@@ -1,0 +1,106 @@
+//! A store whose disk failed: marked, not written to, and read as a whole before it is used again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::backing::lived_in;
+use super::*;
+use crate::store::handle::begin_write;
+use crate::store::offline::Offline;
+use crate::store::schema::OUTBOX;
+
+fn mark(dir: &Path) -> PathBuf {
+    dir.join("postbackd.suspect")
+}
+
+/// A reader meets a bad sector.
+fn fail(store: &Store) {
+    let failed: Result<(), StoreError> =
+        store.shared.read(|_| Err(StoreError::Medium("Input/output error (os error 5)".to_owned())));
+    assert!(failed.is_err());
+}
+
+/// A store whose disk failed, closed.
+fn marked() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 8);
+    fail(&store);
+    drop(store);
+    assert!(mark(dir.path()).exists());
+    dir
+}
+
+/// Loses every row of the outbox, as no crash would.
+fn damage(dir: &Path) {
+    let database = redb::Database::open(dir.join("postbackd.redb")).unwrap();
+    let transaction = begin_write(&database).unwrap();
+    transaction.open_table(OUTBOX).unwrap().retain(|_, ()| false).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn open(dir: &Path) -> Result<Store, OpenError> {
+    Store::open(dir, OPTIONS, &Dice::default())
+}
+
+// Row 8.
+#[test]
+fn after_a_failure_of_the_disk_nothing_is_written_and_a_mark_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 8);
+    assert_eq!(store.medium_fault(), None);
+    fail(&store);
+    let refused = store.commit(&[settle_op(key(EventSeq(3), ONE), UnixMs(100), 1, None, DEAD)]);
+    assert!(matches!(refused, Err(StoreError::Medium(_))), "{refused:?}");
+    assert!(store.number_destinations(&["new".parse().unwrap()]).is_err());
+    let text = fs::read_to_string(mark(dir.path())).unwrap();
+    assert!(text.starts_with("Input/output error"), "{text}");
+}
+
+#[test]
+fn a_sound_store_loses_its_mark_at_the_next_start() {
+    let dir = marked();
+    let mut store = open(dir.path()).unwrap();
+    assert!(!mark(dir.path()).exists());
+    store.accept(event("more", 900), vec![owe(ONE)]);
+    store.assert_sound();
+}
+
+// Row 11.
+#[test]
+fn a_suspect_store_that_is_damaged_is_refused_by_all_that_would_write_to_it() {
+    let dir = marked();
+    damage(dir.path());
+    let before = fs::read(dir.path().join("postbackd.redb")).unwrap();
+    let compacted = || Offline::claim(dir.path(), "").unwrap().compact(OPTIONS).unwrap_err();
+    for refused in [open(dir.path()).unwrap_err(), compacted(), open(dir.path()).unwrap_err()] {
+        let text = refused.to_string();
+        for word in ["Input/output error", "not in the outbox", "postbackd restore", "postbackd.suspect"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+    assert!(fs::read(dir.path().join("postbackd.redb")).unwrap() == before, "it was written to");
+    fs::remove_file(mark(dir.path())).unwrap();
+    open(dir.path()).expect("who deletes the mark goes on with what there is");
+}
+
+#[test]
+fn a_backup_that_takes_the_place_of_a_suspect_store_is_not_suspect() {
+    let dir = marked();
+    let other = tempfile::tempdir().unwrap();
+    lived_in(other.path(), 3).close().unwrap();
+    damage(dir.path());
+    let claim = Offline::claim(dir.path(), "").unwrap();
+    claim.restore(&other.path().join("postbackd.redb"), UnixMs(1_764_000_000_000), OPTIONS).unwrap();
+    drop(claim);
+    assert!(!mark(dir.path()).exists());
+    open(dir.path()).unwrap().assert_sound();
+}
+
+#[test]
+fn a_file_that_is_only_looked_into_is_not_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    lived_in(dir.path(), 3).close().unwrap();
+    let examined = crate::store::offline::examine(&dir.path().join("postbackd.redb"), OPTIONS).unwrap();
+    fail(&examined);
+    assert!(!mark(dir.path()).exists());
+}
