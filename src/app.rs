@@ -3,10 +3,10 @@
 
 mod alerts;
 mod listen;
+mod opening;
 mod reload;
 mod watchdog;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::cli::Order;
 use crate::config::snapshot::Snapshot;
 use crate::domain::time::DurationMs;
 use crate::egress::Egress;
@@ -27,7 +28,6 @@ use crate::env::entropy::SystemEntropy;
 use crate::env::transport::Transport;
 use crate::http::{self, AppState};
 use crate::pipeline;
-use crate::store::{self, Store};
 
 use listen::Listening;
 pub use listen::Passed;
@@ -36,16 +36,14 @@ use reload::Reloads;
 /// Callers that may wait for a reload at once; more are told to come again.
 const RELOADS_WAITING: usize = 16;
 
-/// How often the service manager is told that opening the store takes longer: a repair, or a check of the whole file.
-const OPENING_TOLD: Duration = Duration::from_secs(30);
-
 /// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`. Sockets that were `passed` win over
 /// `server.listen`.
 ///
 /// # Errors
 /// Where the store cannot be opened, an address cannot be listened on, a client cannot be built, or the store fails for
 /// good while running. All of them are for the operator.
-pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -> anyhow::Result<()> {
+pub async fn run(order: Order, passed: Passed) -> anyhow::Result<()> {
+    let Order { mut snapshot, config, first } = order;
     // Before anybody can see that it runs: a stop that comes while it starts is a clean stop too.
     let mut stop_signals = StopSignals::catch();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -55,7 +53,8 @@ pub async fn run(mut snapshot: Arc<Snapshot>, config: PathBuf, passed: Passed) -
     let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
     let channels = channels(&snapshot, &clock)?;
     let dir = snapshot.storage.path.clone();
-    let store = open_store(&snapshot, Arc::clone(&entropy)).await?;
+    let opened = opening::open(&snapshot, Arc::clone(&entropy), first, &mut stop_signals).await?;
+    let Some(store) = opened else { return Ok(()) };
     let transport: Arc<dyn Transport> = Arc::<Egress>::clone(&egress);
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
     let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;
@@ -137,23 +136,6 @@ fn channels(snapshot: &Snapshot, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<C
     Ok(Arc::new(channels))
 }
 
-/// The store, opened on a thread for it.
-async fn open_store(snapshot: &Snapshot, entropy: Arc<SystemEntropy>) -> anyhow::Result<Store> {
-    let dir = snapshot.storage.path.clone();
-    let options = store::Options { cache: snapshot.storage.cache };
-    let mut opening = tokio::task::spawn_blocking(move || Store::open(&dir, options, &*entropy));
-    loop {
-        match tokio::time::timeout(OPENING_TOLD, &mut opening).await {
-            Ok(opened) => return Ok(opened??),
-            Err(_) => {
-                info!("The store is still being opened.");
-                let longer = u32::try_from((2 * OPENING_TOLD).as_micros()).unwrap_or(u32::MAX);
-                notify(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status("opening the store")]);
-            }
-        }
-    }
-}
-
 /// Why the daemon stops.
 enum Ended {
     Terminated,
@@ -196,8 +178,8 @@ impl StopSignals {
         Self { stop: caught.ok(), hang_up: signal(SignalKind::hangup()).ok() }
     }
 
-    async fn wait(self) {
-        let Some((mut term, mut int)) = self.stop else { return std::future::pending().await };
+    async fn wait(&mut self) {
+        let Some((term, int)) = &mut self.stop else { return std::future::pending().await };
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli::run(cli, |snapshot, config| postbackd::app::run(snapshot, config, passed)));
+    let code = runtime.block_on(cli::run(cli, |order| postbackd::app::run(order, passed)));
     // What has to end in order has ended; nobody waits for a name lookup that hangs.
     runtime.shutdown_background();
     code

@@ -149,6 +149,9 @@ pub struct RunArgs {
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// First give the free space of the store back to the file system; nothing is served before that is done
+    #[arg(long)]
+    pub compact: bool,
 }
 
 /// `postbackd check`

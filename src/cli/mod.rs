@@ -33,7 +33,6 @@ pub mod sink;
 mod status;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,7 +40,7 @@ use clap::CommandFactory;
 
 use self::args::{Cli, Globals, Verb};
 use self::client::Daemon;
-use crate::config::snapshot::Snapshot;
+pub use self::run::Order;
 use crate::env::clock::{Clock, SystemClock};
 use crate::pipeline::WriterFault;
 
@@ -53,10 +52,10 @@ const USAGE: u8 = 2;
 #[error("{0}")]
 struct Usage(String);
 
-/// Does what the command line says. `start` runs the daemon on a configuration until it is told to stop.
+/// Does what the command line says. `start` runs the daemon as ordered until it is told to stop.
 pub async fn run<F, R>(cli: Cli, start: F) -> ExitCode
 where
-    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
+    F: FnOnce(Order) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     match Box::pin(dispatch(cli, start)).await {
@@ -84,7 +83,7 @@ pub fn refused(told: &clap::Error) -> ExitCode {
 
 async fn dispatch<F, R>(cli: Cli, start: F) -> anyhow::Result<ExitCode>
 where
-    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
+    F: FnOnce(Order) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     let Cli { globals, verb } = cli;

@@ -13,6 +13,7 @@ use super::{client, out};
 use crate::config::files::{self, CONFIG_BYTES};
 use crate::config::validate;
 use crate::domain::time::UnixMs;
+use crate::store::compact::Compacted;
 use crate::store::offline::restore::{Present, Report};
 use crate::store::offline::{self, Contents, Offline};
 use crate::store::{Options, Store};
@@ -77,7 +78,7 @@ pub fn restore(globals: &Globals, args: &RestoreArgs, now: UnixMs) -> anyhow::Re
 
 pub fn compact(globals: &Globals, args: &CompactArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(globals, args.dir.as_ref(), now)?;
-    let (before, after) = Offline::claim(&dir, "stop it first: systemctl stop postbackd")?.compact(OPTIONS)?;
+    let Compacted { before, after } = Offline::claim(&dir, "stop it first: systemctl stop postbackd")?.compact(OPTIONS)?;
     if globals.json {
         out::json(&json!({ "bytes_before": before, "bytes_after": after }))?;
     } else {

@@ -11,12 +11,23 @@ use super::args::{Globals, LogFormat, RunArgs};
 use super::client;
 use crate::config::snapshot::Snapshot;
 use crate::domain::time::UnixMs;
+use crate::store::compact::AtStart;
 use crate::telemetry::log;
+
+/// What the daemon is to run on.
+#[derive(Debug)]
+pub struct Order {
+    pub snapshot: Arc<Snapshot>,
+    /// The file it was read from.
+    pub config: PathBuf,
+    /// What is done to the store before it is used.
+    pub first: AtStart,
+}
 
 /// Loads the configuration and hands it to `start`, which returns after a clean stop.
 pub async fn run<F, R>(globals: &Globals, args: &RunArgs, now: UnixMs, start: F) -> anyhow::Result<ExitCode>
 where
-    F: FnOnce(Arc<Snapshot>, PathBuf) -> R,
+    F: FnOnce(Order) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     // Before anything that takes its time: who hangs up while the configuration is being read gets what is read, not an end.
@@ -26,7 +37,11 @@ where
         LogFormat::Json => log::Format::Json,
     };
     log::init(format)?;
-    let snapshot = client::load(globals, now)?;
-    start(Arc::new(snapshot), client::config_path(globals).to_path_buf()).await?;
+    let order = Order {
+        snapshot: Arc::new(client::load(globals, now)?),
+        config: client::config_path(globals).to_path_buf(),
+        first: if args.compact { AtStart::Compact } else { AtStart::Open },
+    };
+    start(order).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,5 @@
-//! What is done to a store that no daemon uses: looking whether it is sound, giving free space back, and putting a backup
-//! in its place ([`restore`]).
+//! What is done to a store that no daemon uses: looking whether it is sound, and putting a backup in its place
+//! ([`restore`]). Giving its free space back is `compact`.
 //!
 //! A file that is only looked into is never written to (`overlay`): opening one may mean to repair it first.
 
@@ -15,7 +15,7 @@ use super::damage::Damage;
 use super::directory::{self, Directory, Found, refuse};
 use super::error::{IN_USE, OpenError, StoreError, io_text};
 use super::handle::Shared;
-use super::open::{Opened, Place, guarded};
+use super::open::{Opened, Place};
 use super::overlay::Overlay;
 use super::row::{self, NumberRow};
 use super::schema::{INBOX, META, META_BACKUP_TAKEN};
@@ -27,7 +27,7 @@ use crate::domain::time::UnixMs;
 /// The data directory of a daemon that does not run; held until this is dropped.
 #[derive(Debug)]
 pub struct Offline {
-    directory: Directory,
+    pub(super) directory: Directory,
 }
 
 /// What a store holds, in numbers.
@@ -65,25 +65,7 @@ impl Offline {
         examine(&self.directory.store(), options)
     }
 
-    /// Gives free space back to the file system: bytes before and after. A process that dies at it leaves a sound store.
-    pub fn compact(self, options: Options) -> Result<(u64, u64), OpenError> {
-        self.find()?;
-        let path = self.directory.store();
-        let bytes = || std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        let before = bytes();
-        let Opened { mut database, .. } =
-            Place::Directory(self.directory).open(options.cache, None, &Damage::default())?;
-        guarded(&path, || {
-            let engine =
-                |error: redb::Error| refuse(&path, format!("compacting failed ({error}); the store is as it was"));
-            // Each round moves what the one before made room for.
-            while database.compact().map_err(|error| engine(error.into()))? {}
-            database.close().map_err(|error| engine(error.into()))
-        })?;
-        Ok((before, bytes()))
-    }
-
-    fn find(&self) -> Result<(), OpenError> {
+    pub(super) fn find(&self) -> Result<(), OpenError> {
         match self.directory.look()? {
             Found::Store => Ok(()),
             Found::Nothing => Err(refuse(&self.directory.store(), "there is no store here yet")),

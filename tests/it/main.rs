@@ -29,6 +29,7 @@ mod backup;
 mod canary;
 mod egress;
 mod kill;
+mod kill_offline;
 mod meta;
 mod metrics;
 mod mixed;

@@ -2,6 +2,7 @@
 
 mod alerting;
 mod backing;
+mod compacting;
 mod dedupe;
 mod desk;
 mod model;

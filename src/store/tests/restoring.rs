@@ -191,21 +191,3 @@ fn a_store_in_use_is_left_alone() {
     drop(store);
     Offline::claim(dir.path(), "stop it").unwrap().examine(OPTIONS).unwrap();
 }
-
-#[test]
-fn compacting_gives_space_back_and_changes_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut store = lived_in(dir.path(), 3);
-    let ops: Vec<_> = (0..3000).map(|n| store.accept_op(event(&format!("x{n}"), 100), vec![skip(ONE)])).collect();
-    store.commit(&ops).unwrap();
-    let plan = SweepPlan { events_before: Some(UnixMs(101)), ..SweepPlan::default() };
-    while store.sweep(&plan).unwrap() > 0 {}
-    let (ledger, contents) = (Ledger::clone(&store.reader().ledger()), store.contents().unwrap());
-    store.close().unwrap();
-    let (before, after) = Offline::claim(dir.path(), "stop it").unwrap().compact(OPTIONS).unwrap();
-    assert!(after < before / 2, "{before} to {after}");
-    assert_eq!(after, fs::metadata(dir.path().join("postbackd.redb")).unwrap().len());
-    let store = reopen(dir.path());
-    store.assert_sound();
-    assert_eq!((Ledger::clone(&store.reader().ledger()), store.contents().unwrap()), (ledger, contents));
-}

@@ -26,6 +26,7 @@ pub struct Daemon {
     config: PathBuf,
     env: Vec<(&'static str, String)>,
     log: Option<PathBuf>,
+    options: Vec<&'static str>,
     passed: Option<TcpListener>,
 }
 
@@ -101,7 +102,7 @@ impl Daemon {
         );
         let path = dir.path().join("config.toml");
         std::fs::write(&path, config).expect("a writable directory");
-        Self { port, dir, child: None, config: path, env: Vec::new(), log: None, passed: None }
+        Self { port, dir, child: None, config: path, env: Vec::new(), log: None, options: Vec::new(), passed: None }
     }
 
     /// A file of the daemon's own directory.
@@ -117,6 +118,11 @@ impl Daemon {
     /// From the next start on the daemon has this in its environment.
     pub fn set_env(&mut self, name: &'static str, value: String) {
         self.env.push((name, value));
+    }
+
+    /// From the next start on `run` has this option too.
+    pub fn run_with(&mut self, option: &'static str) {
+        self.options.push(option);
     }
 
     /// From the next start on everything from `info` up is logged to this file.
@@ -168,6 +174,7 @@ impl Daemon {
 
     fn run_command(&self) -> Command {
         let mut command = self.command("run");
+        command.args(&self.options);
         if let Some(socket) = &self.passed {
             command = passing(&command, socket);
         }
