@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::vitals::{Books, Standing};
+use super::vitals::{BackupVitals, Books, Standing, Vitals};
 use crate::config::alerts::Policy;
 use crate::domain::alert::{Problem, Rule};
 
@@ -43,6 +43,8 @@ enum Subject<'a> {
     Books,
     /// The daemon or its machine.
     Daemon,
+    /// Backups that are taken by themselves.
+    Backups,
 }
 
 impl<'a> Subject<'a> {
@@ -65,6 +67,7 @@ impl<'a> Subject<'a> {
             Rule::Store if id == "store" => Self::Daemon,
             Rule::Store => Self::Books,
             Rule::Disk | Rule::Config | Rule::Clock => Self::Daemon,
+            Rule::Backup => Self::Backups,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Why {
             Subject::Destination(name) => name.to_owned(),
             Subject::Source(name) => format!("source {name}"),
             Subject::Books | Subject::Daemon => "this".to_owned(),
+            Subject::Backups => "[backup]".to_owned(),
         };
         match self {
             Self::Removed => format!("{subject} is not in the configuration any more"),
@@ -83,7 +87,7 @@ impl Why {
             Self::Disabled => format!("{subject} is switched off in the configuration"),
             Self::RuleOff => match Subject::of(problem) {
                 Subject::Source(name) => format!("the rule silence is switched off for {name}"),
-                Subject::Destination(_) | Subject::Books | Subject::Daemon => {
+                Subject::Destination(_) | Subject::Books | Subject::Daemon | Subject::Backups => {
                     format!("the rule {} is switched off", Policy::key(problem.rule))
                 }
             },
@@ -103,22 +107,25 @@ pub(super) fn meant(policy: &Policy, standing: Standing) -> Option<Why> {
     }
 }
 
-/// `covered` are those behind a greater problem; `books` is `None` where they cannot be read.
-pub(super) fn fate(policy: &Policy, books: Option<&Books>, covered: &BTreeSet<String>, problem: &Problem) -> Fate {
+/// `covered` are those behind a greater problem.
+pub(super) fn fate(policy: &Policy, vitals: &Vitals, covered: &BTreeSet<String>, problem: &Problem) -> Fate {
     if !policy.is_on(problem.rule) {
         return Fate::Closed(Why::RuleOff);
     }
     let subject = Subject::of(problem);
-    let Some(books) = books else {
+    if let (Subject::Backups, BackupVitals::Off) = (&subject, &vitals.backups) {
+        return Fate::Closed(Why::Disabled);
+    }
+    let Some(books) = &vitals.books else {
         return match subject {
             Subject::Destination(_) | Subject::Source(_) | Subject::Books => Fate::Unknown,
-            Subject::Daemon => Fate::Over,
+            Subject::Daemon | Subject::Backups => Fate::Over,
         };
     };
     let closed = match subject {
         Subject::Destination(name) => destination(policy, books, name, problem),
         Subject::Source(name) => source(policy, books, name),
-        Subject::Books | Subject::Daemon => None,
+        Subject::Books | Subject::Daemon | Subject::Backups => None,
     };
     match closed {
         Some(why) => Fate::Closed(why),

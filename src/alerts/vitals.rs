@@ -23,6 +23,18 @@ pub struct Vitals {
     pub config_refused: Option<String>,
     /// Why nothing can be committed.
     pub store_fault: Option<String>,
+    pub backups: BackupVitals,
+}
+
+/// Backups that are taken by themselves.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum BackupVitals {
+    /// The configuration wants none.
+    #[default]
+    Off,
+    Well,
+    /// Why somebody has to look after them.
+    Trouble(String),
 }
 
 /// What the store tells.

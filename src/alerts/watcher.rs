@@ -6,7 +6,7 @@ use super::book::{Book, Finding, Notice, move_along};
 use super::destination::{self, Past};
 use super::ending;
 use super::rhythm;
-use super::vitals::{Books, Vitals};
+use super::vitals::{BackupVitals, Books, Vitals};
 use super::words;
 use crate::config::alerts::{DiskRule, Policy};
 use crate::domain::alert::{AlertMemory, Problem, Rhythm, Rule, Severity};
@@ -67,7 +67,7 @@ impl Watcher {
             self.silence(policy, now, books, &mut found);
             self.destinations(policy, now, books, &mut found, &mut covered);
         }
-        let fate = |problem: &Problem| ending::fate(policy, vitals.books.as_ref(), &covered, problem);
+        let fate = |problem: &Problem| ending::fate(policy, vitals, &covered, problem);
         let notices = self.book.look(policy, now, found, &fate);
         self.changed |= !notices.is_empty();
         notices
@@ -232,6 +232,13 @@ fn of_the_daemon(policy: &Policy, vitals: &Vitals, found: &mut Vec<Finding>) {
         let text = format!("the configuration file is refused and the one before goes on; see {place}");
         found.push(flat("config", Severity::Warning, "the configuration is refused", text, "postbackd check"));
     }
+    match &vitals.backups {
+        BackupVitals::Trouble(trouble) if policy.backup => {
+            let remedy = "postbackd status; look at backup.dir and its disk, then try: postbackd backup";
+            found.push(flat("backup", Severity::Warning, "automatic backups fail", trouble.clone(), remedy));
+        }
+        BackupVitals::Trouble(_) | BackupVitals::Off | BackupVitals::Well => {}
+    }
 }
 
 /// What is wrong with what the store holds.
@@ -256,7 +263,11 @@ fn of_the_books(policy: &Policy, books: &Books, found: &mut Vec<Finding>) {
 fn flat(id: &str, severity: Severity, title: &str, text: String, remedy: &str) -> Finding {
     Finding {
         id: id.to_owned(),
-        rule: if id == "config" { Rule::Config } else { Rule::Store },
+        rule: match id {
+            "config" => Rule::Config,
+            "backup" => Rule::Backup,
+            _ => Rule::Store,
+        },
         severity,
         title: title.to_owned(),
         text,

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::alerts::Alerts;
 use crate::alerts::house::{self, House, Looking, Setup, Watch};
-use crate::alerts::vitals::{Books, DestinationVitals, Standing as State, Tally, Vitals};
+use crate::alerts::vitals::{BackupVitals, Books, DestinationVitals, Standing as State, Tally, Vitals};
 use crate::config::reload::Standing;
 use crate::config::snapshot::Snapshot;
 use crate::domain::alert::AlertMemory;
@@ -17,6 +17,7 @@ use crate::domain::pause::PausedBy;
 use crate::domain::time::UnixMs;
 use crate::env::clock::Clock;
 use crate::env::courier::Courier;
+use crate::pipeline::backups::BackupView;
 use crate::pipeline::{LaneView, Pipeline, Unavailable};
 use crate::store::read::Reader;
 use crate::store::{Counts, Ledger, StoreError};
@@ -105,6 +106,7 @@ impl Daemon {
             config_refused: refused,
             store_fault: fault.or(failing),
             clock_step_ms: 0,
+            backups: backups(&self.pipeline.backups(), now),
             books: stored.map(|stored| self.books(&stored, &snapshot, now)),
         }
     }
@@ -139,6 +141,14 @@ impl Daemon {
                 .insert(name.clone(), DestinationVitals { state, status, owed, dlq, oldest_owed_at, ..seen });
         }
         books
+    }
+}
+
+fn backups(view: &BackupView, now: UnixMs) -> BackupVitals {
+    match view.trouble(now) {
+        Some(trouble) => BackupVitals::Trouble(trouble),
+        None if view.every.is_none() => BackupVitals::Off,
+        None => BackupVitals::Well,
     }
 }
 

@@ -10,6 +10,7 @@
 //! Invariants: one reading finds every problem; no error text holds a secret; a key that has no effect is refused.
 
 pub mod alerts;
+pub mod backup;
 pub mod checklist;
 mod destinations;
 pub mod diff;

@@ -86,7 +86,7 @@ pub(crate) fn retention(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Retenti
     Retention { events, attempts, dlq, dedupe, size }
 }
 
-fn or_never(
+pub(crate) fn or_never(
     section: &mut Section<'_>,
     key: &'static str,
     default: Option<DurationMs>,

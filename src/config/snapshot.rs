@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::alerts::Alerts;
+use super::backup::Backup;
 use super::listen;
 use crate::destination::event_map::EventMap;
 use crate::destination::filter::Condition;
@@ -29,6 +30,7 @@ pub struct Snapshot {
     pub server: Server,
     pub storage: Storage,
     pub retention: Retention,
+    pub backup: Backup,
     pub default_currency: Currency,
     pub sources: BTreeMap<SourceName, Arc<Source>>,
     pub destinations: BTreeMap<DestinationName, Arc<Destination>>,

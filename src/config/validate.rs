@@ -19,7 +19,7 @@ use super::raw::{self, Node, Place, Table, Value};
 use super::retry::{self, Retry};
 use super::section::Section;
 use super::snapshot::Snapshot;
-use super::{alerts, destinations, server, sources};
+use super::{alerts, backup, destinations, server, sources};
 use crate::destination::registry;
 use crate::domain::money::Currency;
 use crate::domain::retry::RetryPolicy;
@@ -188,6 +188,7 @@ fn sections(tree: &Table, path: &Path, hash: String, cx: &mut Reading<'_>) -> Op
     let server = server::server(&mut root, cx);
     let storage = server::storage(&mut root, cx);
     let retention = server::retention(&mut root, cx);
+    let backup = backup::read(&mut root, cx);
     let default_currency = server::ingest(&mut root, usd, cx);
     let base = Retry { policy: RetryPolicy::default(), give_up_at: None };
     let retry = retry::read(&mut root, &base, cx);
@@ -203,6 +204,7 @@ fn sections(tree: &Table, path: &Path, hash: String, cx: &mut Reading<'_>) -> Op
         server,
         storage,
         retention,
+        backup,
         default_currency,
         sources,
         destinations,

@@ -43,10 +43,11 @@ pub enum Rule {
     Config,
     Clock,
     Store,
+    Backup,
 }
 
 impl Rule {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Held,
         Self::Open,
         Self::Gone,
@@ -61,6 +62,7 @@ impl Rule {
         Self::Config,
         Self::Clock,
         Self::Store,
+        Self::Backup,
     ];
 
     /// The word users see, which is also what the store keeps.
@@ -80,6 +82,7 @@ impl Rule {
             Self::Config => "config",
             Self::Clock => "clock",
             Self::Store => "store",
+            Self::Backup => "backup",
         }
     }
 }

@@ -1,10 +1,6 @@
 //! `POST /v1/backup`: writes a backup of the store while everything goes on. `GET /v1/backup` lists those there are.
 //!
-//! It runs on a thread for blocking work and pauses between slices, so that ingest and deliveries have disk and processor.
 //! A caller who hangs up does not end it: it is made, and kept in the audit trail, all the same.
-
-use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,8 +9,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AppState;
 use super::destinations;
@@ -22,22 +16,11 @@ use super::json::Json;
 use super::problem::{FieldError, Problem};
 use crate::domain::audit::{Deed, Who};
 use crate::domain::event::Object;
-use crate::domain::time::UnixMs;
+use crate::pipeline::backups::Turn;
+use crate::store::backup::series::{SERIES, stamp};
 use crate::store::backup::{Backup, BackupError, Order};
 
-/// Between slices of some 10 ms.
-const PAUSE: Duration = Duration::from_millis(10);
 const NAME_BYTES: usize = 64;
-
-/// One backup at a time.
-#[derive(Debug)]
-pub(super) struct Turn(Arc<Semaphore>);
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-}
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -65,30 +48,18 @@ pub(super) async fn backup(
     let said = destinations::said(&state, &headers, body).await?;
     let at = state.clock.now();
     let name = name(&said).map_err(Problem::fields)?.unwrap_or_else(|| stamp(at));
-    let turn = Arc::clone(&state.backups.0).try_acquire_owned().map_err(|_| {
+    let turn = state.pipeline.backup_turn().ok_or_else(|| {
         let detail = "a backup is being written; ask again when it is done (GET /v1/backup lists those there are)";
         Problem::new(StatusCode::CONFLICT, "backup_running", "A backup is being written", detail)
     })?;
-    let order = Order { name, at, reserve: state.pipeline.health().reserve_bytes };
+    let order = state.pipeline.backup_order(name, at);
     let made = tokio::spawn(make(state, who, order, turn)).await;
     made.map_err(|_| Problem::internal("the backup ended by a defect; the log says more"))?
 }
 
-async fn make(state: AppState, who: Who, order: Order, turn: OwnedSemaphorePermit) -> Result<Response, Problem> {
+async fn make(state: AppState, who: Who, order: Order, turn: Turn) -> Result<Response, Problem> {
     let began = state.clock.monotonic();
-    let (pipeline, runtime) = (state.pipeline.clone(), Handle::current());
-    let work = tokio::task::spawn_blocking(move || {
-        let mut between = || {
-            runtime.block_on(tokio::time::sleep(PAUSE));
-            if pipeline.is_stopping() { Err(BackupError::Stopped) } else { Ok(()) }
-        };
-        let made = pipeline.reader().backup(&order, &mut between);
-        drop(turn);
-        made
-    });
-    let made = work.await.unwrap_or_else(|_| {
-        Err(BackupError::Store(crate::store::StoreError::Failed("the storage engine gave up".to_owned())))
-    });
+    let made = state.pipeline.backup(order, turn).await;
     let took = state.clock.monotonic().saturating_sub(began);
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let deed = Deed::new(who, "backup");
@@ -108,7 +79,8 @@ async fn make(state: AppState, who: Who, order: Order, turn: OwnedSemaphorePermi
 }
 
 pub(super) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {
-    let backups = state.read(|reader| Ok(reader.backups())).await?;
+    let directory = state.pipeline.snapshot().backup.dir.clone();
+    let backups = state.read(move |reader| Ok(reader.backups(directory.as_deref()))).await?;
     let listed = backups.into_iter().map(|(file, bytes)| Listed { file: file.display().to_string(), bytes });
     Ok(Json(json!({ "backups": listed.collect::<Vec<_>>() })).into_response())
 }
@@ -117,16 +89,13 @@ fn problem(error: &BackupError) -> Problem {
     let (status, code, title) = match error {
         BackupError::Exists(_) => (StatusCode::CONFLICT, "backup_exists", "The backup is there already"),
         BackupError::Disk { .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk", "There is no room for a backup"),
-        BackupError::File { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "backup_file", "The file cannot be written"),
+        BackupError::Parent(_) | BackupError::File { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "backup_file", "The file cannot be written")
+        }
         BackupError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store", "The store cannot be copied now"),
         BackupError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "The daemon is stopping"),
     };
     Problem::new(status, code, title, error.to_string())
-}
-
-/// As names of files are sorted, so are the times: `20260101T000000.000Z`.
-fn stamp(at: UnixMs) -> String {
-    at.to_rfc3339().replace(['-', ':'], "")
 }
 
 /// The name that was asked for.
@@ -138,6 +107,10 @@ fn name(said: &Object) -> Result<Option<String>, Vec<FieldError>> {
     };
     match said.get("name").filter(|value| !value.is_null()) {
         None => Ok(None),
+        Some(Value::String(text)) if text.starts_with(SERIES) => {
+            let detail = format!("begins with {SERIES:?}, as those that are taken by themselves; give another name");
+            Err(vec![FieldError::new("$.name", "invalid", detail)])
+        }
         Some(Value::String(text)) if fit(text) => Ok(Some(text.clone())),
         Some(_) => {
             let detail = format!("write a word of at most {NAME_BYTES} letters, digits, dots, dashes and underscores");
@@ -155,15 +128,17 @@ mod tests {
         let read = |text: &str| name(&serde_json::from_str(text).unwrap());
         assert_eq!(read("{}"), Ok(None));
         assert_eq!(read(r#"{"name":"before-1.2"}"#), Ok(Some("before-1.2".to_owned())));
-        for text in [r#"{"name":"../x"}"#, r#"{"name":""}"#, r#"{"name":"a b"}"#, r#"{"name":5}"#, r#"{"nam":"x"}"#] {
+        for text in [
+            r#"{"name":"../x"}"#,
+            r#"{"name":""}"#,
+            r#"{"name":"a b"}"#,
+            r#"{"name":5}"#,
+            r#"{"nam":"x"}"#,
+            r#"{"name":"auto-x"}"#,
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
         let long = json!({ "name": "x".repeat(NAME_BYTES + 1) });
         assert!(read(&long.to_string()).is_err());
-    }
-
-    #[test]
-    fn a_stamp_is_a_name_too() {
-        assert_eq!(stamp(UnixMs(1_767_225_600_123)), "20260101T000000.123Z");
     }
 }

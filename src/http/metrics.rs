@@ -23,6 +23,8 @@ use crate::alerts::View;
 use crate::domain::alert::Rule;
 use crate::domain::delivery::Status;
 use crate::domain::name::DestinationName;
+use crate::domain::time::UnixMs;
+use crate::pipeline::backups::BackupView;
 use crate::pipeline::{Health, LaneView};
 use crate::store::{Counts, EventCounts, Ledger};
 
@@ -62,6 +64,11 @@ struct ChannelLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 type Level<L> = Family<L, Gauge<u64, AtomicU64>>;
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
@@ -98,6 +105,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     health(&mut registry, &state.pipeline.health());
     registry.register("config_ok", "0 while the configuration file is refused and the one before goes on", config);
     alerts(&mut registry, &state.alerts.view());
+    backups(&mut registry, &state.pipeline.backups(), now);
     let mut body = String::new();
     text::encode(&mut body, &registry).map_err(|_| Problem::internal("the metrics could not be written"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
@@ -155,6 +163,26 @@ fn events(registry: &mut Registry, ledger: &Ledger) {
         }
     }
     registry.register("events", "Events by what became of them, since the store was created", counters);
+}
+
+/// Backups that are taken by themselves.
+fn backups(registry: &mut Registry, view: &BackupView, now: UnixMs) {
+    let ok = Gauge::<u64, AtomicU64>::default();
+    ok.set(u64::from(view.trouble(now).is_none()));
+    registry.register("backup_ok", "0 while automatic backups are on and fail, or none was taken for too long", ok);
+    let last = Gauge::<u64, AtomicU64>::default();
+    last.set(view.last.as_ref().map_or(0, |taken| taken.at.seconds()));
+    registry.register_with_unit(
+        "backup_last_success_timestamp",
+        "When the newest automatic backup was taken, 0 where there is none",
+        Unit::Seconds,
+        last,
+    );
+    let counters = Family::<OutcomeLabels, Counter>::default();
+    for (outcome, count) in [("written", view.written), ("failed", view.failures)] {
+        counters.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
+    }
+    registry.register("backups", "Automatic backups by what became of them, since the start", counters);
 }
 
 /// Problems that were told and are not over, and what became of messages.

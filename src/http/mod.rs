@@ -78,7 +78,6 @@ pub struct AppState {
     bodies: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
     desk: Arc<page::Desk>,
-    backups: Arc<backup::Turn>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -96,7 +95,7 @@ impl AppState {
     ) -> Self {
         let reader = pipeline.reader().clone();
         let (bodies, noticed, desk) = (Arc::new(body::budget()), Arc::default(), Arc::new(page::Desk::new()));
-        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk, backups: Arc::default() }
+        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk }
     }
 
     /// Reads the store without holding up the runtime.

@@ -5,11 +5,12 @@
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
-//! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong). [`trial`] shows what would be sent, and sends a test event past all of it.
+//! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
 //! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
 //! grouping commits, and any way to send an accepted event without going through the scheduler.
 
+pub mod backups;
 mod board;
 mod breaker;
 pub mod commit;
@@ -90,6 +91,7 @@ pub struct Pipeline {
     guarded: GuardedClock,
     /// Events that may wait for the writer at once.
     room: Arc<Semaphore>,
+    backups: Arc<backups::Backups>,
     /// There is a new job.
     job_news: Arc<Notify>,
     started_at: Duration,

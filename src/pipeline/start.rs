@@ -15,6 +15,7 @@ use crate::env::Env;
 use crate::store::read::Reader;
 use crate::store::{Store, StoreError};
 
+use super::backups::{self, Backups};
 use super::board::Board;
 use super::commit::Committer;
 use super::disk::DiskGuard;
@@ -37,7 +38,8 @@ pub struct Running {
     pub pipeline: Pipeline,
     writer: oneshot::Receiver<Result<(), WriterFault>>,
     driver: JoinHandle<()>,
-    jobs: JoinHandle<()>,
+    /// Jobs, and backups that are taken by themselves.
+    besides: [JoinHandle<()>; 2],
     drain: oneshot::Sender<DrainRequest>,
 }
 
@@ -52,6 +54,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let pauses = reader.pauses()?;
     let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
     let reserve = snapshot.storage.reserve;
+    let kept = Arc::new(Backups::start(&reader, &snapshot.backup, now));
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let board = Arc::new(board(&reader)?);
@@ -108,10 +111,11 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         hash_key,
         guarded,
         room: Arc::new(Semaphore::new(ROOM)),
+        backups: kept,
         job_news: Arc::default(),
     };
-    let jobs = tokio::spawn(jobs::run(pipeline.clone()));
-    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), jobs, drain })
+    let besides = [tokio::spawn(jobs::run(pipeline.clone())), tokio::spawn(backups::run(pipeline.clone()))];
+    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), besides, drain })
 }
 
 /// With the statistics that were kept of all destinations, also of those that are not configured now: a name may return by
@@ -140,11 +144,13 @@ impl Running {
 
     /// Finishes what is in flight within `limit`, commits every outcome, closes the store.
     pub async fn stop(self, limit: Duration) -> Result<(), WriterFault> {
-        let Self { pipeline, writer, driver, jobs, drain } = self;
+        let Self { pipeline, writer, driver, besides, drain } = self;
         pipeline.board.set_stopping();
         // A page is one transaction: it is committed or was never begun.
-        jobs.abort();
-        jobs.await.ok();
+        for task in besides {
+            task.abort();
+            task.await.ok();
+        }
         let (done, drained) = oneshot::channel();
         if drain.send(DrainRequest { limit, done }).is_ok() && drained.await.is_err() {
             warn!("The driver ended before it was drained; what was in flight will be sent again.");
@@ -154,6 +160,7 @@ impl Running {
         }
         drop(pipeline.writer.send(Command::Stop).await);
         writer.await.unwrap_or_else(|_| Err(WriterFault::Defect("the writer panicked".to_owned())))?;
+        pipeline.backups.stop().await;
         info!("The store is closed.");
         Ok(())
     }

@@ -4,12 +4,15 @@
 //! which the caller may wait, into a file under a temporary name in `backups/` beside the store. `meta` comes last, so
 //! that what was cut short is no store. Once all is there the file is closed, opened anew with the checksum of every page
 //! checked, its rows are counted table by table, and only then does it get its name: a file under a final name is whole.
-//! What a process that died left behind is removed by the next backup.
+//! What a process that died left behind is removed at the next start and by the next backup; it has the store's instance in
+//! its name, so that two stores may share a directory.
 //!
 //! The rules between rows (`store::verify`) are not checked here: they need several reads for each row. `postbackd
 //! verify` does that, elsewhere and at leisure.
 //!
 //! As long as it takes, pages that the writer frees stay in use, so that the store's own file may grow.
+
+pub mod series;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -31,11 +34,11 @@ use super::schema::{
     ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
     META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
+use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
 
 /// The directory of backups, beside the store.
 const DIRECTORY: &str = "backups";
-const UNFINISHED: &str = ".redb.tmp";
 /// A slice ends after so many rows, or bytes of values: some 10 ms of work.
 /// Tests have slices of seven, so that a few events take several.
 const SLICE_ROWS: usize = if cfg!(test) { 7 } else { 2000 };
@@ -51,6 +54,8 @@ pub struct Order {
     pub at: UnixMs,
     /// Bytes of disk to leave free.
     pub reserve: u64,
+    /// In place of `backups/` beside the store; made if its parent exists.
+    pub directory: Option<PathBuf>,
 }
 
 /// A finished backup.
@@ -72,6 +77,9 @@ pub enum BackupError {
     /// The operator must make room.
     #[error("{free} bytes are free and {needed} are needed, storage.reserve included; free some space")]
     Disk { free: u64, needed: u64 },
+    /// The operator must make it.
+    #[error("neither {0} nor its parent exists; make it for the daemon's user, or name another one in backup.dir")]
+    Parent(PathBuf),
     /// The operator must look at the directory.
     #[error("{path}: {error}")]
     File { path: PathBuf, error: io::Error },
@@ -98,9 +106,9 @@ from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseEr
 pub type Between<'b> = &'b mut dyn FnMut() -> Result<(), BackupError>;
 
 impl Reader {
-    /// The backups beside the store and their sizes, by name; those that are being written have another ending.
-    pub fn backups(&self) -> Vec<(PathBuf, u64)> {
-        let entries = self.backups_directory().and_then(|directory| fs::read_dir(directory).ok());
+    /// The backups in `directory` and their sizes, by name; those that are being written have another ending.
+    pub fn backups(&self, directory: Option<&Path>) -> Vec<(PathBuf, u64)> {
+        let entries = self.backups_directory(directory).and_then(|directory| fs::read_dir(directory).ok());
         let entries = entries.into_iter().flatten().flatten();
         let files = entries.map(|entry| (entry.path(), entry.metadata().map_or(0, |meta| meta.len())));
         let mut files: Vec<_> = files.filter(|(path, _)| path.extension().is_some_and(|end| end == "redb")).collect();
@@ -108,16 +116,53 @@ impl Reader {
         files
     }
 
-    /// `None` for a store that is in no file.
-    fn backups_directory(&self) -> Option<PathBuf> {
-        Some(self.shared.file.as_ref()?.parent()?.join(DIRECTORY))
+    /// Where backups are; `None` for a store that is in no file.
+    pub fn backups_directory(&self, named: Option<&Path>) -> Option<PathBuf> {
+        let beside = self.shared.file.as_ref()?.parent()?;
+        Some(named.map_or_else(|| beside.join(DIRECTORY), Path::to_owned))
+    }
+
+    /// The file that a backup is written to until it is whole.
+    pub fn unfinished_backup(&self, order: &Order) -> Option<PathBuf> {
+        let directory = self.backups_directory(order.directory.as_deref())?;
+        Some(directory.join(format!("postbackd-{}{}", order.name, self.unfinished_ending())))
+    }
+
+    fn instance(&self) -> InstanceId {
+        self.shared.identity.instance
+    }
+
+    fn unfinished_ending(&self) -> String {
+        format!(".{:010x}.redb.tmp", self.instance().get())
+    }
+
+    /// Removes what backups of this store left unfinished; how many files. No backup may be in the making.
+    pub fn clear_unfinished_backups(&self, directory: Option<&Path>) -> io::Result<usize> {
+        let Some(directory) = self.backups_directory(directory) else { return Ok(0) };
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let ending = self.unfinished_ending();
+        let mut count = 0;
+        for entry in entries {
+            let entry = entry?;
+            let is_ours = |name: &str| name.starts_with("postbackd-") && name.ends_with(&ending);
+            if entry.file_name().to_str().is_some_and(is_ours) {
+                fs::remove_file(entry.path())?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Writes a backup of the store as of now; blocks until it is made. One at a time: the caller sees to it.
     pub fn backup(&self, order: &Order, between: Between<'_>) -> Result<Backup, BackupError> {
-        let directory = self.backups_directory();
-        let directory = directory.ok_or_else(|| StoreError::Failed("this store is in no file".to_owned()))?;
-        let place = Place::prepare(directory, &order.name)?;
+        let nowhere = || StoreError::Failed("this store is in no file".to_owned());
+        let directory = self.backups_directory(order.directory.as_deref()).ok_or_else(nowhere)?;
+        let unfinished = self.unfinished_backup(order).ok_or_else(nowhere)?;
+        let place = Place::prepare(directory, &order.name, unfinished)?;
+        self.clear_unfinished_backups(order.directory.as_deref()).map_err(|error| at(&place.directory, error))?;
         place.check_room(order.reserve, self.file_bytes())?;
         let made = self.shared.view().map_err(BackupError::from).and_then(|view| {
             let mut watch = || {
@@ -140,27 +185,18 @@ struct Place {
 }
 
 impl Place {
-    /// Makes the directory, and removes what an earlier process left unfinished.
-    fn prepare(directory: PathBuf, name: &str) -> Result<Self, BackupError> {
+    /// Makes the directory.
+    fn prepare(directory: PathBuf, name: &str, unfinished: PathBuf) -> Result<Self, BackupError> {
         match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BackupError::Parent(directory)),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&directory, error)),
             Ok(()) | Err(_) => {}
-        }
-        for entry in fs::read_dir(&directory).map_err(|error| at(&directory, error))? {
-            let path = entry.map_err(|error| at(&directory, error))?.path();
-            let stale = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with("postbackd-") && name.ends_with(UNFINISHED));
-            if stale {
-                fs::remove_file(&path).map_err(|error| at(&path, error))?;
-            }
         }
         let file = directory.join(format!("postbackd-{name}.redb"));
         if file.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(file));
         }
-        Ok(Self { unfinished: directory.join(format!("postbackd-{name}{UNFINISHED}")), directory, file })
+        Ok(Self { unfinished, directory, file })
     }
 
     fn check_room(&self, reserve: u64, bytes: u64) -> Result<(), BackupError> {

@@ -25,6 +25,7 @@ mod api_ingest;
 mod api_jobs;
 mod api_outcomes;
 mod api_refusals;
+mod auto_backup;
 mod backup;
 mod canary;
 mod egress;

@@ -57,6 +57,8 @@ pub struct Policy {
     /// The smallest step of the clock that is told.
     pub clock: Option<DurationMs>,
     pub store: bool,
+    /// Automatic backups fail, or none was taken for too long.
+    pub backup: bool,
 }
 
 /// When free disk space is too little.
@@ -198,6 +200,7 @@ impl Policy {
             Rule::Config => self.config,
             Rule::Clock => self.clock.is_some(),
             Rule::Store => self.store,
+            Rule::Backup => self.backup,
         }
     }
 
@@ -216,7 +219,8 @@ impl Policy {
             | Rule::Disk
             | Rule::Config
             | Rule::Clock
-            | Rule::Store => rule.as_str(),
+            | Rule::Store
+            | Rule::Backup => rule.as_str(),
         }
     }
 }
@@ -240,6 +244,7 @@ impl Default for Policy {
             config: true,
             clock: Some(DurationMs::from_secs(60)),
             store: true,
+            backup: true,
         }
     }
 }

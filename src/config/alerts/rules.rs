@@ -39,6 +39,7 @@ pub(super) fn read(section: &mut Section<'_>, sources: &[String], cx: &mut Readi
         config: on(&mut rules, "config", cx),
         clock: span(&mut rules, "clock", usual.clock, cx),
         store: on(&mut rules, "store", cx),
+        backup: on(&mut rules, "backup", cx),
     };
     rules.finish(cx);
     policy

@@ -40,6 +40,7 @@ fn every_rule_can_be_set_and_switched_off() {
         "config",
         "clock",
         "store",
+        "backup",
     ];
     let off: Vec<String> = names.iter().map(|name| format!("{name} = false\n")).collect();
     let policy = alerts(&format!("[alerts]\nremind = false\n[alerts.rules]\n{}", off.concat())).policy;
@@ -58,6 +59,7 @@ fn every_rule_can_be_set_and_switched_off() {
         config: false,
         clock: None,
         store: false,
+        backup: false,
         ..Policy::default()
     };
     assert_eq!(policy, none);

@@ -48,6 +48,7 @@ fn the_example_shows_the_true_defaults() {
     assert_eq!(shown.server, bare.server);
     assert_eq!(shown.storage, bare.storage);
     assert_eq!(shown.retention, bare.retention);
+    assert_eq!(shown.backup, bare.backup);
     assert_eq!(shown.default_currency, bare.default_currency);
     let mut policy = shown.alerts.policy.clone();
     if let Some(silence) = &mut policy.silence {

@@ -1,6 +1,7 @@
 //! What a valid configuration becomes.
 
 use super::{NOW, load, load_text, said, said_about, written};
+use crate::config::backup::Backup;
 use crate::config::snapshot::Snapshot;
 use crate::destination::filter::{Condition, Test};
 use crate::domain::net::AllowPrivate;
@@ -184,4 +185,15 @@ fn files_that_others_can_read_are_warned_of() {
         .collect();
     assert!(said.iter().any(|text| text.starts_with("holds secrets in plain text")), "{said:?}");
     assert!(said.iter().any(|text| text == "t may be read by every user; run chmod 600 on it"), "{said:?}");
+}
+
+#[test]
+fn backups_are_taken_only_where_somebody_says_so() {
+    let read = |text: &str| good(text).backup;
+    let never = Backup { every: None, dir: None, keep: 7 };
+    assert_eq!(read("[server]\n"), never);
+    assert_eq!(read("[backup]\nevery = \"never\"\n"), never);
+    let set = read("[backup]\nevery = \"1d\"\ndir = \"/var/backups/postbackd\"\nkeep = 3\n");
+    let dir = Some("/var/backups/postbackd".into());
+    assert_eq!(set, Backup { every: Some(DurationMs::from_days(1)), dir, keep: 3 });
 }

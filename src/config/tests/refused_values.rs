@@ -41,6 +41,19 @@ warning: c.toml: destinations: no destination is configured: events are kept and
 }
 
 #[test]
+fn automatic_backups_leave_time_for_the_rest() {
+    assert_snapshot!(said(r#"[backup]
+every = "20ms"
+keep = 0
+dirs = "x""#), @r#"
+c.toml:2: backup.every: 20ms is too short for a backup; write "1s" or more, as "1d", or "never"
+c.toml:3: backup.keep: 0 is out of range; write 1 to 10000
+c.toml:4: backup.dirs: is not a key of postbackd; did you mean "dir"?
+warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
+"#);
+}
+
+#[test]
 fn sizes_have_known_units_and_bounds() {
     assert_snapshot!(said(r#"[server]
 body_limit = "8 megabytes"
@@ -85,7 +98,7 @@ kind = "webhook"
 [colours]
 [alert]"#), @r#"
 c.toml:1: destination: is not a key of postbackd; did you mean "destinations"?
-c.toml:3: colours: is not a key of postbackd; remove it (known here: include, server, storage, retention, ingest, retry, sources, destinations, alerts)
+c.toml:3: colours: is not a key of postbackd; remove it (known here: include, server, storage, retention, backup, ingest, retry, sources, destinations, alerts)
 c.toml:4: alert: is not a key of postbackd; did you mean "alerts"?
 warning: c.toml: destinations: no destination is configured: events are kept and go nowhere
 "#);

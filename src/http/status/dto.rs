@@ -8,6 +8,7 @@ use crate::domain::time::UnixMs;
 use crate::env::transport::{RouteState, RouteView};
 use crate::http::alerts::AlertsDto;
 use crate::http::reload::ProblemDto;
+use crate::pipeline::backups::{BackupView, Failed, Taken};
 use crate::store::{Counts, EventCounts};
 use crate::telemetry::rolling::{EventStats, LastError, Percentiles, Windows};
 
@@ -27,6 +28,7 @@ pub(super) struct StatusDto {
     pub(super) balance: Balance,
     pub(super) destinations: BTreeMap<String, DestinationDto>,
     pub(super) alerts: AlertsDto,
+    pub(super) backup: BackupDto,
 }
 
 /// The running configuration, and what is wrong with the files as they are now.
@@ -51,6 +53,47 @@ pub(super) struct StoreDto {
     pub(super) bytes: u64,
     pub(super) free_disk_bytes: Option<u64>,
     pub(super) commit_ms: Commit,
+}
+
+/// Backups that the daemon takes by itself.
+#[derive(Debug, Serialize)]
+pub(super) struct BackupDto {
+    /// `null`: none are taken.
+    pub(super) every: Option<String>,
+    pub(super) dir: String,
+    pub(super) keep: usize,
+    pub(super) running: bool,
+    pub(super) last_success: Option<TakenDto>,
+    /// The last failure since then.
+    pub(super) last_error: Option<RouteErrorDto>,
+    pub(super) next_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TakenDto {
+    pub(super) at: String,
+    pub(super) file: String,
+    pub(super) bytes: u64,
+}
+
+impl From<&BackupView> for BackupDto {
+    fn from(view: &BackupView) -> Self {
+        let taken = |taken: &Taken| TakenDto {
+            at: taken.at.to_rfc3339(),
+            file: taken.file.display().to_string(),
+            bytes: taken.bytes,
+        };
+        let failed = |failed: &Failed| RouteErrorDto { at: failed.at.to_rfc3339(), message: failed.message.clone() };
+        Self {
+            every: view.every.map(|every| every.to_string()),
+            dir: view.directory.display().to_string(),
+            keep: view.keep,
+            running: view.is_running,
+            last_success: view.last.as_ref().map(taken),
+            last_error: view.failed.as_ref().map(failed),
+            next_at: view.next_at.map(UnixMs::to_rfc3339),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

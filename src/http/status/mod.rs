@@ -32,6 +32,7 @@ use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::transport::RouteView;
+use crate::pipeline::backups::BackupView;
 use crate::pipeline::{Health, LaneView, Unavailable};
 use crate::store::read::Reader;
 use crate::store::{Counts, Ledger, StoreError};
@@ -74,6 +75,7 @@ struct Observed {
     health: Health,
     postbacks: BTreeMap<SourceName, ingest::Counts>,
     alerts: View,
+    backup: BackupView,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,6 +148,7 @@ async fn observe(state: &AppState) -> Result<Observed, Problem> {
         health: state.pipeline.health(),
         postbacks: state.noticed.counts(),
         alerts: state.alerts.view(),
+        backup: state.pipeline.backups(),
     })
 }
 
@@ -211,6 +214,7 @@ fn build(observed: &Observed) -> StatusDto {
         balance: dto::Balance { books: Books::from(total), balanced: books_hold },
         destinations,
         alerts: observed.alerts.clone().into(),
+        backup: (&observed.backup).into(),
     }
 }
 
@@ -288,6 +292,7 @@ fn judge(
         };
         reasons.push(format!("the configuration file is refused, the one before goes on{first}{more}"));
     }
+    reasons.extend(observed.backup.trouble(observed.now));
     for (name, why) in &observed.lacks {
         reasons.push(format!("nothing can be sent to {name}: {why}; then postbackd release {name}"));
     }

@@ -85,6 +85,7 @@ fn observed() -> Observed {
         routes: BTreeMap::new(),
         stats: BTreeMap::from([(name("meta-eu"), stats)]),
         alerts: crate::alerts::View::default(),
+        backup: crate::pipeline::backups::BackupView::default(),
         health: Health {
             reserve_bytes: 0,
             over_size: None,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use super::dto::{DestinationDto, StatusDto};
+use super::dto::{BackupDto, DestinationDto, StatusDto};
 use crate::domain::message::{cut, printable};
 use crate::domain::pause::PausedBy;
 use crate::http::alerts::AlertsDto;
@@ -75,6 +75,7 @@ fn write_head(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         let said = said.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}"));
         writeln!(out, "postback {}: {} (since the start)", one_line(source, 64), said.collect::<Vec<_>>().join(", "))?;
     }
+    write_backup(out, &status.backup)?;
     write_notes(out, &status.destinations)?;
     write_alerts(out, &status.alerts)?;
     let books = &balance.books;
@@ -110,6 +111,23 @@ fn write_proxies(out: &mut String, status: &StatusDto) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// The line of automatic backups, where they are on.
+fn write_backup(out: &mut String, backup: &BackupDto) -> std::fmt::Result {
+    let BackupDto { every: Some(every), keep, running, last_success, last_error, next_at, .. } = backup else {
+        return Ok(());
+    };
+    let last = last_success
+        .as_ref()
+        .map_or_else(|| "none yet".to_owned(), |taken| format!("last {} ({})", taken.at, bytes(taken.bytes)));
+    let next = match next_at {
+        _ if *running => ", one is being written".to_owned(),
+        Some(at) => format!(", next {at}"),
+        None => String::new(),
+    };
+    let error = last_error.as_ref().map(|error| format!("; failed {}: {}", error.at, one_line(&error.message, 300)));
+    writeln!(out, "backup   every {every}, {keep} kept: {last}{next}{}", error.unwrap_or_default())
 }
 
 /// What an operator paused, and what requests went without: neither is a fault, and both should be known.

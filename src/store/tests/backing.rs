@@ -15,7 +15,7 @@ use crate::store::schema::{
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn order(name: &str) -> Order {
-    Order { name: name.to_owned(), at: UnixMs(5000), reserve: 0 }
+    Order { name: name.to_owned(), at: UnixMs(5000), reserve: 0, directory: None }
 }
 
 /// Every row of every table, as bytes.
@@ -123,10 +123,12 @@ fn a_backup_that_is_given_up_leaves_nothing_and_the_next_one_sweeps_up_after_a_c
     let given_up = store.reader().backup(&order("a"), &mut || Err(BackupError::Stopped));
     assert!(matches!(given_up, Err(BackupError::Stopped)), "{given_up:?}");
     assert_eq!(names(dir.path()), Vec::<String>::new());
-    fs::write(dir.path().join("backups/postbackd-dead.redb.tmp"), "half").unwrap();
+    let mine = store.reader().unfinished_backup(&order("dead")).unwrap();
+    fs::write(&mine, "half").unwrap();
+    fs::write(dir.path().join("backups/postbackd-x.0000000000.redb.tmp"), "another store's, at work").unwrap();
     fs::write(dir.path().join("backups/notes.tmp"), "an operator's own").unwrap();
     store.reader().backup(&order("a"), &mut || Ok(())).unwrap();
-    assert_eq!(names(dir.path()), ["notes.tmp", "postbackd-a.redb"]);
+    assert_eq!(names(dir.path()), ["notes.tmp", "postbackd-a.redb", "postbackd-x.0000000000.redb.tmp"]);
     let again = store.reader().backup(&order("a"), &mut || Ok(()));
     assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
 }
@@ -159,4 +161,43 @@ fn a_store_that_is_reopened_meanwhile_does_not_wait_for_the_backup() {
     store.assert_sound();
     // What is read already may do without the file; nothing half is left either way.
     assert_eq!(names(dir.path()).len(), usize::from(cut.is_ok()), "{cut:?}");
+}
+
+#[test]
+fn the_oldest_of_the_series_go_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let reader = store.reader();
+    let elsewhere = dir.path().join("elsewhere");
+    let take = |at: u64| {
+        let name = reader.series_name(UnixMs(at));
+        let order = Order { at: UnixMs(at), directory: Some(elsewhere.clone()), ..order(&name) };
+        let file = reader.backup(&order, &mut || Ok(())).unwrap().file;
+        (reader.prune(Some(&elsewhere), 2, (&file, UnixMs(at))).unwrap(), file)
+    };
+    let own = ["postbackd-mine.redb", "postbackd-auto-0000000000-20260101T000000.000Z.redb", "notes"];
+    let (gone, first) = take(1000);
+    assert_eq!(gone, 0);
+    for name in own {
+        fs::write(elsewhere.join(name), "an operator's").unwrap();
+    }
+    let (_, second) = take(2000);
+    let (gone, third) = take(3000);
+    assert_eq!((gone, first.exists(), second.exists()), (1, false, true));
+    // The clock was put back: the newest is the one just made, whatever its name says.
+    let (gone, fourth) = take(1500);
+    let left: Vec<_> = reader.series(Some(&elsewhere), UnixMs(1500)).unwrap();
+    let left: Vec<_> = left.into_iter().map(|kept| kept.file).collect();
+    assert_eq!((gone, left), (1, vec![third, fourth]));
+    assert!(!second.exists() && own.iter().all(|name| elsewhere.join(name).exists()));
+    assert!(!dir.path().join("backups").exists());
+}
+
+#[test]
+fn a_directory_without_a_parent_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let nowhere = Order { directory: Some(dir.path().join("a/b")), ..order("a") };
+    let refused = store.reader().backup(&nowhere, &mut || Ok(())).unwrap_err().to_string();
+    assert!(refused.contains("neither") && refused.contains("backup.dir"), "{refused}");
 }

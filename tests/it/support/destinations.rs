@@ -33,6 +33,7 @@ pub fn snapshot(destinations: Vec<(&str, NetworkPolicy)>) -> Snapshot {
         },
         storage: Storage { path: PathBuf::new(), cache: 0, reserve: None },
         retention: Retention { events: None, attempts: None, dlq: None, dedupe: DurationMs::from_days(30), size: None },
+        backup: postbackd::config::backup::Backup::default(),
         default_currency: "USD".parse().unwrap(),
         sources: std::collections::BTreeMap::new(),
         destinations: destinations.collect(),

@@ -1,0 +1,92 @@
+//! Backups that the daemon takes by itself: which stay, what is said of them, and what a stop or a kill leaves.
+
+use std::time::{Duration, Instant};
+
+use crate::backup::{backups, fill, unfinished};
+use crate::support::daemon::{Daemon, PATIENCE};
+use crate::support::desk::webhook;
+
+const OFTEN: &str = "[backup]\nevery = \"1s\"\nkeep = 2\n";
+
+/// Looks until it is so.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn nowhere() -> String {
+    webhook("crm", "http://127.0.0.1:9/", "enabled = false")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
+    let daemon = Daemon::start(&[nowhere(), OFTEN.to_owned()].concat()).await;
+    let first = daemon.get("/metrics").await.text();
+    assert!(first.contains("postbackd_backup_ok 1\n"), "it is there from the first second: {first}");
+    // One at a time: another may be in the way.
+    while daemon.cli(&["backup", "mine"], "").await.code != 0 {}
+    let is_auto = |name: &String| name.starts_with("postbackd-auto-") && name.ends_with(".redb");
+    let series = || backups(&daemon).into_iter().filter(is_auto).collect::<Vec<_>>();
+    until("a first one", || !series().is_empty()).await;
+    let oldest = series().remove(0);
+    until("the oldest goes", || !series().contains(&oldest)).await;
+    assert!(series().len() <= 3 && backups(&daemon).contains("postbackd-mine.redb"), "{:?}", backups(&daemon));
+    let status = daemon.wait_for_status(|status| !status["backup"]["last_success"].is_null()).await;
+    assert_eq!((&status["state"], &status["backup"]["every"]), (&"ok".into(), &"1s".into()), "{status:#}");
+    let text = daemon.get("/status?format=text").await.text();
+    assert!(text.contains("\nbackup   every 1s, 2 kept: last 20"), "{text}");
+    let trail = daemon.get("/v1/audit").await.json();
+    let deeds = trail["deeds"].as_array().unwrap();
+    assert!(deeds.iter().any(|deed| deed["action"] == "backup" && deed["by"] == "file"), "{trail:#}");
+
+    // From now on they go where nothing can be written.
+    std::fs::write(daemon.path("file"), "").unwrap();
+    daemon.edit("keep = 2", &format!("keep = 2\ndir = \"{}\"", daemon.path("file/x").display()));
+    assert_eq!(daemon.post("/v1/reload", "").await.status, 200);
+    let status = daemon.wait_for_status(|status| status["state"] == "degraded").await;
+    assert!(status["reasons"][0].as_str().unwrap().starts_with("the last automatic backup failed: "), "{status:#}");
+    assert!(!status["backup"]["last_error"].is_null(), "{status:#}");
+    assert!(daemon.get("/metrics").await.text().contains("postbackd_backup_ok 0\n"));
+    daemon.edit("every = \"1s\"", "every = \"never\"");
+    assert_eq!(daemon.post("/v1/reload", "").await.status, 200);
+    let status = daemon.wait_for_status(|status| status["state"] == "ok").await;
+    assert!(status["backup"]["last_error"].is_null() && status["backup"]["next_at"].is_null(), "{status:#}");
+}
+
+// Row 18.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_leaves_nothing_half_done_and_a_start_clears_what_a_kill_left() {
+    let mut daemon = Daemon::start(&[nowhere(), "[backup]\nevery = \"never\"\n".to_owned()].concat()).await;
+    fill(&daemon, "a", 40).await;
+    for kill in [true, false, true] {
+        daemon.edit("every = \"never\"", "every = \"1h\"");
+        assert_eq!(daemon.post("/v1/reload", "").await.status, 200);
+        until("one is begun", || unfinished(&daemon).count() == 1).await;
+        if kill {
+            daemon.kill();
+            assert_eq!((backups(&daemon).len(), unfinished(&daemon).count()), (1, 1));
+        } else {
+            daemon.terminate();
+            assert_eq!(backups(&daemon).len(), 0, "{:?}", backups(&daemon));
+        }
+        daemon.edit("every = \"1h\"", "every = \"never\"");
+        daemon.restart().await;
+        assert_eq!(backups(&daemon).len(), 0, "{:?}", backups(&daemon));
+    }
+    // Undisturbed it becomes whole, and its time outlives a restart.
+    daemon.edit("every = \"never\"", "every = \"1h\"");
+    daemon.terminate();
+    daemon.restart().await;
+    let status = daemon.wait_for_status(|status| !status["backup"]["last_success"].is_null()).await;
+    let file = status["backup"]["last_success"]["file"].as_str().unwrap();
+    let checked = daemon.cli(&["verify", file, "--json"], "").await;
+    assert_eq!((checked.code, &checked.json()["events"]), (0, &20_000.into()), "{checked:?}");
+    daemon.terminate();
+    daemon.restart().await;
+    let again = daemon.get("/status").await.json();
+    assert_eq!(again["backup"]["last_success"], status["backup"]["last_success"]);
+    assert_eq!(again["backup"]["next_at"], status["backup"]["next_at"]);
+}
