@@ -78,10 +78,10 @@ pub(super) fn load(database: &Database, damage: &Damage) -> Result<(Identity, Me
     Ok((identity, memory, ledger))
 }
 
-fn check_format(format: Option<Vec<u8>>) -> Result<(), Unfit> {
+pub(super) fn check_format(format: Option<Vec<u8>>) -> Result<(), Unfit> {
     let format = format.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
     match format {
-        Some(FORMAT) => Ok(()),
+        Some(1..=FORMAT) => Ok(()),
         Some(newer) if newer > FORMAT => Err(Unfit::Refused(format!(
             "the store was written by a newer postbackd (format {newer}; this version reads {FORMAT}); install that version again, or set storage.path to another directory"
         ))),

@@ -8,8 +8,7 @@
 //! Layout: `schema` tables and keys, `row` and `convert` values, `packed` events in memory, `directory`, `open` and `load` the way to an open file,
 //! `handle` transactions, `suspect` what becomes of a file whose disk failed, `backup` and `offline` copies and what is done to a store no daemon uses, `compact` giving space back, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
 //!
-//! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, migrations (there is one
-//! format), and any clock: every time comes with the operation.
+//! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, and any clock: every time comes with the operation.
 
 mod apply;
 pub mod backup;
@@ -35,6 +34,7 @@ mod schema;
 mod size;
 mod suspect;
 mod sweep;
+mod upgrade;
 mod verify;
 pub mod write;
 mod zone;

@@ -12,7 +12,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::damage::Damage;
 use super::directory::{Directory, Found, refuse};
-use super::error::{OpenError, damaged_text, database_text, medium_text};
+use super::error::{OpenError, StoreError, damaged_text, database_text, medium_text};
 use super::handle::{Identity, begin_write};
 use super::ledger::Ledger;
 use super::load::{FOREIGN, Memory, Unfit, load};
@@ -21,6 +21,7 @@ use super::schema::{
     ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, JOBS, META,
     META_FLOOR, META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
+use super::upgrade::{refuse_newer, upgrade, upgrade_text};
 use super::{Options, suspect};
 use crate::domain::id::InstanceId;
 use crate::env::entropy::Entropy;
@@ -115,6 +116,11 @@ impl Place {
         let marked = |cause: &str| home.iter().for_each(|home| suspect::mark(home, cause));
         guarded(&path, || {
             let builder = builder(cache);
+            if let Self::Directory(_) = self
+                && let Err(Unfit::Refused(detail)) = refuse_newer(&path, &builder)
+            {
+                return Err(refuse(&path, detail));
+            }
             let database = match self {
                 Self::Directory(_) => builder.open(&path),
                 Self::Backend(open) => open(&builder),
@@ -132,7 +138,15 @@ impl Place {
                 (loaded, _) => Ok(loaded),
             })?;
             match loaded {
-                Ok((identity, memory, ledger)) => Ok(Opened { database, identity, memory, ledger }),
+                Ok((identity, memory, ledger)) => {
+                    upgrade(&database).map_err(|error| {
+                        if let StoreError::Medium(cause) = &error {
+                            marked(cause);
+                        }
+                        refuse(&path, upgrade_text(&error))
+                    })?;
+                    Ok(Opened { database, identity, memory, ledger })
+                }
                 Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
                 Err(Unfit::Unreadable(detail)) => {
                     marked(&detail);

@@ -28,8 +28,11 @@ use crate::domain::dedupe::DedupeKey;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
 
-/// The version of everything in this file. A store with a greater one is refused.
-pub(super) const FORMAT: u32 = 1;
+/// The version of everything in this file. A store with a greater one is refused, one with a lesser one is brought to it at
+/// its opening (`upgrade`).
+///
+/// 1: with or without zones. 2: whatever zones there are were kept by whoever wrote deliveries.
+pub(super) const FORMAT: u32 = 2;
 
 type Row = &'static [u8];
 pub(super) type InboxKey = [u8; 8];
@@ -76,6 +79,8 @@ pub(super) const META_IDENTITY: &str = "identity";
 pub(super) const META_FLOOR: &str = "seq_floor";
 /// `meta`: dead deliveries that died before this may have left the DLQ by retention.
 pub(super) const META_DLQ_SWEPT: &str = "dlq_swept";
+/// `meta`, of a restored store: no job and no deed below this number is free. A file that was never restored lacks it.
+pub(super) const META_DESK_FLOOR: &str = "desk_floor";
 /// `meta`, of a backup only: when it was taken.
 pub(super) const META_BACKUP_TAKEN: &str = "backup_taken_at";
 

@@ -29,6 +29,7 @@ mod auto_backup;
 mod backup;
 mod canary;
 mod egress;
+mod golden;
 mod kill;
 mod kill_offline;
 mod meta;

@@ -216,6 +216,7 @@ fn a_redb_file_of_another_program_is_refused() {
     }
 }
 
+// Row 80.
 #[test]
 fn a_store_of_a_newer_version_is_refused() {
     let home = Home::used();
@@ -225,8 +226,10 @@ fn a_store_of_a_newer_version_is_refused() {
     transaction.open_table(schema::META).unwrap().insert(schema::META_FORMAT, newer.as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
+    let before = fs::read(home.file()).unwrap();
     let text = home.open().unwrap_err().to_string();
-    assert!(text.contains("newer postbackd (format 2; this version reads 1)"), "{text}");
+    assert!(fs::read(home.file()).unwrap() == before, "it was touched");
+    assert!(text.contains("newer postbackd (format 3; this version reads 2)"), "{text}");
 }
 
 #[test]

@@ -245,3 +245,47 @@ fn a_page_that_finds_nothing_in_its_share_of_work_goes_on_where_it_was() {
     assert_eq!(found, 3);
     assert!(pages > 1, "{pages}");
 }
+
+// Rows 80 and 81: a version from before zones wrote into a file that had them.
+#[test]
+fn zones_of_an_older_format_are_not_believed_and_are_made_anew() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    store.number_destinations(&["one".parse().unwrap()]).unwrap();
+    for number in 0..6 {
+        store.accept(event(&format!("e{number}"), 100 + number), vec![owe(ONE)]);
+    }
+    let filter = DeliveryFilter { status: Some(Status::Sent), ..DeliveryFilter::default() };
+    let sent = |store: &Store| store.reader().deliveries(&filter, None, 10).unwrap().rows.len();
+    // It settles a delivery, and neither knows the zones nor the new format.
+    let stale = store.shared.write(|transaction| {
+        let table = transaction.open_table(schema::ZONES)?;
+        let rows =
+            redb::ReadableTable::iter(&table)?.map(|row| row.map(|(key, row)| (*key.value(), row.value().to_vec())));
+        Ok((rows.collect::<Result<Vec<_>, redb::StorageError>>()?, Finish::Abandon))
+    });
+    store.settle(DeliveryKey { seq: EventSeq(2), destination: ONE }, 200, Disposition::Sent);
+    store
+        .shared
+        .write(|transaction| {
+            for (key, row) in stale.unwrap() {
+                transaction.open_table(schema::ZONES)?.insert(&key, row.as_slice())?;
+            }
+            transaction.open_table(schema::META)?.insert(schema::META_FORMAT, 1_u32.to_be_bytes().as_slice())?;
+            Ok(((), Finish::Commit))
+        })
+        .unwrap();
+    assert_eq!(sent(&store), 0, "a stale zone hides it");
+    drop(store);
+    let mut store = disk.store();
+    store.assert_sound();
+    assert_eq!(sent(&store), 1);
+    while store.sweep(&SweepPlan::default()).unwrap() > 0 {}
+    assert_eq!((sent(&store), zones(&store)), (1, vec![0, 1]));
+    store.assert_sound();
+    let format = store.shared.read(|transaction| {
+        let meta = transaction.open_table(schema::META)?;
+        Ok(redb::ReadableTable::get(&meta, schema::META_FORMAT)?.map(|bytes| bytes.value().to_vec()))
+    });
+    assert_eq!(format.unwrap().unwrap(), schema::FORMAT.to_be_bytes());
+}
