@@ -459,6 +459,10 @@ pub struct RestoreArgs {
     /// The backup; it is copied, and stays as it is
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// What knows which deliveries were sent since the backup: a newer store or backup of the same daemon (the present one,
+    /// or one that was set aside), or what `deliveries --status sent --json` printed; they are not owed again
+    #[arg(long, value_name = "PATH")]
+    pub settle_sent: Option<PathBuf>,
     /// The data directory, where the configuration does not say
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

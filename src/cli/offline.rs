@@ -14,7 +14,7 @@ use crate::config::files::{self, CONFIG_BYTES};
 use crate::config::validate;
 use crate::domain::time::UnixMs;
 use crate::store::compact::Compacted;
-use crate::store::offline::restore::{Present, Report};
+use crate::store::offline::restore::{Present, Report, Wish};
 use crate::store::offline::{self, Contents, Offline};
 use crate::store::{Options, Store};
 
@@ -63,11 +63,8 @@ fn findings(store: &Store) -> anyhow::Result<Vec<String>> {
 pub fn restore(globals: &Globals, args: &RestoreArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(globals, args.dir.as_ref(), now)?;
     let claim = Offline::claim(&dir, "stop it first: systemctl stop postbackd")?;
-    let report = if args.dry_run {
-        claim.rehearse(&args.file, now, OPTIONS)?
-    } else {
-        claim.restore(&args.file, now, OPTIONS)?
-    };
+    let wish = Wish { file: &args.file, sent: args.settle_sent.as_deref(), now, options: OPTIONS };
+    let report = if args.dry_run { claim.rehearse(&wish)? } else { claim.restore(&wish)? };
     if globals.json {
         out::json(&report_json(&report, args.dry_run))?;
     } else {
@@ -78,7 +75,8 @@ pub fn restore(globals: &Globals, args: &RestoreArgs, now: UnixMs) -> anyhow::Re
 
 pub fn compact(globals: &Globals, args: &CompactArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(globals, args.dir.as_ref(), now)?;
-    let Compacted { before, after } = Offline::claim(&dir, "stop it first: systemctl stop postbackd")?.compact(OPTIONS)?;
+    let Compacted { before, after } =
+        Offline::claim(&dir, "stop it first: systemctl stop postbackd")?.compact(OPTIONS)?;
     if globals.json {
         out::json(&json!({ "bytes_before": before, "bytes_after": after }))?;
     } else {
@@ -127,7 +125,7 @@ fn contents_json(contents: &Contents) -> serde_json::Map<String, Value> {
 }
 
 fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
-    let Report { backup, owed, present, floor: _, aside } = report;
+    let Report { backup, owed, present, jobs, floor: _, aside } = report;
     let mut lines = vec![format!("backup: {}", summary(backup))];
     lines.push(match present {
         Present::Missing => "present store: there is none".to_owned(),
@@ -139,13 +137,24 @@ fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
     });
     for each in owed {
         let mut line = format!("{}: {} owed", each.destination, each.owed);
-        if matches!(present, Present::Same { .. }) {
+        if each.settled > 0 {
+            let left = each.owed.saturating_sub(each.settled);
+            line = format!("{line}; {} of them were sent since and are settled as sent: {left} are left", each.settled);
+        } else if matches!(present, Present::Same { .. }) {
             line = format!(
                 "{line}; the present store knows {} of them as sent already and {} as ended otherwise: resumed, those are sent again",
                 each.sent, each.ended
             );
         }
         lines.push(line);
+    }
+    if report.settled() == 0 && owed.iter().any(|each| each.sent > 0) {
+        lines.push(
+            "what was sent need not be sent again: --settle-sent FILE, with the present store as FILE".to_owned(),
+        );
+    }
+    if *jobs > 0 {
+        lines.push(format!("{jobs} replays or discards that ran in the backup are ended: postbackd jobs"));
     }
     let last = match aside {
         _ if dry_run => "nothing was changed; without --dry-run the backup takes the store's place".to_owned(),
@@ -158,7 +167,7 @@ fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
 }
 
 fn report_json(report: &Report, dry_run: bool) -> Value {
-    let Report { backup, owed, present, floor, aside } = report;
+    let Report { backup, owed, present, jobs, floor, aside } = report;
     let (state, newer, detail) = match present {
         Present::Missing => ("missing", None, None),
         Present::Unreadable(why) => ("unreadable", None, Some(why.clone())),
@@ -169,12 +178,12 @@ fn report_json(report: &Report, dry_run: bool) -> Value {
         .iter()
         .map(|each| {
             json!({ "destination": each.destination.as_str(), "owed": each.owed, "sent_since": each.sent,
-                "ended_since": each.ended })
+                "ended_since": each.ended, "settled": each.settled })
         })
         .collect();
     json!({
         "restored": !dry_run, "backup": contents_json(backup), "owed": owed,
         "present": { "state": state, "events_not_in_backup": newer, "detail": detail },
-        "first_sequence": floor, "set_aside": aside.as_ref().map(|path| path.display().to_string()),
+        "settled": report.settled(), "jobs_ended": jobs, "first_sequence": floor, "set_aside": aside.as_ref().map(|path| path.display().to_string()),
     })
 }

@@ -52,11 +52,7 @@ impl Offline {
 impl Store {
     /// As [`Store::open`], with the free space given back before anybody uses it. A disk that is full leaves the store as
     /// it is, opened all the same; any other error is refused, since then nobody knows what is on disk.
-    pub fn open_compacted(
-        dir: &Path,
-        options: Options,
-        entropy: &dyn Entropy,
-    ) -> Result<(Self, Compacted), OpenError> {
+    pub fn open_compacted(dir: &Path, options: Options, entropy: &dyn Entropy) -> Result<(Self, Compacted), OpenError> {
         let mut place = Place::directory(dir)?;
         let damage = Arc::new(Damage::default());
         let mut opened = place.open_or_create(options.cache, entropy, &damage)?;

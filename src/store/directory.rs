@@ -168,6 +168,11 @@ fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Whether a file that begins so is one of the storage engine.
+pub(super) fn is_engine_file(front: &[u8]) -> bool {
+    front.starts_with(&MAGIC)
+}
+
 /// Refuses what cannot be a store before the engine sees it.
 pub(super) fn check_front(path: &Path) -> Result<(), OpenError> {
     let mut front = Vec::new();

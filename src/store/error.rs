@@ -116,7 +116,15 @@ macro_rules! from_engine {
     };
 }
 
-from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError, CompactionError);
+from_engine!(
+    StorageError,
+    TableError,
+    TransactionError,
+    CommitError,
+    DatabaseError,
+    SetDurabilityError,
+    CompactionError
+);
 
 /// Only rows we are about to write come this way; a row that cannot be read is counted as damage, not as a failure.
 impl From<RowError> for StoreError {

@@ -3,7 +3,9 @@
 //!
 //! A file that is only looked into is never written to (`overlay`): opening one may mean to repair it first.
 
+mod ready;
 pub mod restore;
+mod sent;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;

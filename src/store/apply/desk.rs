@@ -12,8 +12,8 @@ use crate::domain::time::UnixMs;
 use crate::store::damage::Damage;
 use crate::store::error::StoreError;
 use crate::store::job::{Job, Kept};
-use crate::store::row::{self, AuditRow, JobRow};
-use crate::store::schema::{self, AUDIT, DeskKey, JOBS};
+use crate::store::row::{self, AuditRow, JobRow, NumberRow};
+use crate::store::schema::{self, AUDIT, DeskKey, JOBS, META_DESK_FLOOR};
 use crate::store::write::{Applied, JobPage, JobPlan};
 
 type DeskTable<'t> = Table<'t, &'static DeskKey, &'static [u8]>;
@@ -21,7 +21,7 @@ type DeskTable<'t> = Table<'t, &'static DeskKey, &'static [u8]>;
 impl Batch<'_> {
     pub(super) fn job_start(&mut self, plan: &JobPlan) -> Result<Applied, StoreError> {
         let mut table = self.transaction.open_table(JOBS)?;
-        let number = next(&table)?;
+        let number = self.next(&table)?;
         let mut job = Job {
             number: JobNumber(number),
             kind: plan.kind,
@@ -87,7 +87,7 @@ impl Batch<'_> {
     /// `before` is what the operation before this one did, for a deed that does not say itself what came of it.
     pub(super) fn audit(&mut self, at: UnixMs, deed: &Deed, before: Option<&Applied>) -> Result<Applied, StoreError> {
         let mut table = self.transaction.open_table(AUDIT)?;
-        let mut kept = Kept { number: next(&table)?, at, deed: deed.clone() };
+        let mut kept = Kept { number: self.next(&table)?, at, deed: deed.clone() };
         if kept.deed.result.is_empty() {
             kept.deed.result = before.map(|done| came_of(done, self.instance)).unwrap_or_default();
         }
@@ -99,12 +99,15 @@ impl Batch<'_> {
         self.changed = true;
         Ok(Applied::Audited)
     }
-}
 
-/// The number after the greatest one: the newest row is never removed, so none is given twice.
-fn next(table: &DeskTable<'_>) -> Result<u64, StoreError> {
-    let last = table.last()?.map(|(key, _)| schema::read_desk_key(*key.value()));
-    Ok(last.unwrap_or(0).saturating_add(1))
+    /// The number after the greatest one: the newest row is never removed, so none is given twice; nor after a restore, which
+    /// raises the floor.
+    fn next(&self, table: &DeskTable<'_>) -> Result<u64, StoreError> {
+        let last = table.last()?.map_or(0, |(key, _)| schema::read_desk_key(*key.value()));
+        let floor = self.tables.meta.get(META_DESK_FLOOR)?;
+        let floor = floor.and_then(|bytes| row::decode::<NumberRow>(bytes.value()).ok()).map_or(0, |row| row.0);
+        Ok(last.saturating_add(1).max(floor))
+    }
 }
 
 fn put(table: &mut DeskTable<'_>, job: &Job) -> Result<(), StoreError> {

@@ -4,34 +4,31 @@
 //! over the store; the store that was there keeps its file under another name. At any moment either the old store or the
 //! new one has the name, never a half.
 //!
-//! Made ready means two things. Every destination is paused: much of what the backup owes was sent after it was taken, and
-//! an operator is to look before it is sent again. And no number is handed out twice: ids are made of the store's instance
+//! Made ready (`ready`) means that nothing goes on by itself: every destination is paused, since much of what the backup owes
+//! was sent after it was taken, and an operator is to look before it is sent again; jobs that ran are ended. What another file
+//! knows as sent (`sent`) is settled where the operator names one. And no number is handed out twice: ids are made of the store's instance
 //! and a sequence number, so events accepted after the restore must not take the numbers of those that were accepted after
 //! the backup and are gone with it; receivers would take them for repeats and drop them. How many those were nobody knows,
 //! so the numbers skip as many as can have been.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use redb::ReadableTable;
-use redb::backends::FileBackend;
 
-use super::{Contents, Offline, examine, open};
-use crate::domain::audit::{Deed, Right, Who};
+use super::ready::{self, Todo};
+use super::sent::Sent;
+use super::{Contents, Offline, examine};
 use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, DestinationId, InstanceId};
 use crate::domain::name::DestinationName;
-use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::UnixMs;
 use crate::store::directory::refuse;
 use crate::store::error::{OpenError, StoreError, io_text};
-use crate::store::handle::Finish;
-use crate::store::open::Place;
-use crate::store::row::{self, NumberRow};
-use crate::store::schema::{self, INBOX, InboxKey, META, META_BACKUP_TAKEN, META_FLOOR, OUTBOX};
-use crate::store::write::WriteOp;
+use crate::store::schema::{self, INBOX, InboxKey, OUTBOX};
 use crate::store::{Options, Store, suspect};
 
 /// Numbers a millisecond that may have been handed out: 100,000 events a second, several times what one file can take.
@@ -45,6 +42,17 @@ const FIRST_DAY: UnixMs = UnixMs(1_735_689_600_000);
 /// Findings that a refusal names.
 const NAMED: usize = 5;
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'w> {
+    /// The backup.
+    pub file: &'w Path,
+    /// What knows which deliveries were sent since: a newer store, or an export.
+    pub sent: Option<&'w Path>,
+    pub now: UnixMs,
+    pub options: Options,
+}
+
 /// What a restore does, or would do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -52,10 +60,19 @@ pub struct Report {
     /// By destination, those that are owed anything.
     pub owed: Vec<Owed>,
     pub present: Present,
+    /// Replays and discards that ran in the backup, and are ended.
+    pub jobs: u64,
     /// The least number of an event accepted from now on.
     pub floor: u64,
     /// Where the store that was there is now.
     pub aside: Option<PathBuf>,
+}
+
+impl Report {
+    /// Deliveries settled as sent, of all destinations.
+    pub fn settled(&self) -> u64 {
+        self.owed.iter().map(|each| each.settled).fold(0, u64::saturating_add)
+    }
 }
 
 /// What a destination is owed in the backup.
@@ -67,6 +84,8 @@ pub struct Owed {
     pub sent: u64,
     /// Of these, ended otherwise since then: dead, discarded, or forgotten by retention.
     pub ended: u64,
+    /// Of these, settled as sent because the file that was named knows them so: they are not owed any more.
+    pub settled: u64,
 }
 
 /// The store that is there now.
@@ -84,20 +103,20 @@ pub enum Present {
 
 impl Offline {
     /// What [`Offline::restore`] would do.
-    pub fn rehearse(&self, file: &Path, now: UnixMs, options: Options) -> Result<Report, OpenError> {
-        self.report(file, file, now, options)
+    pub fn rehearse(&self, wish: &Wish<'_>) -> Result<Report, OpenError> {
+        Ok(self.look(wish, wish.file)?.0)
     }
 
-    /// Puts the backup in `file` in the place of the store.
-    pub fn restore(&self, file: &Path, now: UnixMs, options: Options) -> Result<Report, OpenError> {
+    /// Puts the backup in the place of the store.
+    pub fn restore(&self, wish: &Wish<'_>) -> Result<Report, OpenError> {
         let copy = self.directory.unfinished_store();
-        let ready = self.copy_in(file).and_then(|()| {
-            let report = self.report(file, &copy, now, options)?;
-            make_ready(&copy, (file, now), &report, options)?;
+        let ready = self.copy_in(wish.file).and_then(|()| {
+            let (report, todo) = self.look(wish, &copy)?;
+            ready::make(&copy, wish, &report, todo)?;
             Ok(report)
         });
         let report = ready.inspect_err(|_| drop(fs::remove_file(&copy)))?;
-        let aside = self.set_aside(now)?;
+        let aside = self.set_aside(wish.now)?;
         self.directory.publish_store()?;
         self.directory.mark(report.backup.instance)?;
         // It was the other file's.
@@ -121,8 +140,9 @@ impl Offline {
             .map_err(|error| refuse(&self.directory.unfinished_store(), io_text("copying the backup", &error)))
     }
 
-    /// Looks into `copy`, which is or will be the copy of `file`.
-    fn report(&self, file: &Path, copy: &Path, now: UnixMs, options: Options) -> Result<Report, OpenError> {
+    /// Looks into `copy`, which is or will be the copy of the backup.
+    fn look(&self, wish: &Wish<'_>, copy: &Path) -> Result<(Report, Todo), OpenError> {
+        let Wish { file, now, options, .. } = *wish;
         let backup = examine(copy, options).map_err(|OpenError::Path { detail, .. }| refuse(file, detail))?;
         let wrong = |error: StoreError| refuse(file, error.to_string());
         let findings = backup.reader().verify().map_err(wrong)?;
@@ -140,9 +160,15 @@ impl Offline {
             .and_then(|store| store.as_ref().ok())
             .filter(|store| store.instance() == backup.instance());
         let contents = backup.contents().map_err(wrong)?;
-        let floor = floor(&backup, contents.taken_at, now).map_err(wrong)?;
-        Ok(Report {
-            owed: owed(&backup, twin).map_err(wrong)?,
+        let sent = wish.sent.map(|path| Sent::read(path, backup.instance(), now, options)).transpose()?;
+        let skip = skip(&backup, contents.taken_at, now).map_err(wrong)?;
+        let (owed, sent) = owed(&backup, twin, sent.as_ref()).map_err(wrong)?;
+        let todo = todo(&backup, twin, skip).map(|todo| Todo { sent, ..todo }).map_err(wrong)?;
+        let floor = backup.memory.next_seq.saturating_add(skip);
+        let jobs = backup.reader().running_jobs().map_err(wrong)?.len();
+        let report = Report {
+            owed,
+            jobs: u64::try_from(jobs).unwrap_or(u64::MAX),
             floor: floor.max(twin.map_or(0, |twin| twin.memory.next_seq)),
             backup: contents,
             present: match (&present, twin) {
@@ -152,7 +178,8 @@ impl Offline {
                 (Some(Ok(other)), None) => Present::Stranger(other.instance()),
             },
             aside: None,
-        })
+        };
+        Ok((report, todo))
     }
 
     /// Gives the store that is there a second name; it loses the first when the new one takes it.
@@ -171,8 +198,19 @@ impl Offline {
     }
 }
 
-/// No event that was accepted after the backup can have had this number or a greater one.
-fn floor(backup: &Store, taken_at: Option<UnixMs>, now: UnixMs) -> Result<u64, StoreError> {
+/// What people were told, and which numbers of jobs and deeds are free. Nobody knows how many there were since the backup,
+/// but certainly no more than events can have been.
+fn todo(backup: &Store, twin: Option<&Store>, skip: u64) -> Result<Todo, StoreError> {
+    let free = ready::free_number(backup)?.saturating_add(skip);
+    let (alerts, known) = match twin {
+        Some(twin) => (Some(twin.reader().alerts()?), ready::free_number(twin)?),
+        None => (None, 0),
+    };
+    Ok(Todo { alerts, desk_floor: free.max(known), sent: Vec::new() })
+}
+
+/// No more events than this were accepted after the backup.
+fn skip(backup: &Store, taken_at: Option<UnixMs>, now: UnixMs) -> Result<u64, StoreError> {
     let (since, skip) = if let Some(taken) = taken_at.filter(|taken| *taken <= now) {
         (taken, SKIP)
     } else {
@@ -181,36 +219,46 @@ fn floor(backup: &Store, taken_at: Option<UnixMs>, now: UnixMs) -> Result<u64, S
         (newest.unwrap_or(FIRST_DAY), SKIP_UNKNOWN)
     };
     let passed = now.since(since).0.saturating_mul(PER_MS);
-    Ok(backup.memory.next_seq.saturating_add(skip).saturating_add(passed))
+    Ok(skip.saturating_add(passed))
 }
 
-fn owed(backup: &Store, twin: Option<&Store>) -> Result<Vec<Owed>, StoreError> {
-    let mut counts = std::collections::BTreeMap::<DestinationId, (u64, u64, u64)>::new();
+/// A delivery that was sent since, its place in the outbox, and when.
+type Settled = (DeliveryKey, UnixMs, UnixMs);
+
+/// What each destination is owed, and which of it `sent` knows as sent.
+fn owed(backup: &Store, twin: Option<&Store>, sent: Option<&Sent>) -> Result<(Vec<Owed>, Vec<Settled>), StoreError> {
+    let mut counts = BTreeMap::<DestinationId, Owed>::new();
+    let mut settled = Vec::new();
+    let names: BTreeMap<_, _> = backup.memory.destinations.iter().map(|(name, id)| (*id, name)).collect();
     let present = twin.map(|twin| (twin.reader(), twin.memory.next_seq));
     backup.shared.read(|transaction| {
         for entry in transaction.open_table(OUTBOX)?.iter()? {
-            let (destination, _, seq) = schema::read_outbox_key(entry?.0.value());
-            let (owed, sent, ended) = counts.entry(destination).or_default();
-            *owed = owed.saturating_add(1);
+            let (destination, due_at, seq) = schema::read_outbox_key(entry?.0.value());
+            let Some(name) = names.get(&destination) else { continue };
+            let empty = || Owed { destination: DestinationName::clone(name), owed: 0, sent: 0, ended: 0, settled: 0 };
+            let each = counts.entry(destination).or_insert_with(empty);
+            let key = DeliveryKey { seq, destination };
+            each.owed = each.owed.saturating_add(1);
+            if let Some(at) = sent.map(|sent| sent.at(key)).transpose()?.flatten() {
+                each.settled = each.settled.saturating_add(1);
+                settled.push((key, due_at, at));
+            }
             let Some((present, next_seq)) = &present else { continue };
-            let delivery = present.delivery(DeliveryKey { seq, destination })?;
+            let delivery = present.delivery(key)?;
             match delivery.map(|delivery| delivery.state) {
-                Some(State::Sent { .. }) => *sent = sent.saturating_add(1),
+                Some(State::Sent { .. }) => each.sent = each.sent.saturating_add(1),
                 Some(State::FailedPermanently { .. } | State::Skipped { .. } | State::Discarded { .. }) => {
-                    *ended = ended.saturating_add(1);
+                    each.ended = each.ended.saturating_add(1);
                 }
-                None if seq.0 < *next_seq => *ended = ended.saturating_add(1),
+                None if seq.0 < *next_seq => each.ended = each.ended.saturating_add(1),
                 Some(State::Pending { .. } | State::Failed { .. }) | None => {}
             }
         }
         Ok(())
     })?;
-    let named = backup.memory.destinations.iter();
-    let all = named.filter_map(|(name, id)| {
-        let (owed, sent, ended) = counts.get(id).copied()?;
-        Some(Owed { destination: name.clone(), owed, sent, ended })
-    });
-    Ok(all.collect())
+    let mut all: Vec<_> = counts.into_values().collect();
+    all.sort_by(|one, other| one.destination.cmp(&other.destination));
+    Ok((all, settled))
 }
 
 /// Events of `twin` that were accepted after the backup was taken.
@@ -224,33 +272,4 @@ fn newer(backup: &Store, twin: &Store) -> Result<u64, StoreError> {
         }
         Ok(count)
     })
-}
-
-/// Pauses every destination and raises the numbers, in the copy.
-fn make_ready(copy: &Path, (file, now): (&Path, UnixMs), report: &Report, options: Options) -> Result<(), OpenError> {
-    let path = copy.to_owned();
-    let place = Place::backend(move || {
-        let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
-        FileBackend::new(file).map_err(io::Error::other)
-    });
-    let mut store = open(copy, place, options)?;
-    let wrong = |error: StoreError| refuse(copy, format!("{error}; nothing was changed"));
-    let taken = report.backup.taken_at.map_or_else(|| "an unknown time".to_owned(), UnixMs::to_rfc3339);
-    let reason = format!("restored from a backup of {taken}");
-    let pause = |destination: &DestinationId| WriteOp::Pause {
-        destination: *destination,
-        pause: Pause { since: now, until: None, reason: reason.clone(), by: PausedBy::Operator },
-    };
-    let mut ops: Vec<_> = store.memory.destinations.values().map(pause).collect();
-    let deed = Deed::new(Who::nobody(Right::File), "restore").on(&file.display()).ended(&reason);
-    ops.push(WriteOp::Audit { at: now, deed: Box::new(deed) });
-    store.commit(&ops).map_err(wrong)?;
-    let raised = store.shared.write(|transaction| {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(META_FLOOR, row::encode(&NumberRow(report.floor))?.as_slice())?;
-        // From here on it is a store as any other.
-        meta.remove(META_BACKUP_TAKEN)?;
-        Ok(((), Finish::Commit))
-    });
-    raised.and_then(|()| store.close()).map_err(wrong)
 }

@@ -5,23 +5,35 @@ use std::path::{Path, PathBuf};
 
 use super::backing::lived_in;
 use super::*;
+use crate::domain::alert::{AlertMemory, Problem, Rule, Severity};
+use crate::domain::audit::{Deed, Right, Who};
+use crate::domain::delivery::State;
+use crate::domain::id::{DeliveryId, InstanceId};
+use crate::domain::job::{JobKind, JobState};
 use crate::domain::pause::PausedBy;
 use crate::store::backup::Order;
 use crate::store::handle::Finish;
-use crate::store::offline::restore::{Present, Report};
+use crate::store::job::Selection;
+use crate::store::offline::restore::{Present, Report, Wish};
 use crate::store::offline::{Offline, examine};
+use crate::store::write::JobPlan;
 
 const DAY: u64 = 24 * 3600 * 1000;
 /// When backups are taken.
 const TAKEN: UnixMs = UnixMs(1_764_000_000_000);
 
 fn backup(store: &Store, name: &str) -> PathBuf {
-    let order = Order { name: name.to_owned(), at: TAKEN, reserve: 0 };
+    let order = Order { name: name.to_owned(), at: TAKEN, reserve: 0, directory: None };
     store.reader().backup(&order, &mut || Ok(())).unwrap().file
 }
 
 fn restore(dir: &Path, file: &Path, now: UnixMs) -> Result<Report, OpenError> {
-    Offline::claim(dir, "stop it").unwrap().restore(file, now, OPTIONS)
+    settle(dir, (file, None), now)
+}
+
+/// With what knows what was sent since.
+fn settle(dir: &Path, (file, sent): (&Path, Option<&Path>), now: UnixMs) -> Result<Report, OpenError> {
+    Offline::claim(dir, "stop it").unwrap().restore(&Wish { file, sent, now, options: OPTIONS })
 }
 
 fn reopen(dir: &Path) -> Store {
@@ -56,7 +68,8 @@ fn a_restored_store_is_that_of_the_backup_with_everything_paused() {
     }
     store.close().unwrap();
     let then = files(dir.path());
-    let told = Offline::claim(dir.path(), "stop it").unwrap().rehearse(&file, later(5000), OPTIONS).unwrap();
+    let wish = Wish { file: &file, sent: None, now: later(5000), options: OPTIONS };
+    let told = Offline::claim(dir.path(), "stop it").unwrap().rehearse(&wish).unwrap();
     assert_eq!(files(dir.path()), then, "a rehearsal changes nothing");
     let report = restore(dir.path(), &file, later(5000)).unwrap();
     assert_eq!(Report { aside: report.aside.clone(), ..told }, report);
@@ -190,4 +203,192 @@ fn a_store_in_use_is_left_alone() {
     examine(&file, OPTIONS).unwrap();
     drop(store);
     Offline::claim(dir.path(), "stop it").unwrap().examine(OPTIONS).unwrap();
+}
+
+/// Sent since the backup: the first ten of destination two. Closed.
+fn sent_since(dir: &Path) -> (PathBuf, InstanceId) {
+    let mut store = lived_in(dir, 40);
+    let file = backup(&store, "a");
+    for seq in 1..=10 {
+        store.settle(DeliveryKey { seq: EventSeq(seq), destination: TWO }, 900 + seq, Disposition::Sent);
+    }
+    let instance = store.instance();
+    store.close().unwrap();
+    (file, instance)
+}
+
+fn settled(report: &Report) -> Vec<(&str, u64, u64)> {
+    report.owed.iter().map(|each| (each.destination.as_str(), each.owed, each.settled)).collect()
+}
+
+#[test]
+fn what_a_newer_store_knows_as_sent_is_not_owed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, _) = sent_since(dir.path());
+    let present = dir.path().join("postbackd.redb");
+    let before = files(dir.path());
+    let wish = Wish { file: &file, sent: Some(&present), now: later(1), options: OPTIONS };
+    let told = Offline::claim(dir.path(), "stop it").unwrap().rehearse(&wish).unwrap();
+    assert_eq!(files(dir.path()), before, "a rehearsal changes nothing");
+    let report = settle(dir.path(), (&file, Some(&present)), later(1)).unwrap();
+    assert_eq!(Report { aside: report.aside.clone(), ..told }, report);
+    assert_eq!(settled(&report), [("one", 20, 0), ("two", 40, 10)]);
+    let check = |dir: &Path, sent_at: u64| {
+        let store = reopen(dir);
+        store.assert_sound();
+        let counts = store.reader().ledger().deliveries[&TWO];
+        assert_eq!((counts.pending, counts.sent, counts.accepted), (30, 10, 40));
+        let delivery = store.reader().delivery(DeliveryKey { seq: EventSeq(3), destination: TWO }).unwrap().unwrap();
+        assert_eq!(delivery.state.due_at(), None);
+        assert_eq!(format!("{:?}", delivery.state), format!("Sent {{ at: {:?} }}", UnixMs(sent_at)));
+    };
+    check(dir.path(), 903);
+    // Later, with the one that was set aside, into a directory whose name has a space.
+    let other = tempfile::Builder::new().prefix("a directory ").tempdir().unwrap();
+    let aside = other.path().join("set aside.redb");
+    fs::copy(report.aside.unwrap(), &aside).unwrap();
+    let report = settle(other.path(), (&file, Some(&aside)), later(2)).unwrap();
+    assert_eq!(settled(&report), [("one", 20, 0), ("two", 40, 10)]);
+    check(other.path(), 903);
+}
+
+#[test]
+fn an_export_settles_what_it_names_as_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, instance) = sent_since(dir.path());
+    let export = dir.path().join("my export.json");
+    let id = |seq, instance| DeliveryId { instance, key: DeliveryKey { seq: EventSeq(seq), destination: TWO } };
+    let line = |seq, status: &str| format!("{{\"id\":\"{}\",\"status\":\"{status}\"}}", id(seq, instance));
+    let page = format!("{{\"deliveries\":[{},{}],\"cursor\":null}}", line(1, "sent"), line(2, "failed"));
+    let timed = format!("{{\"id\":\"{}\",\"status\":\"sent\",\"last_at\":\"2026-11-20T10:00:00Z\"}}", id(3, instance));
+    fs::write(&export, [page, timed, line(4, "sent"), line(4000, "sent")].join("\n")).unwrap();
+    let report = settle(dir.path(), (&file, Some(&export)), later(1)).unwrap();
+    assert_eq!(settled(&report), [("one", 20, 0), ("two", 40, 3)]);
+    let store = reopen(dir.path());
+    store.assert_sound();
+    let state = |seq| store.reader().delivery(id(seq, instance).key).unwrap().unwrap().state;
+    assert!(matches!(state(1), State::Sent { at } if at == later(1)), "{:?}", state(1));
+    assert!(matches!(state(3), State::Sent { at } if at.to_rfc3339().starts_with("2026-11-20T10")), "{:?}", state(3));
+    assert!(state(2).due_at().is_some());
+}
+
+#[test]
+fn what_cannot_know_what_was_sent_is_refused_in_words_that_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, instance) = sent_since(dir.path());
+    let before = files(dir.path());
+    let other = tempfile::tempdir().unwrap();
+    let stranger = Store::open(other.path(), OPTIONS, &Dice(7.into())).unwrap();
+    let strange_id =
+        DeliveryId { instance: stranger.instance(), key: DeliveryKey { seq: EventSeq(1), destination: TWO } };
+    stranger.close().unwrap();
+    assert_ne!(strange_id.instance, instance);
+    let write = |name: &str, text: &str| {
+        let path = other.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let wanted = "`postbackd deliveries --status sent --json` prints";
+    for (path, words) in [
+        (other.path().join("postbackd.redb"), "it does not know what that one sent"),
+        (other.path().join("nowhere"), "opening what knows what was sent"),
+        (write("empty", ""), wanted),
+        (write("text", "not what is wanted"), wanted),
+        (write("events", "{\"id\":\"evt_1\"}"), wanted),
+        (write("strange", &format!("{{\"id\":\"{strange_id}\",\"status\":\"sent\"}}")), "and the backup of"),
+    ] {
+        let text = settle(dir.path(), (&file, Some(&path)), later(1)).unwrap_err().to_string();
+        assert!(text.contains(words) && text.contains(&path.display().to_string()), "{text}");
+        assert!(files(dir.path()) == before, "nothing was changed");
+    }
+}
+
+fn deed(store: &mut Store) -> u64 {
+    let deed = Box::new(Deed::new(Who::nobody(Right::Signal), "reload"));
+    store.commit(&[WriteOp::Audit { at: UnixMs(1), deed }]).unwrap();
+    store.reader().audit(None, 1).unwrap().0[0].number
+}
+
+fn job(store: &mut Store) -> u64 {
+    let selection = Selection::Filter(Box::default());
+    let reason = "left us".to_owned();
+    let plan = JobPlan { at: UnixMs(1), kind: JobKind::Discard, selection, rate: None, reason, matched: 5 };
+    let Applied::Job { job, .. } = store.one(WriteOp::JobStart(plan)) else { panic!("no job") };
+    job.number.0
+}
+
+#[test]
+fn jobs_end_and_no_number_of_a_job_or_a_deed_comes_again() {
+    for same_machine in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = lived_in(dir.path(), 10);
+        let running = job(&mut store);
+        deed(&mut store);
+        let file = backup(&store, "a");
+        let last = (0..5).map(|_| (job(&mut store), deed(&mut store))).last().unwrap();
+        store.close().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let to = if same_machine { dir.path() } else { elsewhere.path() };
+        for again in 1..3 {
+            let report = restore(to, &file, later(again)).unwrap();
+            assert_eq!(report.jobs, 1);
+            let mut store = reopen(to);
+            let [ended] = store.reader().jobs().unwrap().try_into().unwrap();
+            assert_eq!(
+                (ended.number.0, ended.state, ended.finished_at),
+                (running, JobState::Cancelled, Some(later(again)))
+            );
+            assert!(ended.reason.starts_with("left us (restored from a backup of "), "{}", ended.reason);
+            let told = store.reader().audit(None, 1).unwrap().0.remove(0);
+            assert!(told.number > last.1 && told.deed.action == "restore", "{told:?}");
+            let next = (job(&mut store), deed(&mut store));
+            assert!(next.0 > last.0 && next.1 > last.1, "{next:?} after {last:?}");
+            assert_eq!((job(&mut store), deed(&mut store)), (next.0 + 1, next.1 + 1));
+            store.assert_sound();
+            store.close().unwrap();
+        }
+    }
+}
+
+fn problem(id: &str) -> Problem {
+    let text = String::new;
+    Problem {
+        id: id.to_owned(),
+        rule: Rule::Held,
+        severity: Severity::Critical,
+        title: text(),
+        text: text(),
+        remedy: text(),
+        since: UnixMs(1),
+        told_at: Some(UnixMs(2)),
+        told: 1,
+        good_since: None,
+    }
+}
+
+#[test]
+fn nobody_is_told_again_what_the_present_store_knows_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 3);
+    let told = |store: &mut Store, ids: &[&str]| {
+        let open = ids.iter().map(|id| problem(id)).collect();
+        store.commit(&[WriteOp::Alerts(AlertMemory { open, ..AlertMemory::default() })]).unwrap();
+    };
+    told(&mut store, &["over since", "still open"]);
+    let file = backup(&store, "a");
+    told(&mut store, &["new", "still open"]);
+    store.close().unwrap();
+    let open = |dir: &Path| {
+        let open = reopen(dir).reader().alerts().unwrap().open;
+        open.into_iter().map(|problem| problem.id).collect::<Vec<_>>()
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    restore(elsewhere.path(), &file, later(1)).unwrap();
+    assert_eq!(
+        open(elsewhere.path()),
+        ["over since", "still open"],
+        "what the backup knows, where nothing newer is there"
+    );
+    restore(dir.path(), &file, later(1)).unwrap();
+    assert_eq!(open(dir.path()), ["new", "still open"]);
 }
