@@ -356,6 +356,7 @@ fn problem(id: &str) -> Problem {
         id: id.to_owned(),
         rule: Rule::Held,
         severity: Severity::Critical,
+        worst: Severity::Critical,
         title: text(),
         text: text(),
         remedy: text(),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::alerts::ending::Why;
 use crate::alerts::message;
+use crate::alerts::vitals::BackupVitals;
 
 /// A held destination that was told.
 fn held() -> World {
@@ -201,4 +202,21 @@ fn what_is_closed_says_why() {
     let remedy =
         "put it back under its name, and what waits is sent; or give that up: postbackd purge crm --reason TEXT";
     assert_eq!(world.watcher.open()[0].remedy, remedy);
+}
+
+#[test]
+fn backups_that_fail_are_told_and_switched_off_they_are_closed_and_not_over() {
+    let mut world = World::new();
+    world.policy.remind = None;
+    world.vitals.backups = BackupVitals::Trouble("the last automatic backup failed: no room".to_owned());
+    world.minutes(10, |_| ());
+    assert_eq!(world.said(), ["problem backup"]);
+    world.vitals.backups = BackupVitals::Well;
+    world.minutes(10, |_| ());
+    assert_eq!(world.said()[1..], ["recovered backup"]);
+    world.vitals.backups = BackupVitals::Trouble("no automatic backup since yesterday".to_owned());
+    world.minutes(10, |_| ());
+    world.vitals.backups = BackupVitals::Off;
+    world.minutes(10, |_| ());
+    assert_eq!(world.said()[2..], ["problem backup", "closed backup"]);
 }
