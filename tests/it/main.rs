@@ -48,6 +48,7 @@ mod reload;
 mod reload_destinations;
 mod reload_files;
 mod reload_storm;
+mod retention;
 mod seeing;
 mod seeing_log;
 mod service;

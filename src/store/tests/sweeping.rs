@@ -224,3 +224,23 @@ fn beyond_its_size_the_oldest_finished_events_go_and_what_is_owed_or_dead_never(
     assert!(finished.iter().all(|seq| !is_there(&store, seq)));
     store.assert_sound();
 }
+
+#[test]
+fn what_retention_frees_is_used_again_and_the_file_stops_growing() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    let mut sizes = Vec::new();
+    for round in 0..8 {
+        let ops: Vec<_> =
+            (0..1500).map(|n| store.accept_op(event(&format!("e{round}-{n}"), 1), vec![owe(ONE)])).collect();
+        for done in store.commit(&ops).unwrap() {
+            let Applied::Queued(queued) = done else { panic!("{done:?}") };
+            store.settle(key(queued.seq, ONE), 2, Disposition::Sent);
+        }
+        while store.sweep(&EVERYTHING).unwrap() > 0 {}
+        sizes.push(store.reader().file_bytes().max(u64::try_from(disk.bytes.lock().unwrap().len()).unwrap()));
+    }
+    store.assert_sound();
+    assert_eq!(store.reader().ledger().deliveries[&ONE].sent, 8 * 1500);
+    assert_eq!(sizes[2..].iter().max(), sizes[2..].iter().min(), "{sizes:?}");
+}
