@@ -77,6 +77,7 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
             drain: DurationMs::from_secs(20),
         },
         storage: Storage { path: "/nowhere".into(), cache: 1024 * 1024, reserve: None },
+        backup: postbackd::config::backup::Backup::default(),
         retention: Retention { events: None, attempts: None, dlq: None, dedupe: DurationMs::from_days(30), size: None },
         default_currency: "USD".parse().expect("a currency"),
         sources: BTreeMap::from([("app".parse().expect("a name"), Arc::new(source()))]),
