@@ -7,6 +7,7 @@ use super::backing::lived_in;
 use super::*;
 use crate::store::handle::begin_write;
 use crate::store::offline::Offline;
+use crate::store::offline::restore::Wish;
 use crate::store::schema::OUTBOX;
 
 fn mark(dir: &Path) -> PathBuf {
@@ -90,7 +91,9 @@ fn a_backup_that_takes_the_place_of_a_suspect_store_is_not_suspect() {
     lived_in(other.path(), 3).close().unwrap();
     damage(dir.path());
     let claim = Offline::claim(dir.path(), "").unwrap();
-    claim.restore(&other.path().join("postbackd.redb"), UnixMs(1_764_000_000_000), OPTIONS).unwrap();
+    let file = other.path().join("postbackd.redb");
+    let wish = Wish { file: &file, sent: None, now: UnixMs(1_764_000_000_000), options: OPTIONS };
+    claim.restore(&wish).unwrap();
     drop(claim);
     assert!(!mark(dir.path()).exists());
     open(dir.path()).unwrap().assert_sound();
