@@ -42,8 +42,7 @@ const RELOADS_WAITING: usize = 16;
 /// # Errors
 /// Where the store cannot be opened, an address cannot be listened on, a client cannot be built, or the store fails for
 /// good while running. All of them are for the operator.
-pub async fn run(order: Order, passed: Passed) -> anyhow::Result<()> {
-    let Order { mut snapshot, config, first } = order;
+pub async fn run(Order { mut snapshot, config, first }: Order, passed: Passed) -> anyhow::Result<()> {
     // Before anybody can see that it runs: a stop that comes while it starts is a clean stop too.
     let mut stop_signals = StopSignals::catch();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -53,8 +52,8 @@ pub async fn run(order: Order, passed: Passed) -> anyhow::Result<()> {
     let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
     let channels = channels(&snapshot, &clock)?;
     let dir = snapshot.storage.path.clone();
-    let opened = opening::open(&snapshot, Arc::clone(&entropy), first, &mut stop_signals).await?;
-    let Some(store) = opened else { return Ok(()) };
+    let opened = opening::open(&snapshot, Arc::clone(&entropy), first, &mut stop_signals);
+    let Some(store) = opened.await? else { return Ok(()) };
     let transport: Arc<dyn Transport> = Arc::<Egress>::clone(&egress);
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
     let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;

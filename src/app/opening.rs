@@ -57,12 +57,10 @@ async fn waiting<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     let mut work = tokio::task::spawn_blocking(work);
     loop {
-        match timeout(ASK, &mut work).await {
-            Ok(done) => return Ok(done??),
-            Err(_) => {
-                info!("The store is still being opened.");
-                notify(&[NotifyState::ExtendTimeoutUsec(GRANTED_USEC), NotifyState::Status("opening the store")]);
-            }
+        if let Ok(done) = timeout(ASK, &mut work).await {
+            return Ok(done??);
         }
+        info!("The store is still being opened.");
+        notify(&[NotifyState::ExtendTimeoutUsec(GRANTED_USEC), NotifyState::Status("opening the store")]);
     }
 }

@@ -196,7 +196,7 @@ impl Place {
         if file.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(file));
         }
-        Ok(Self { unfinished, directory, file })
+        Ok(Self { directory, file, unfinished })
     }
 
     fn check_room(&self, reserve: u64, bytes: u64) -> Result<(), BackupError> {

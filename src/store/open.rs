@@ -126,7 +126,9 @@ impl Place {
                 Self::Backend(open) => open(&builder),
             }
             .map_err(|error| {
-                medium_text(&error).iter().for_each(|cause| marked(cause));
+                if let Some(cause) = medium_text(&error) {
+                    marked(&cause);
+                }
                 refuse(&path, database_text(error))
             })?;
             // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.

@@ -20,11 +20,12 @@ fn mostly_free(dir: &Path) -> (Ledger, Contents) {
     held
 }
 
-fn assert_compacted(dir: &Path, store: &Store, held: (Ledger, Contents), Compacted { before, after }: Compacted) {
+fn assert_compacted(dir: &Path, store: &Store, held: &(Ledger, Contents), compacted: Compacted) {
+    let Compacted { before, after } = compacted;
     assert!(after < before / 2, "{before} to {after}");
     assert_eq!(after, fs::metadata(dir.join("postbackd.redb")).unwrap().len());
     store.assert_sound();
-    assert_eq!((Ledger::clone(&store.reader().ledger()), store.contents().unwrap()), held);
+    assert_eq!((Ledger::clone(&store.reader().ledger()), store.contents().unwrap()), *held);
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn compacting_gives_space_back_and_changes_nothing_else() {
     let held = mostly_free(dir.path());
     let compacted = Offline::claim(dir.path(), "stop it").unwrap().compact(OPTIONS).unwrap();
     let store = Store::open(dir.path(), OPTIONS, &Dice::default()).unwrap();
-    assert_compacted(dir.path(), &store, held, compacted);
+    assert_compacted(dir.path(), &store, &held, compacted);
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn a_start_that_compacts_first_opens_the_same_store_in_less_space() {
     let dir = tempfile::tempdir().unwrap();
     let held = mostly_free(dir.path());
     let (mut store, compacted) = Store::open_compacted(dir.path(), OPTIONS, &Dice::default()).unwrap();
-    assert_compacted(dir.path(), &store, held, compacted);
+    assert_compacted(dir.path(), &store, &held, compacted);
     store.accept(event("after", 5000), vec![owe(ONE)]);
     store.assert_sound();
     drop(store);
