@@ -7,8 +7,10 @@ use super::time::{DurationMs, UnixMs};
 pub const JOBS_KEPT: usize = 100;
 /// Jobs that may run at once.
 pub const JOBS_RUNNING: usize = 16;
-/// Deliveries one page of a job changes: small, so that ingest never waits long behind one in its transaction.
+/// Deliveries one page of a job changes at most, while nobody sends.
 pub const JOB_PAGE: usize = 200;
+/// The same while somebody does: what shares a transaction with events must not be felt in it.
+pub const JOB_PAGE_BESIDE: usize = 8;
 
 /// A job's place in the order of jobs, from 1, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,10 +65,10 @@ pub enum Pace {
     Wait { until: UnixMs },
 }
 
-/// How many may go at `now`, where what was due up to `paced_to` has gone. The first of a job goes at once: it begins with a
-/// `paced_to` of [`before_first`]. What a job could not do while the daemon was down is not made up for in one burst: at most
-/// a second's worth, or one where that is less.
-pub fn pace(rate: RateLimit, paced_to: UnixMs, now: UnixMs) -> Pace {
+/// How many may go at `now` in a page of at most `page`, where what was due up to `paced_to` has gone. The first of a job goes
+/// at once: it begins with a `paced_to` of [`before_first`]. What a job could not do while the daemon was down is not made up
+/// for: at most a second's worth is, or one where that is less.
+pub fn pace(rate: RateLimit, paced_to: UnixMs, now: UnixMs, page: usize) -> Pace {
     let count = u64::from(rate.count.max(1));
     let per = rate.per.0.max(1);
     // A clock that was set back must not stop a job for as long as it was wrong.
@@ -76,9 +78,10 @@ pub fn pace(rate: RateLimit, paced_to: UnixMs, now: UnixMs) -> Pace {
     if due == 0 {
         return Pace::Wait { until: paced_to + DurationMs(per.div_ceil(count)) };
     }
-    let burst = (count.saturating_mul(1000) / per).clamp(1, u64::try_from(JOB_PAGE).unwrap_or(u64::MAX));
-    let (most, paced_to) = if due > burst { (burst, now) } else { (due, paced_to + DurationMs(due * per / count)) };
-    Pace::Go { most: usize::try_from(most).unwrap_or(JOB_PAGE), paced_to }
+    let second = (count.saturating_mul(1000) / per).max(1);
+    let (due, paced_to) = if due > second { (second, now - DurationMs(second * per / count)) } else { (due, paced_to) };
+    let most = due.min(u64::try_from(page).unwrap_or(u64::MAX));
+    Pace::Go { most: usize::try_from(most).unwrap_or(page), paced_to: paced_to + DurationMs(most * per / count) }
 }
 
 /// See [`pace`].
@@ -98,7 +101,7 @@ mod tests {
         let mut paced_to = before_first(rate, START);
         let mut sum = 0;
         for passed in (0..span).step_by(step) {
-            if let Pace::Go { most, paced_to: next } = pace(rate, paced_to, START + DurationMs(passed)) {
+            if let Pace::Go { most, paced_to: next } = pace(rate, paced_to, START + DurationMs(passed), JOB_PAGE) {
                 sum += u64::try_from(most).unwrap();
                 paced_to = next;
             }
@@ -117,20 +120,37 @@ mod tests {
     }
 
     #[test]
+    fn small_pages_lose_nothing_of_the_rate() {
+        let rate = RateLimit::parse("400/s").unwrap();
+        let (mut paced_to, mut sum) = (before_first(rate, START), 0);
+        let mut now = START;
+        while sum < 4000 {
+            match pace(rate, paced_to, now, JOB_PAGE_BESIDE) {
+                Pace::Go { most, paced_to: next } => {
+                    assert!(most <= JOB_PAGE_BESIDE);
+                    (sum, paced_to) = (sum + most, next);
+                }
+                Pace::Wait { until } => now = until.max(now + DurationMs(100)),
+            }
+        }
+        assert!((9_900..=10_000).contains(&now.since(START).0), "{} ms", now.since(START).0);
+    }
+
+    #[test]
     fn a_wait_ends_when_the_next_may_go() {
         let rate = RateLimit::parse("4/s").unwrap();
-        let Pace::Wait { until } = pace(rate, START, START + DurationMs(10)) else { panic!("it went") };
+        let Pace::Wait { until } = pace(rate, START, START + DurationMs(10), 8) else { panic!("it went") };
         assert_eq!(until, START + DurationMs(250));
-        assert!(matches!(pace(rate, START, until), Pace::Go { most: 1, .. }));
+        assert!(matches!(pace(rate, START, until, 8), Pace::Go { most: 1, .. }));
     }
 
     #[test]
     fn a_day_without_power_is_not_made_up_for_at_once() {
         let rate = RateLimit::parse("10/s").unwrap();
         let later = START + DurationMs::from_hours(24);
-        assert_eq!(pace(rate, START, later), Pace::Go { most: 10, paced_to: later });
+        assert_eq!(pace(rate, START, later, JOB_PAGE), Pace::Go { most: 10, paced_to: later });
         assert_eq!(
-            pace(rate, later, START),
+            pace(rate, later, START, JOB_PAGE),
             Pace::Wait { until: START + DurationMs(100) },
             "nor a clock set back waited for"
         );

@@ -42,6 +42,8 @@ pub const ROW_BYTES: usize = 1024 * 1024;
 
 /// Operations in one transaction; a thousand rows commit in 6 to 10 ms (performance.md 5).
 pub const TRANSACTION_OPS: usize = 1024;
+/// Outcomes that one transaction takes at most; half as many do not wait for more.
+pub const OUTCOMES_AT_ONCE: usize = 1024;
 /// Bytes of event bodies in one transaction.
 pub const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
 /// Requests waiting for the writer before ingest answers 503.

@@ -2,6 +2,7 @@
 //! faces; every lock is held for a copy, never across a wait.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Board {
     stats: Mutex<BTreeMap<DestinationName, DestinationStats>>,
     store: Mutex<StoreHealth>,
     metrics: Metrics,
+    /// Somebody sends.
+    busy: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
+    /// Whether nobody sends, as the writer saw it last.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        self.busy.store(!quiet, Ordering::Relaxed);
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -8,7 +8,7 @@
 use crate::domain::name::SourceName;
 use crate::domain::pause::PausedBy;
 use crate::store::write::{Applied, Owed, WriteOp};
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::{OpenError, Slice, Store, StoreError, Swept};
 
 use super::control::Control;
 use super::scheduler::Input;
@@ -58,6 +58,15 @@ impl Committer {
 
     /// Commits `requests` (and what was kept) in one transaction.
     pub fn commit<R>(&mut self, requests: Vec<Request<R>>) -> Result<Committed<R>, Failed<R>> {
+        self.commit_beside(requests, None).map(|(committed, _)| committed)
+    }
+
+    /// The same with a slice of retention in the same transaction.
+    pub(super) fn commit_beside<R>(
+        &mut self,
+        requests: Vec<Request<R>>,
+        slice: Option<&Slice<'_>>,
+    ) -> Result<(Committed<R>, Option<Swept>), Failed<R>> {
         let mut ops = std::mem::take(&mut self.kept);
         let kept = ops.len();
         let mut waiting = Vec::with_capacity(requests.len());
@@ -65,8 +74,8 @@ impl Committer {
             waiting.push((request.ops.len(), request.reply));
             ops.extend(request.ops);
         }
-        match self.store.commit(&ops) {
-            Ok(applied) => Ok(distribute(applied, kept, waiting)),
+        match self.store.commit_beside(&ops, slice) {
+            Ok((applied, swept)) => Ok((distribute(applied, kept, waiting), swept)),
             Err(error) => {
                 self.keep(ops);
                 Err(Failed { error, refused: waiting.into_iter().filter_map(|(_, reply)| reply).collect() })

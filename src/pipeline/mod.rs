@@ -4,15 +4,18 @@
 //! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
+//! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
 //! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
-//! grouping commits, and any way to send an accepted event without going through the scheduler.
+//! grouping commits that somebody waits for, and any way to send an accepted event without going through the scheduler.
 
+mod background;
 pub mod backups;
 mod board;
 mod breaker;
+mod budget;
 pub mod commit;
 pub mod control;
 mod disk;
@@ -27,6 +30,7 @@ mod journal;
 pub mod lane;
 mod maintenance;
 mod operator;
+mod outcomes;
 mod pace;
 mod paging;
 pub mod pulse;
@@ -67,13 +71,14 @@ use crate::telemetry::rolling::{HOURS, HourTally, StatsView};
 pub use start::{Running, start};
 pub use writer::WriterFault;
 
+use background::Page;
 use board::Board;
 use commit::Request;
 use control::Pauses;
 use maintenance::GuardedClock;
 use operator::Orders;
 use routing::Routing;
-use writer::{Command, Rejected};
+use writer::{Command, Rejected, Reply};
 
 /// The handle everything outside uses: cheap to clone.
 #[derive(Clone, Debug)]
@@ -292,6 +297,15 @@ impl Pipeline {
     }
 
     async fn write(&self, ops: Vec<WriteOp>) -> Result<Vec<Applied>, Unavailable> {
+        self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) })).await
+    }
+
+    /// The same for a page of a job, which gives way to what others wait for. `cost` is what it takes from everybody.
+    async fn write_beside(&self, ops: Vec<WriteOp>, cost: Duration) -> Result<Vec<Applied>, Unavailable> {
+        self.ask(|reply| Command::Page(Page { request: Request { ops, reply: Some(reply) }, cost })).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<Vec<Applied>, Unavailable> {
         if self.board.is_stopping() {
             return Err(Unavailable::Stopping);
         }
@@ -299,8 +313,7 @@ impl Pipeline {
             return Err(Unavailable::Store(fault));
         }
         let (reply, answer) = oneshot::channel();
-        let request = Command::Write(Request { ops, reply: Some(reply) });
-        self.writer.try_send(request).map_err(|error| match error {
+        self.writer.try_send(command(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unavailable::Backlog,
             mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
         })?;

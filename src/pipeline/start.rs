@@ -15,6 +15,7 @@ use crate::env::Env;
 use crate::store::read::Reader;
 use crate::store::{Store, StoreError};
 
+use super::background::Background;
 use super::backups::{self, Backups};
 use super::board::Board;
 use super::commit::Committer;
@@ -23,9 +24,9 @@ use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
 use super::maintenance::{GuardedClock, Maintenance};
 use super::operator::ORDERS;
+use super::outcomes::Outcomes;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
-use super::upkeep::Retention;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
 use super::{Numbered, Pipeline, WriterFault, jobs};
 
@@ -75,7 +76,8 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         disk: DiskGuard::new(dir, reserve),
         pause: REOPEN_PAUSE,
         stopping: false,
-        retention: Retention::default(),
+        outcomes: Outcomes::default(),
+        background: Background::default(),
     };
     thread::Builder::new()
         .name("writer".to_owned())

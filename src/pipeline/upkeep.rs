@@ -1,18 +1,17 @@
-//! What retention does between batches, and when it gives way.
+//! What retention does, a slice at a time, beside what others have committed.
 //!
-//! One slice is one small transaction. While there is traffic, retention rests [`REST`] times as long as a slice took before
-//! the next, so that few batches meet one; without traffic it goes on at once.
+//! A slice is a part of a transaction: it goes along with events and outcomes where there are any, and [`super::background`]
+//! says when. It ends when its time is over, whatever it has done by then.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tracing::debug;
 
-use crate::store::{Shed, Store, StoreError, SweepPlan};
+use crate::env::clock::Clock;
+use crate::store::{Store, StoreError, SweepPlan, Swept};
 
 use super::board::Board;
-
-/// Of the writer's time under load retention takes a fifth: less would not keep up with what comes in.
-const REST: u32 = 4;
 
 /// What is to be removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,10 +27,6 @@ pub(super) struct Retention {
     unfinished: Option<Upkeep>,
     /// Bytes still to be freed, once they were counted.
     excess: Option<u64>,
-    /// Not before this time of the monotonic clock.
-    rest_until: Duration,
-    /// Something was committed since the last slice.
-    traffic: bool,
 }
 
 impl Retention {
@@ -41,75 +36,71 @@ impl Retention {
         self.excess = None;
     }
 
-    pub(super) fn saw_traffic(&mut self) {
-        self.traffic = true;
+    pub(super) fn has_work(&self) -> bool {
+        self.unfinished.is_some()
     }
 
-    /// Whether a slice should be done now.
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        self.unfinished.is_some() && now >= self.rest_until
-    }
-
-    /// Does one slice. The caller tells when it ended by [`Retention::rest`]. After an error nothing goes on before the next
+    /// What the next slice is to remove, and the bytes to be freed beyond that. After an error nothing goes on before the next
     /// order.
-    pub(super) fn slice(&mut self, store: &mut Store, board: &Board) -> Result<(), StoreError> {
-        let Some(upkeep) = self.unfinished.take() else { return Ok(()) };
-        let rows = store.sweep(&upkeep.plan)?;
+    pub(super) fn next(&mut self, store: &Store) -> Result<Option<(SweepPlan, u64)>, StoreError> {
+        let Some(upkeep) = self.unfinished.take() else { return Ok(None) };
+        let excess = match (upkeep.size, self.excess) {
+            (None, _) => 0,
+            (Some(_), Some(excess)) => excess,
+            (Some(limit), None) => store.reader().used_bytes()?.saturating_sub(limit),
+        };
+        self.excess = Some(excess);
+        self.unfinished = Some(upkeep);
+        Ok(Some((upkeep.plan, excess)))
+    }
+
+    /// What came of the slice.
+    pub(super) fn swept(&mut self, Swept { rows, freed, ended }: Swept, board: &Board) {
+        let Some(upkeep) = self.unfinished else { return };
+        let excess = self.excess.unwrap_or(0);
+        let left = excess.saturating_sub(freed);
+        self.excess = Some(left);
         if rows > 0 {
-            debug!(rows, "Retention removed rows.");
+            debug!(rows, freed, left, "Retention removed rows.");
         }
-        if rows > 0 || self.shed(&upkeep, store, board)? {
-            self.unfinished = Some(upkeep);
+        let finished = ended && rows == 0;
+        if finished || left == 0 {
+            board.set_over_size(upkeep.size.filter(|_| left > 0).map(|limit| (left, limit)));
         }
-        Ok(())
+        if finished {
+            self.unfinished = None;
+        }
     }
 
-    /// Frees what is over the size; whether there is more to do.
-    fn shed(&mut self, upkeep: &Upkeep, store: &mut Store, board: &Board) -> Result<bool, StoreError> {
-        let Some(limit) = upkeep.size else {
-            board.set_over_size(None);
-            return Ok(false);
-        };
-        let excess = match self.excess {
-            Some(excess) => excess,
-            None => store.reader().used_bytes()?.saturating_sub(limit),
-        };
-        if excess == 0 {
-            self.excess = None;
-            board.set_over_size(None);
-            return Ok(false);
-        }
-        let Shed { rows, bytes, ended } = store.shed(excess)?;
-        debug!(rows, bytes, excess, "Retention by size removed rows.");
-        self.excess = Some(excess.saturating_sub(bytes));
-        if ended {
-            board.set_over_size(Some((excess, limit)));
-        }
-        Ok(!ended)
-    }
-
-    /// A slice that took so long has ended.
-    pub(super) fn rest(&mut self, now: Duration, took: Duration) {
-        let busy = std::mem::take(&mut self.traffic);
-        self.rest_until = if busy { now.saturating_add(took.saturating_mul(REST)) } else { now };
+    /// A slice did not come through.
+    pub(super) fn failed(&mut self) {
+        self.unfinished = None;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Runs from the first time it is looked at.
+pub(super) struct Stopwatch<'c> {
+    clock: &'c dyn Clock,
+    began: Cell<Option<Duration>>,
+    last: Cell<Duration>,
+}
 
-    #[test]
-    fn retention_rests_while_there_is_traffic_and_goes_on_without() {
-        let mut retention = Retention::default();
-        assert!(!retention.is_due(Duration::MAX), "nothing is ordered");
-        retention.order(Upkeep::default());
-        assert!(retention.is_due(Duration::ZERO));
-        retention.saw_traffic();
-        let (now, took) = (Duration::from_millis(100), Duration::from_millis(10));
-        retention.rest(now, took);
-        assert!(!retention.is_due(now + took * 3) && retention.is_due(now + took * 4));
-        retention.rest(now, took);
-        assert!(retention.is_due(now), "nobody came meanwhile");
+impl<'c> Stopwatch<'c> {
+    pub(super) fn new(clock: &'c dyn Clock) -> Self {
+        Self { clock, began: Cell::new(None), last: Cell::new(Duration::ZERO) }
+    }
+
+    /// Whether `limit` has passed.
+    pub(super) fn is_over(&self, limit: Duration) -> bool {
+        let now = self.clock.monotonic();
+        let began = self.began.get().unwrap_or(now);
+        self.began.set(Some(began));
+        self.last.set(now.saturating_sub(began));
+        self.last.get() >= limit
+    }
+
+    /// What had passed when it was last looked at.
+    pub(super) fn passed(&self) -> Duration {
+        self.last.get()
     }
 }

@@ -1,8 +1,12 @@
 //! The one writer: a thread that takes whatever requests have gathered while the last commit ran and commits them as one
-//! transaction (natural group commit: no timer, no waiting for company).
+//! transaction (natural group commit: what somebody waits for waits for no company).
+//!
+//! What nobody waits for goes along: outcomes of attempts ([`super::outcomes`]), retention and pages of jobs
+//! ([`super::background`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -12,15 +16,18 @@ use crate::domain::limits::TRANSACTION_OPS;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
-use crate::store::{OpenError, StoreError};
+use crate::store::{OpenError, Slice, StoreError, SweepPlan};
 
+use super::background::{Background, Page, Piece};
 use super::board::Board;
-use super::commit::{Committer, Request};
+use super::budget::Company;
+use super::commit::{Committed, Committer, Failed, Request};
 use super::control::Control;
 use super::disk::DiskGuard;
+use super::outcomes::Outcomes;
 use super::pulse::Probe;
 use super::scheduler::Input;
-use super::upkeep::{Retention, Upkeep};
+use super::upkeep::{Stopwatch, Upkeep};
 use super::{Numbered, Unavailable};
 
 /// How a waiting sender is answered.
@@ -30,12 +37,14 @@ pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Write(Request<Reply>),
+    /// Work of many parts that gives way to what others wait for.
+    Page(Page<Reply>),
     /// Number these destinations, where they have no number yet.
     Number {
         names: Vec<DestinationName>,
         reply: oneshot::Sender<Result<Numbered, Unavailable>>,
     },
-    /// Remove what retention allows, one slice.
+    /// Remove what retention allows, in slices.
     Sweep(Upkeep),
     /// There are refused events to count.
     Nudge,
@@ -99,8 +108,25 @@ pub(super) struct Writer {
     /// [`REOPEN_PAUSE`]
     pub pause: Duration,
     pub stopping: bool,
-    /// What retention has not finished yet: it goes on between batches, a slice at a time.
-    pub retention: Retention,
+    /// What is written with the next commit, or soon.
+    pub outcomes: Outcomes,
+    pub background: Background<Reply>,
+}
+
+/// What is committed together.
+struct Batch {
+    requests: Vec<Request<Reply>>,
+    slice: Option<Sweeping>,
+    /// What the work that nobody waits for costs, as far as it is known beforehand.
+    cost: Duration,
+    company: Company,
+}
+
+/// A slice of retention.
+struct Sweeping {
+    plan: SweepPlan,
+    excess: u64,
+    limit: Duration,
 }
 
 impl Writer {
@@ -113,30 +139,11 @@ impl Writer {
             if let Some(cause) = self.committer.store().medium_fault() {
                 return Err(WriterFault::Medium(cause));
             }
-            if requests.is_empty() && !self.committer.has_kept() {
-                self.sweep()?;
-                continue;
-            }
-            self.retention.saw_traffic();
-            let started = self.clock.monotonic();
-            match self.committer.commit(requests) {
+            let Some(batch) = self.batch(requests)? else { continue };
+            match self.commit(batch) {
                 Ok(committed) => {
                     failures = 0;
-                    self.board.committed(self.clock.monotonic().saturating_sub(started));
-                    // Whoever asked for a pause is answered when the driver has it before it.
-                    let is_control = |fact: &Input| matches!(fact, Input::Control(_));
-                    let (controls, facts): (Vec<_>, Vec<_>) = committed.facts.into_iter().partition(is_control);
-                    for fact in controls {
-                        self.tell(fact);
-                    }
-                    for (reply, applied) in committed.replies {
-                        // A sender that went away does not undo the commit.
-                        drop(reply.send(Ok(applied)));
-                    }
-                    for fact in facts {
-                        self.tell(fact);
-                    }
-                    self.sweep()?;
+                    self.publish(committed);
                 }
                 Err(failed) => {
                     let text = failed.error.to_string();
@@ -151,25 +158,110 @@ impl Writer {
         self.committer.into_store().close().map_err(WriterFault::from)
     }
 
-    /// The next command; outcomes that were kept do not wait for one.
+    /// The next command. What was kept does not wait for one, and what nobody waits for not for long.
     fn next(&mut self) -> Option<Command> {
-        if self.committer.has_kept() {
+        let now = self.clock.monotonic();
+        if self.committer.has_kept() || (self.stopping && !self.outcomes.is_empty()) {
             return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
         }
         if self.stopping {
             return self.commands.try_recv().ok();
         }
-        if self.retention.is_due(self.clock.monotonic()) {
-            return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
+        let waits = self.outcomes.wait(now).into_iter().chain(self.background.wait(now));
+        let Some(wait) = waits.min() else { return self.commands.blocking_recv() };
+        match receive(&mut self.commands, wait) {
+            Poll::Ready(Some(command)) => Some(command),
+            Poll::Pending => Some(Command::Nudge),
+            // Nobody is left to ask for anything: what is here is still written.
+            Poll::Ready(None) => Some(Command::Stop),
         }
-        self.commands.blocking_recv()
+    }
+
+    /// What is committed now; `None` where it can wait for company.
+    fn batch(&mut self, mut requests: Vec<Request<Reply>>) -> Result<Option<Batch>, WriterFault> {
+        let now = self.clock.monotonic();
+        if requests.iter().any(accepts) {
+            self.background.saw_traffic(now);
+        }
+        self.board.set_quiet(self.background.is_quiet(now));
+        let due = self.outcomes.wait(now).is_some_and(|wait| self.stopping || wait.is_zero());
+        let made_anyway = !requests.is_empty() || self.committer.has_kept() || due;
+        let company = if made_anyway { Company::Some } else { Company::Alone };
+        let piece = if self.stopping {
+            None
+        } else {
+            match self.background.next(now, company, self.committer.store()) {
+                Ok(piece) => piece,
+                Err(error) => {
+                    self.recover(error, 1)?;
+                    None
+                }
+            }
+        };
+        if !made_anyway && piece.is_none() {
+            return Ok(None);
+        }
+        if !self.outcomes.is_empty() {
+            requests.insert(0, Request { ops: self.outcomes.take(), reply: None });
+        }
+        let (mut slice, mut cost) = (None, Duration::ZERO);
+        match piece {
+            Some(Piece::Page(page)) => {
+                cost = page.cost;
+                requests.push(page.request);
+            }
+            Some(Piece::Slice { plan, excess, limit }) => slice = Some(Sweeping { plan, excess, limit }),
+            None => {}
+        }
+        Ok(Some(Batch { requests, slice, cost, company }))
+    }
+
+    /// One transaction; what of it nobody waited for is paid for.
+    fn commit(&mut self, batch: Batch) -> Result<Committed<Reply>, Failed<Reply>> {
+        let Batch { requests, slice, cost, company } = batch;
+        let clock = Arc::clone(&self.clock);
+        let (started, watch) = (clock.monotonic(), Stopwatch::new(&*clock));
+        let limit = slice.as_ref().map_or(Duration::ZERO, |slice| slice.limit);
+        let enough = || watch.is_over(limit);
+        let something = !requests.is_empty() || self.committer.has_kept();
+        let slice = slice.map(|Sweeping { plan, excess, .. }| Slice { plan, excess, enough: &enough });
+        let (committed, swept) = self.committer.commit_beside(requests, slice.as_ref())?;
+        let took = clock.monotonic().saturating_sub(started);
+        if something || swept.is_some_and(|swept| swept.rows > 0) {
+            self.board.committed(took);
+        }
+        if let Some(swept) = swept {
+            self.background.swept(swept, &self.board);
+        }
+        // The pages that a slice has changed are written and synced like all others: as much again.
+        let cost = cost.saturating_add(watch.passed().saturating_mul(2));
+        let alone = if company == Company::Alone { took } else { Duration::ZERO };
+        self.background.spend(cost.max(alone));
+        Ok(committed)
+    }
+
+    /// Whoever asked for a pause is answered when the driver has it before it.
+    fn publish(&self, committed: Committed<Reply>) {
+        let is_control = |fact: &Input| matches!(fact, Input::Control(_));
+        let (controls, facts): (Vec<_>, Vec<_>) = committed.facts.into_iter().partition(is_control);
+        for fact in controls {
+            self.tell(fact);
+        }
+        for (reply, applied) in committed.replies {
+            // A sender that went away does not undo the commit.
+            drop(reply.send(Ok(applied)));
+        }
+        for fact in facts {
+            self.tell(fact);
+        }
     }
 
     /// Everything that has gathered, up to the size of one transaction.
     fn gather(&mut self, first: Command) -> Vec<Request<Reply>> {
         let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
         let mut requests = Vec::new();
-        let mut ops = 0;
+        // Outcomes that wait leave half of the room to events: neither keeps the other waiting for long.
+        let mut ops = self.outcomes.len().min(TRANSACTION_OPS / 2);
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -180,10 +272,15 @@ impl Writer {
                 }
                 Command::Write(request) => {
                     ops += request.ops.len();
-                    requests.push(request);
+                    if request.reply.is_some() {
+                        requests.push(request);
+                    } else {
+                        self.outcomes.add(request.ops, self.clock.monotonic());
+                    }
                 }
+                Command::Page(page) => self.background.add(page),
                 Command::Number { names, reply } => self.number(&names, reply),
-                Command::Sweep(upkeep) => self.retention.order(upkeep),
+                Command::Sweep(upkeep) => self.background.order(upkeep),
                 Command::Nudge => {}
                 Command::Probe(probe) => probe.answer(),
                 Command::Stop => self.stop(),
@@ -193,7 +290,7 @@ impl Writer {
         let rejected = self.rejected.lock().map(|mut counts| std::mem::take(&mut *counts)).unwrap_or_default();
         if !rejected.is_empty() {
             let ops = rejected.into_iter().map(|(source, count)| WriteOp::CountRejected { source, count }).collect();
-            requests.push(Request { ops, reply: None });
+            self.outcomes.add(ops, self.clock.monotonic());
         }
         requests
     }
@@ -206,6 +303,7 @@ impl Writer {
             StoreError::Failed(_) => false,
         };
         error!(%error, failures, "A commit failed; opening the store again.");
+        self.background.failed();
         let stopping = self.stopping && self.commands.is_empty();
         if (!full && failures > 1) || (stopping && failures >= REOPEN_TRIES) {
             return Err(WriterFault::Store(error));
@@ -241,17 +339,23 @@ impl Writer {
 
     /// While nothing can be committed, those who wait are told, and outcomes are kept.
     fn refuse_waiting(&mut self) {
+        for reply in self.background.give_up() {
+            drop(reply.send(Err(opening())));
+        }
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Write(request) => {
                     self.committer.keep(request.ops);
                     if let Some(reply) = request.reply {
-                        drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
+                        drop(reply.send(Err(opening())));
                     }
                 }
-                Command::Number { reply, .. } => {
-                    drop(reply.send(Err(Unavailable::Store("it is being opened again".to_owned()))));
+                Command::Page(page) => {
+                    if let Some(reply) = page.request.reply {
+                        drop(reply.send(Err(opening())));
+                    }
                 }
+                Command::Number { reply, .. } => drop(reply.send(Err(opening()))),
                 Command::Sweep(_) | Command::Nudge => {}
                 // It waits for the disk, and says so; a restart would help nobody.
                 Command::Probe(probe) => probe.answer(),
@@ -276,18 +380,6 @@ impl Writer {
         self.commands.close();
     }
 
-    /// One slice of retention, if it is time for one.
-    fn sweep(&mut self) -> Result<(), WriterFault> {
-        let started = self.clock.monotonic();
-        if !self.retention.is_due(started) {
-            return Ok(());
-        }
-        let swept = self.retention.slice(self.committer.store(), &self.board);
-        let now = self.clock.monotonic();
-        self.retention.rest(now, now.saturating_sub(started));
-        swept.or_else(|error| self.recover(error, 1))
-    }
-
     /// A pause, or the end of one, may have been committed without anybody knowing.
     fn tell_pauses(&mut self) {
         match self.committer.store().reader().pauses() {
@@ -299,6 +391,31 @@ impl Writer {
     /// The driver always drains its queue, so this never waits for long; when it is gone we are stopping.
     fn tell(&self, fact: Input) {
         drop(self.facts.blocking_send(fact));
+    }
+}
+
+fn opening() -> Unavailable {
+    Unavailable::Store("it is being opened again".to_owned())
+}
+
+/// The next command, or none within so much time; `Pending` may come early.
+fn receive(commands: &mut mpsc::Receiver<Command>, within: Duration) -> Poll<Option<Command>> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let there = commands.poll_recv(&mut context);
+    if there.is_ready() || within.is_zero() {
+        return there;
+    }
+    std::thread::park_timeout(within);
+    commands.poll_recv(&mut context)
+}
+
+/// Wakes a thread that waits for a command.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

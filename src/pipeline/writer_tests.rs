@@ -1,6 +1,7 @@
 //! The writer on a disk that fails on command: who is told what, and what is on disk then.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::domain::dedupe::Discriminator;
 use crate::domain::delivery::State;
 use crate::domain::event::{Event, tests::sample};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::limits::OUTCOMES_AT_ONCE;
 use crate::domain::outcome::Disposition;
 use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::time::UnixMs;
@@ -28,13 +30,17 @@ impl Entropy for Fixed {
     }
 }
 
-impl Clock for Fixed {
+/// A clock on which a millisecond passes with every look.
+#[derive(Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
     fn now(&self) -> UnixMs {
         NOW
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -190,11 +196,12 @@ impl Bench {
             facts: facts_tx,
             rejected: Rejected::default(),
             board: Arc::clone(&board),
-            clock: Arc::new(Fixed),
+            clock: Arc::new(Ticking::default()),
             disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
             pause: Duration::from_millis(1),
             stopping: false,
-            retention: Retention::default(),
+            outcomes: Outcomes::default(),
+            background: Background::default(),
         };
         let thread = std::thread::spawn(move || writer.run());
         Self { disk, reader, hash_key, commands, facts, board, thread }
@@ -208,20 +215,24 @@ impl Bench {
 
     /// Sends an event and waits for what the sender is told.
     fn accept(&self, id: &str) -> Answer {
+        self.ask(self.event(id)).blocking_recv().unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    fn event(&self, id: &str) -> WriteOp {
         let event = Arc::new(Event { event_id: Some(id.to_owned()), received_at: NOW, ..sample() });
         let key = self.hash_key.dedupe_key(&event, &Discriminator::EventId(id.to_owned()));
         let content = self.hash_key.content(&event);
         let owe = Planned::Owe { destination: FIRST.destination, target: "Purchase".parse().unwrap() };
-        let op = WriteOp::Accept(Accept { event, key, content, repeat_since: UnixMs(0), plan: vec![owe] });
-        self.ask(op).blocking_recv().unwrap_or(Err(Unavailable::Stopping))
+        WriteOp::Accept(Accept { event, key, content, repeat_since: UnixMs(0), plan: vec![owe] })
     }
 
     /// An outcome, as the driver hands it over: nobody waits.
     fn settle(&self) {
-        let op =
-            Settle { key: FIRST, due_at: NOW, at: NOW, attempt: None, disposition: Disposition::Sent, autopsy: None };
-        let request = Request { ops: vec![WriteOp::Settle(op)], reply: None };
-        self.commands.blocking_send(Command::Write(request)).unwrap();
+        self.hand_over(vec![sent(FIRST)]);
+    }
+
+    fn hand_over(&self, ops: Vec<WriteOp>) {
+        self.commands.blocking_send(Command::Write(Request { ops, reply: None })).unwrap();
     }
 
     /// The store was opened again: the pauses there are, then everything is looked at again.
@@ -236,6 +247,10 @@ impl Bench {
         self.commands.blocking_send(Command::Stop).ok();
         self.thread.join().unwrap()
     }
+}
+
+fn sent(key: DeliveryKey) -> WriteOp {
+    WriteOp::Settle(Settle { key, due_at: NOW, at: NOW, attempt: None, disposition: Disposition::Sent, autopsy: None })
 }
 
 #[test]
@@ -282,6 +297,93 @@ fn an_outcome_whose_commit_failed_is_committed_after_reopening() {
     assert!(matches!(bench.facts.blocking_recv(), Some(Input::Settled { key: FIRST, owed: None })));
     assert!(matches!(bench.reader.delivery(FIRST).unwrap().unwrap().state, State::Sent { .. }));
     bench.stop().unwrap();
+}
+
+#[test]
+fn an_outcome_goes_along_with_an_event_and_soon_by_itself_where_none_comes() {
+    let mut bench = Bench::new();
+    bench.accept("a").unwrap();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Owed(_))));
+    bench.settle();
+    assert!(matches!(bench.facts.blocking_recv(), Some(Input::Settled { key: FIRST, owed: None })), "nobody else came");
+    bench.accept("b").unwrap();
+    // What gathers while a commit hangs is one transaction.
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    let second = bench.ask(bench.event("c"));
+    let key = DeliveryKey { seq: EventSeq(2), ..FIRST };
+    bench.hand_over(vec![sent(key)]);
+    let third = bench.ask(bench.event("d"));
+    drop(stuck);
+    for answer in [second, third] {
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    assert!(matches!(bench.reader.delivery(key).unwrap().unwrap().state, State::Sent { .. }), "it did not wait");
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {
+    let count = u64::try_from(OUTCOMES_AT_ONCE).unwrap() * 2 + 10;
+    let bench = Bench::new();
+    let keys: Vec<_> = (1..=count).map(|seq| DeliveryKey { seq: EventSeq(seq), ..FIRST }).collect();
+    let events = keys.iter().map(|key| bench.event(&key.seq.0.to_string())).collect();
+    let (reply, answer) = oneshot::channel();
+    bench.commands.blocking_send(Command::Write(Request { ops: events, reply: Some(reply) })).unwrap();
+    answer.blocking_recv().unwrap().unwrap();
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    bench.hand_over(keys.iter().copied().map(sent).collect());
+    bench.commands.blocking_send(Command::Stop).unwrap();
+    drop(stuck);
+    let mut facts = bench.facts;
+    let settled = std::iter::from_fn(|| facts.blocking_recv()).filter(|fact| matches!(fact, Input::Settled { .. }));
+    assert_eq!(settled.count(), keys.len());
+    bench.thread.join().unwrap().unwrap();
+    let store = disk.cut().store();
+    let is_sent = |key| matches!(store.reader().delivery(key).unwrap().unwrap().state, State::Sent { .. });
+    assert!(keys.into_iter().all(is_sent));
+}
+
+#[test]
+fn retention_and_jobs_end_under_traffic_without_end() {
+    let mut bench = Bench::new();
+    for n in 0..100 {
+        bench.accept(&format!("old-{n}")).unwrap();
+    }
+    let keys = (1..=100).map(|seq| DeliveryKey { seq: EventSeq(seq), ..FIRST });
+    bench.hand_over(keys.clone().map(sent).collect());
+    let everything = SweepPlan { events_before: Some(UnixMs(u64::MAX)), ..SweepPlan::default() };
+    bench.commands.blocking_send(Command::Sweep(Upkeep { plan: everything, size: None })).unwrap();
+    let page = |_| {
+        let (reply, answer) = oneshot::channel();
+        let at = WriteOp::JobCancel { job: crate::domain::job::JobNumber(9), at: NOW };
+        let request = Request { ops: vec![at], reply: Some(reply) };
+        bench.commands.blocking_send(Command::Page(Page { request, cost: Duration::from_millis(2) })).unwrap();
+        answer
+    };
+    let mut answers: Vec<_> = (0..20).map(page).collect();
+    let mut events = 0;
+    loop {
+        answers.retain_mut(|answer| answer.try_recv().is_err());
+        if answers.is_empty() && bench.reader.event(EventSeq(100)).unwrap().is_none() {
+            break;
+        }
+        bench.accept(&format!("new-{events}")).unwrap();
+        while bench.facts.try_recv().is_ok() {}
+        events += 1;
+        assert!(events < 20_000, "{} pages still wait", answers.len());
+    }
+    assert!(events > 50, "they gave way to {events} events only");
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_store_that_fails_twice_in_a_row_ends_the_writer() {
+    let bench = Bench::new();
+    bench.disk.fail_after(0, Fault::Dead);
+    assert!(bench.accept("a").is_err());
+    assert!(bench.thread.join().unwrap().is_err(), "the process must end non-zero");
 }
 
 // Rows 8 and 9: one failure is enough, whatever the disk says afterwards. The kernel takes pages that it could not write

@@ -52,19 +52,18 @@ pub use ledger::{Counts, EventCounts, Ledger};
 pub use packed::AtHand;
 /// What [`Store::open_backend`] opens stores on.
 pub use redb::StorageBackend;
-pub use sweep::{Shed, SweepPlan};
+pub use sweep::{Slice, SweepPlan, Swept};
 
 use crate::domain::dedupe::HashKey;
 use crate::domain::id::{DestinationId, InstanceId};
 use crate::domain::name::DestinationName;
 use crate::env::entropy::Entropy;
-use apply::{Batch, Tables};
+use apply::Batch;
 use damage::Damage;
 use handle::{Finish, Shared};
 use load::Memory;
 use open::{Opened, Place};
-use sweep::{Marks, Sweep};
-use zone::Zones;
+use sweep::{Leftover, Marks};
 
 /// The sole writer of the store. Dropping it closes the file, also for its readers.
 #[derive(Debug)]
@@ -166,8 +165,18 @@ impl Store {
     /// Applies `ops` in order in one durable transaction: all or nothing. One result per operation, in order. After an
     /// error the outcome is unknown: reopen, and let the same event be sent again.
     pub fn commit(&mut self, ops: &[write::WriteOp]) -> Result<Vec<write::Applied>, StoreError> {
-        if ops.is_empty() {
-            return Ok(Vec::new());
+        self.commit_beside(ops, None).map(|(applied, _)| applied)
+    }
+
+    /// The same with a slice of retention in the same transaction. Owed deliveries and their events are never removed; zones
+    /// of a file from before there were any are given their row.
+    pub fn commit_beside(
+        &mut self,
+        ops: &[write::WriteOp],
+        slice: Option<&Slice<'_>>,
+    ) -> Result<(Vec<write::Applied>, Option<Swept>), StoreError> {
+        if ops.is_empty() && slice.is_none() {
+            return Ok((Vec::new(), None));
         }
         let Self { shared, memory, marks, .. } = self;
         let ledger = Ledger::clone(&shared.ledger());
@@ -175,7 +184,7 @@ impl Store {
             let lent = (&mut memory.filters, marks, shared.identity.hash_key);
             let outcome =
                 Batch::new(transaction, ledger, memory.next_seq, lent, &shared.damage, shared.identity.instance)?
-                    .run(ops)?;
+                    .run(ops, slice)?;
             let finish = if outcome.changed { Finish::Commit } else { Finish::Abandon };
             Ok((outcome, finish))
         })?;
@@ -183,43 +192,22 @@ impl Store {
         if outcome.changed {
             self.shared.publish(outcome.ledger);
         }
-        Ok(outcome.applied)
+        let swept = outcome.leftover.map(|Leftover { swept, marks, emptied }| {
+            self.marks = marks;
+            for bucket in emptied {
+                self.memory.filters.remove(bucket);
+            }
+            swept
+        });
+        Ok((outcome.applied, swept))
     }
 
-    /// Removes at most [`crate::domain::limits::SWEEP_ROWS`] rows the plan allows, and gives zones of a file from before there
-    /// were any their row; the number of rows removed and made. Owed deliveries and their events are never removed. Zero means that there is nothing to do for now.
+    /// One slice of retention by itself, of at most [`crate::domain::limits::SWEEP_ROWS`] rows; how many that were. Zero means
+    /// that there is nothing to do for now.
     pub fn sweep(&mut self, plan: &SweepPlan) -> Result<usize, StoreError> {
-        let Self { shared, memory, marks, .. } = self;
-        let swept = shared.write(|transaction| {
-            let tables = Tables::open(transaction)?;
-            let zones = Zones::open(transaction, shared.identity.hash_key, &shared.damage)?;
-            let lent = (&memory.filters, zones);
-            let swept = Sweep::new(tables, lent, &shared.damage, *marks, memory.next_seq).run(plan)?;
-            let finish = if swept.removed + swept.zoned > 0 { Finish::Commit } else { Finish::Abandon };
-            Ok((swept, finish))
-        })?;
-        self.marks = swept.marks;
-        for bucket in swept.emptied {
-            self.memory.filters.remove(bucket);
-        }
-        Ok(swept.removed + swept.zoned)
-    }
-
-    /// Removes the oldest events that nothing is owed of and nothing of which is in the DLQ, whatever their age, until
-    /// `excess` bytes are freed or [`crate::domain::limits::SWEEP_ROWS`] rows are gone.
-    pub fn shed(&mut self, excess: u64) -> Result<Shed, StoreError> {
-        let Self { shared, memory, marks, .. } = self;
-        let (swept, freed) = shared.write(|transaction| {
-            let tables = Tables::open(transaction)?;
-            let zones = Zones::open(transaction, shared.identity.hash_key, &shared.damage)?;
-            let lent = (&memory.filters, zones);
-            let shed = Sweep::new(tables, lent, &shared.damage, *marks, memory.next_seq).shed(excess)?;
-            let finish = if shed.0.removed > 0 { Finish::Commit } else { Finish::Abandon };
-            Ok((shed, finish))
-        })?;
-        let ended = swept.removed == 0 && self.marks == swept.marks;
-        self.marks = swept.marks;
-        Ok(Shed { rows: swept.removed, bytes: freed, ended })
+        let slice = Slice { plan: *plan, excess: 0, enough: &|| false };
+        let (_, swept) = self.commit_beside(&[], Some(&slice))?;
+        Ok(swept.map_or(0, |swept| swept.rows))
     }
 
     /// Drops the handle and opens the same file again: after any [`StoreError`] but [`StoreError::Medium`], after which the

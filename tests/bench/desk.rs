@@ -1,4 +1,5 @@
-//! What the operator's desk costs those who send: `cargo bench --bench desk`.
+//! What the operator's desk costs those who send: `cargo bench --bench desk`, with `POSTBACKD_BENCH_DEEDS` (some of `none replay sweep
+//! backup all`, default all of them) and `POSTBACKD_BENCH_ROUNDS` (default 1).
 //!
 //! Two daemons side by side, each with as many dead deliveries (`POSTBACKD_BENCH_DEAD`, default 100,000) and as many that
 //! were sent. Fresh events come to both at a steady rate. At one of them nothing else happens; at the other the dead are
@@ -34,6 +35,8 @@ use daemon::Daemon;
 /// What is done at one of the two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Deed {
+    /// To know what chance does.
+    None,
     Replay,
     Sweep,
     Backup,
@@ -56,11 +59,18 @@ struct Figures {
 #[tokio::main]
 async fn main() {
     let dead: u64 = std::env::var("POSTBACKD_BENCH_DEAD").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
-    let full = wire::rounds(1).is_some();
-    let (dead, rate, span) = if full { (dead, 150, 20) } else { (500, 50, 1) };
+    let rounds = wire::rounds(1);
+    let (dead, rate, span) = if rounds.is_some() { (dead, 150, 20) } else { (500, 50, 1) };
+    let wanted = std::env::var("POSTBACKD_BENCH_DEEDS").unwrap_or_default().to_lowercase();
+    let is_wanted = |deed: &Deed| {
+        wanted.is_empty() || wanted.split_whitespace().any(|word| word == format!("{deed:?}").to_lowercase())
+    };
+    let deeds: Vec<Deed> =
+        [Deed::None, Deed::Replay, Deed::Sweep, Deed::Backup, Deed::All].into_iter().filter(is_wanted).collect();
     println!("{dead} dead and {dead} sent deliveries at each of two daemons; {rate} fresh events/s for {span} s");
     println!("{:<26} {:<12} {:>9} {:>9} {:>9} {:>9}", "what is done", "", "ack p50", "ack p99", "sent p50", "sent p99");
-    for deed in [Deed::Replay, Deed::Sweep, Deed::Backup, Deed::All] {
+    let repeated = deeds.iter().flat_map(|deed| vec![*deed; rounds.unwrap_or(1)]);
+    for deed in repeated {
         let (quiet, busy) = tokio::join!(World::start(dead), World::start(dead));
         let (quiet, (busy, took)) =
             tokio::join!(quiet.measure(rate, span), async { busy.measure_busy(deed, dead, rate, span).await });

@@ -24,7 +24,7 @@ use super::schema::{
     self, ATTEMPTS, AttemptKey, COUNTS, CountsKey, DEDUPE, DELIVERIES, DLQ, DedupeRowKey, DeliveryRowKey, EVENT_COUNTS,
     INBOX, InboxKey, META, OUTBOX, OutboxKey,
 };
-use super::sweep::Marks;
+use super::sweep::{Leftover, Marks, Slice, Sweep};
 use super::write::{Applied, Owed, WriteOp};
 use super::zone::Zones;
 use crate::domain::dedupe::HashKey;
@@ -81,6 +81,8 @@ pub(super) struct Outcome {
     pub applied: Vec<Applied>,
     pub ledger: Ledger,
     pub next_seq: u64,
+    /// What a slice of retention did beside, and leaves.
+    pub leftover: Option<Leftover>,
     pub changed: bool,
 }
 
@@ -98,16 +100,18 @@ impl<'t> Batch<'t> {
         Ok(Self { transaction, tables, zones, books, next_seq, filters, marks, damage, instance, changed: false })
     }
 
-    /// Applies all of `ops` and writes the books.
-    pub fn run(mut self, ops: &[WriteOp]) -> Result<Outcome, StoreError> {
+    /// Applies all of `ops`, then the slice of retention, and writes the books.
+    pub fn run(mut self, ops: &[WriteOp], slice: Option<&Slice<'_>>) -> Result<Outcome, StoreError> {
         let mut applied: Vec<Applied> = Vec::with_capacity(ops.len());
         for op in ops {
             let done = self.apply(op, applied.last())?;
             applied.push(done);
         }
+        let leftover = slice.map(|slice| self.sweep(slice)).transpose()?;
         self.write_books()?;
         self.zones.finish()?;
-        Ok(Outcome { applied, ledger: self.books.ledger, next_seq: self.next_seq, changed: self.changed })
+        let (ledger, next_seq, changed) = (self.books.ledger, self.next_seq, self.changed);
+        Ok(Outcome { applied, ledger, next_seq, leftover, changed })
     }
 
     fn apply(&mut self, op: &WriteOp, before: Option<&Applied>) -> Result<Applied, StoreError> {
@@ -132,6 +136,13 @@ impl<'t> Batch<'t> {
                 Ok(Applied::Counted)
             }
         }
+    }
+
+    fn sweep(&mut self, slice: &Slice<'_>) -> Result<Leftover, StoreError> {
+        let (tables, from) = ((&mut self.tables, &mut self.zones), (*self.marks, self.next_seq));
+        let leftover = Sweep::new(tables, self.filters, self.damage, from, slice.enough).run(slice)?;
+        self.changed |= leftover.swept.rows > 0;
+        Ok(leftover)
     }
 
     /// Writes each row of the books that changed, once.

@@ -14,15 +14,13 @@ impl Sweep<'_, '_> {
     pub(super) fn sweep_dedupe(&mut self, before: UnixMs) -> Result<Vec<u32>, StoreError> {
         let mut emptied = Vec::new();
         for bucket in self.filters.expired(before) {
-            if self.left == 0 {
-                break;
-            }
             if self.has_events(bucket)? {
                 continue;
             }
-            if self.remove_bucket(bucket)? {
-                emptied.push(bucket);
+            if !self.remove_bucket(bucket)? {
+                break;
             }
+            emptied.push(bucket);
         }
         Ok(emptied)
     }

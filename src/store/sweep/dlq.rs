@@ -12,7 +12,7 @@ use crate::store::zone::DlqChange;
 
 impl Sweep<'_, '_> {
     pub(super) fn sweep_dlq(&mut self, before: UnixMs) -> Result<(), StoreError> {
-        let mut frontier = Frontier::new(self.marks.dlq);
+        let mut frontier = Frontier::new(self.marks.dlq, self.enough);
         let mut old = Vec::new();
         let (start, _) = schema::deliveries_of(self.marks.dlq);
         for entry in self.tables.dlq.range::<&DeliveryRowKey>(&start..)? {
@@ -34,13 +34,14 @@ impl Sweep<'_, '_> {
             }
             frontier.old_enough();
             if old.len() >= self.left {
-                frontier.stay(key.seq);
+                frontier.cut_at(key.seq);
                 break;
             }
             old.push(*row.value());
         }
         for key in &old {
             if !self.spend() {
+                frontier.cut_at(schema::read_delivery_key(key).seq);
                 break;
             }
             if self.tables.dlq.remove(key)?.is_some() {
@@ -54,7 +55,7 @@ impl Sweep<'_, '_> {
         if !old.is_empty() {
             self.remember_reach(before)?;
         }
-        self.marks.dlq = frontier.mark();
+        self.marks.dlq = self.reached(&frontier);
         Ok(())
     }
 

@@ -9,38 +9,48 @@ use crate::store::error::StoreError;
 use crate::store::row::{self, DeliveryRow, EventHead, NumberRow};
 use crate::store::schema::{self, DeliveryRowKey, META_FLOOR};
 
+/// Events that are looked for before they are removed: an iterator cannot stay open while its table changes.
+const AT_ONCE: usize = 32;
+
 impl Sweep<'_, '_> {
     /// Until there is nothing older, or `excess` bytes are freed.
     pub(super) fn sweep_events(&mut self, before: UnixMs, excess: u64) -> Result<(), StoreError> {
-        let (old, mut frontier) = self.old_events(before)?;
+        let mut frontier = Frontier::new(self.marks.events, self.enough);
         let mut removed = false;
-        for seq in old {
-            let keys = self.deliveries_of(seq)?;
-            if !self.all_final(&keys)? {
-                continue;
+        let mut more = true;
+        while more && !frontier.cut {
+            let old;
+            (old, more) = self.old_events(before, &mut frontier)?;
+            for seq in old {
+                let keys = self.deliveries_of(seq)?;
+                if !self.all_final(&keys)? {
+                    continue;
+                }
+                if self.freed >= excess || !self.remove_event(seq, &keys)? {
+                    frontier.cut_at(seq);
+                    break;
+                }
+                removed = true;
             }
-            if self.freed >= excess || !self.remove_event(seq, &keys)? {
-                frontier.again = Some(frontier.again.map_or(seq, |again| again.min(seq)));
-                break;
-            }
-            removed = true;
         }
         if removed {
             // From here on the inbox alone no longer tells which numbers were used.
             let floor = row::encode(&NumberRow(self.next_seq))?;
             self.tables.meta.insert(META_FLOOR, floor.as_slice())?;
         }
-        self.marks.events = frontier.mark();
+        self.marks.events = self.reached(&frontier);
         Ok(())
     }
 
-    /// Events from the mark on that are old enough.
-    fn old_events(&self, before: UnixMs) -> Result<(Vec<EventSeq>, Frontier), StoreError> {
-        let mut frontier = Frontier::new(self.marks.events);
+    /// The next few events that are old enough, and whether there may be more.
+    fn old_events(&self, before: UnixMs, frontier: &mut Frontier<'_>) -> Result<(Vec<EventSeq>, bool), StoreError> {
         let mut old = Vec::new();
-        for entry in self.tables.inbox.range::<&schema::InboxKey>(&schema::inbox_key(self.marks.events)..)? {
+        for entry in self.tables.inbox.range::<&schema::InboxKey>(&schema::inbox_key(frontier.end)..)? {
             let (key, bytes) = entry?;
             let seq = schema::read_inbox_key(*key.value());
+            if old.len() >= AT_ONCE {
+                return Ok((old, true));
+            }
             if frontier.look(seq).is_break() {
                 break;
             }
@@ -53,7 +63,7 @@ impl Sweep<'_, '_> {
                 break;
             }
         }
-        Ok((old, frontier))
+        Ok((old, false))
     }
 
     fn deliveries_of(&self, seq: EventSeq) -> Result<Vec<DeliveryRowKey>, StoreError> {
@@ -115,7 +125,7 @@ impl Sweep<'_, '_> {
 
     /// Goes from delivery to delivery of those that have attempts; what is kept costs one look, however many there are.
     pub(super) fn sweep_attempts(&mut self, before: UnixMs) -> Result<(), StoreError> {
-        let mut frontier = Frontier::new(self.marks.attempts);
+        let mut frontier = Frontier::new(self.marks.attempts, self.enough);
         let mut next = Some(DeliveryKey { seq: self.marks.attempts, destination: DestinationId(0) });
         while let Some(start) = next {
             let first = self
@@ -141,11 +151,11 @@ impl Sweep<'_, '_> {
             }
             frontier.old_enough();
             if !self.remove_attempts(key)? {
-                frontier.stay(key.seq);
+                frontier.cut_at(key.seq);
                 break;
             }
         }
-        self.marks.attempts = frontier.mark();
+        self.marks.attempts = self.reached(&frontier);
         Ok(())
     }
 }

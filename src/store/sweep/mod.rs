@@ -1,6 +1,7 @@
 //! Retention: removing what is old, in slices, from the old end.
 //!
-//! One call looks at and removes a bounded number of rows, so that the writer is never held for long. Where each scan
+//! One slice looks at and removes a bounded number of rows, for as long as its caller has patience, so that the writer is
+//! never held for long. Where each scan
 //! goes on is kept in memory: rows that stay because something is still owed are passed once, and looked at again only
 //! when a delivery of theirs leaves the outbox or the DLQ ([`Marks::lower`]) or the store is opened anew.
 //!
@@ -12,6 +13,7 @@ mod dlq;
 mod events;
 mod zones;
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use super::apply::Tables;
@@ -26,8 +28,13 @@ use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::limits::SWEEP_ROWS;
 use crate::domain::time::UnixMs;
 
-/// Entries one scan may look at in one call: some ten milliseconds.
+/// Entries one scan may look at in one slice: some ten milliseconds.
 const LOOKS: usize = 4096;
+
+/// What a slice does however long it took: entries a scan looks at, so that a disk which is slow to read is got past, and
+/// rows it removes, so that it comes to an end one day.
+const LOOKS_LEAST: usize = 64;
+const ROWS_LEAST: usize = 16;
 
 /// Sequence numbers follow receipt, except where the clock was set. That many entries in a row on the wrong side of a
 /// time are taken for the end of it.
@@ -48,13 +55,31 @@ pub struct SweepPlan {
     pub dedupe_before: Option<UnixMs>,
 }
 
-/// What one call of [`super::Store::shed`] did.
+/// A part of retention's work that is small enough to share a transaction with others.
+#[derive(Clone, Copy)]
+pub struct Slice<'a> {
+    pub plan: SweepPlan,
+    /// Bytes to be freed on top of the plan: the oldest events that nothing is owed of and nothing of which is in the DLQ go,
+    /// whatever their age.
+    pub excess: u64,
+    /// Asked at every row: whether it has been at it for long enough.
+    pub enough: &'a dyn Fn() -> bool,
+}
+
+impl fmt::Debug for Slice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slice").field("plan", &self.plan).field("excess", &self.excess).finish_non_exhaustive()
+    }
+}
+
+/// What a slice did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shed {
+pub struct Swept {
+    /// Rows removed, and zones that have been given their row.
     pub rows: usize,
-    /// What they took, as an estimate.
-    pub bytes: u64,
-    /// There is nothing that may go. Without it and without rows, what was looked at stays, and there is more to look at.
+    /// What was freed of the excess, as an estimate.
+    pub freed: u64,
+    /// It came to the end: there is nothing more that may go for now.
     pub ended: bool,
 }
 
@@ -66,6 +91,8 @@ pub(super) struct Marks {
     dlq: EventSeq,
     /// How far zones have been looked at, from the newest down, whether they have their row.
     zones: Zoning,
+    /// Which part of the next slice is the first.
+    first: usize,
 }
 
 /// See [`Marks`].
@@ -93,63 +120,84 @@ impl Marks {
     }
 }
 
-/// One call's work within one transaction.
-pub(super) struct Sweep<'t, 'w> {
-    pub tables: Tables<'t>,
-    pub filters: &'w Filters,
-    zones: Zones<'w>,
-    pub damage: &'w Damage,
+/// One slice's work within a transaction.
+pub(super) struct Sweep<'t, 's> {
+    pub tables: &'s mut Tables<'t>,
+    pub filters: &'s Filters,
+    zones: &'s mut Zones<'t>,
+    pub damage: &'s Damage,
     pub marks: Marks,
     pub next_seq: u64,
+    enough: &'s dyn Fn() -> bool,
     /// Rows that may still be removed.
     left: usize,
+    /// Something was left for the next slice.
+    cut: bool,
     /// What the removed rows took, by [`footprint`].
     freed: u64,
 }
 
 /// What the sweep leaves for the writer's memory, once it is committed.
-pub(super) struct Swept {
-    pub removed: usize,
-    /// Zones that have been given their row.
-    pub zoned: usize,
+pub(super) struct Leftover {
+    pub swept: Swept,
     pub marks: Marks,
     /// Dedupe buckets that are empty now.
     pub emptied: Vec<u32>,
 }
 
-impl<'t, 'w> Sweep<'t, 'w> {
+/// The parts of a slice. They take turns in being the first, so that one which uses up every slice starves none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Dlq,
+    Attempts,
+    Events,
+    Dedupe,
+}
+
+const PARTS: [Part; 4] = [Part::Dlq, Part::Attempts, Part::Events, Part::Dedupe];
+
+impl<'t, 's> Sweep<'t, 's> {
     pub fn new(
-        tables: Tables<'t>,
-        (filters, zones): (&'w Filters, Zones<'w>),
-        damage: &'w Damage,
-        marks: Marks,
-        next_seq: u64,
+        (tables, zones): (&'s mut Tables<'t>, &'s mut Zones<'t>),
+        filters: &'s Filters,
+        damage: &'s Damage,
+        (marks, next_seq): (Marks, u64),
+        enough: &'s dyn Fn() -> bool,
     ) -> Self {
-        Self { tables, filters, zones, damage, marks, next_seq, left: SWEEP_ROWS, freed: 0 }
+        Self { tables, filters, zones, damage, marks, next_seq, enough, left: SWEEP_ROWS, cut: false, freed: 0 }
     }
 
-    pub fn run(mut self, plan: &SweepPlan) -> Result<Swept, StoreError> {
-        if let Some(before) = plan.dlq_before {
-            self.sweep_dlq(before)?;
+    pub fn run(mut self, slice: &Slice<'_>) -> Result<Leftover, StoreError> {
+        let first = self.marks.first;
+        self.marks.first = (first + 1) % PARTS.len();
+        let mut emptied = Vec::new();
+        for part in PARTS.iter().cycle().skip(first).take(PARTS.len()) {
+            let SweepPlan { events_before, attempts_before, dlq_before, dedupe_before } = slice.plan;
+            match part {
+                Part::Dlq => dlq_before.map_or(Ok(()), |before| self.sweep_dlq(before))?,
+                Part::Attempts => attempts_before.map_or(Ok(()), |before| self.sweep_attempts(before))?,
+                Part::Events => events_before.map_or(Ok(()), |before| self.sweep_events(before, u64::MAX))?,
+                Part::Dedupe => {
+                    emptied = dedupe_before.map_or_else(|| Ok(Vec::new()), |before| self.sweep_dedupe(before))?;
+                }
+            }
         }
-        if let Some(before) = plan.attempts_before {
-            self.sweep_attempts(before)?;
-        }
-        if let Some(before) = plan.events_before {
-            self.sweep_events(before, u64::MAX)?;
-        }
-        let emptied = plan.dedupe_before.map_or_else(|| Ok(Vec::new()), |before| self.sweep_dedupe(before))?;
         let zoned = self.make_zones()?;
-        self.zones.finish()?;
-        Ok(Swept { removed: SWEEP_ROWS.saturating_sub(self.left), zoned, marks: self.marks, emptied })
+        let mut freed = 0;
+        if !self.cut && slice.excess > 0 {
+            self.freed = 0;
+            self.sweep_events(UnixMs(u64::MAX), slice.excess)?;
+            freed = self.freed;
+        }
+        let rows = SWEEP_ROWS.saturating_sub(self.left) + zoned;
+        let ended = !self.cut && self.marks.zones == Zoning::Done;
+        Ok(Leftover { swept: Swept { rows, freed, ended }, marks: self.marks, emptied })
     }
 
-    /// Removes the oldest events that nothing is owed of, whatever their age, until `excess` bytes are free.
-    pub fn shed(mut self, excess: u64) -> Result<(Swept, u64), StoreError> {
-        self.sweep_events(UnixMs(u64::MAX), excess)?;
-        self.zones.finish()?;
-        let removed = SWEEP_ROWS.saturating_sub(self.left);
-        Ok((Swept { removed, zoned: 0, marks: self.marks, emptied: Vec::new() }, self.freed))
+    /// Where a scan goes on in the next slice.
+    fn reached(&mut self, frontier: &Frontier<'_>) -> EventSeq {
+        self.cut |= frontier.cut;
+        frontier.mark()
     }
 
     /// Counts what a removed row took.
@@ -157,11 +205,18 @@ impl<'t, 'w> Sweep<'t, 'w> {
         self.freed = self.freed.saturating_add(footprint(key, value));
     }
 
-    /// Takes one row from what may be removed; `false` where nothing is left.
+    /// Takes one row from what may be removed; `false` where the slice is over.
     fn spend(&mut self) -> bool {
-        let Some(left) = self.left.checked_sub(1) else { return false };
-        self.left = left;
-        true
+        match self.left.checked_sub(1) {
+            Some(left) if left >= SWEEP_ROWS - ROWS_LEAST || !(self.enough)() => {
+                self.left = left;
+                true
+            }
+            Some(_) | None => {
+                self.cut = true;
+                false
+            }
+        }
     }
 
     /// Whether nothing can become of the delivery any more: not owed, not in the DLQ. A damaged row is not.
@@ -183,22 +238,25 @@ impl<'t, 'w> Sweep<'t, 'w> {
 }
 
 /// How far a scan has come: the first entry that must be looked at again, or the end of what was looked at.
-struct Frontier {
+struct Frontier<'s> {
     again: Option<EventSeq>,
     end: EventSeq,
     looks: usize,
     too_new: usize,
+    enough: &'s dyn Fn() -> bool,
+    /// It did not come to the end.
+    cut: bool,
 }
 
-impl Frontier {
-    fn new(start: EventSeq) -> Self {
-        Self { again: None, end: start, looks: 0, too_new: 0 }
+impl<'s> Frontier<'s> {
+    fn new(start: EventSeq, enough: &'s dyn Fn() -> bool) -> Self {
+        Self { again: None, end: start, looks: 0, too_new: 0, enough, cut: false }
     }
 
-    /// Counts one more entry; breaks where this call has looked at enough.
+    /// Counts one more entry; breaks where this slice has looked at enough.
     fn look(&mut self, seq: EventSeq) -> ControlFlow<()> {
-        if self.looks >= LOOKS {
-            self.stay(seq);
+        if self.looks >= LOOKS || (self.looks >= LOOKS_LEAST && (self.enough)()) {
+            self.cut_at(seq);
             return ControlFlow::Break(());
         }
         self.looks += 1;
@@ -206,9 +264,15 @@ impl Frontier {
         ControlFlow::Continue(())
     }
 
-    /// The next call begins here at the latest.
+    /// The next slice begins here at the latest.
     fn stay(&mut self, seq: EventSeq) {
-        self.again.get_or_insert(seq);
+        self.again = Some(self.again.map_or(seq, |again| again.min(seq)));
+    }
+
+    /// The slice is over, and here the next one goes on.
+    fn cut_at(&mut self, seq: EventSeq) {
+        self.cut = true;
+        self.stay(seq);
     }
 
     /// This entry is not old enough yet; breaks where so many in a row are not that the rest will not be either.

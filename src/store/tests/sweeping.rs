@@ -24,6 +24,50 @@ fn sweep_all(store: &mut Store, plan: &SweepPlan) -> usize {
     }
 }
 
+fn slice(store: &mut Store, slice: Slice<'_>) -> Swept {
+    store.commit_beside(&[], Some(&slice)).unwrap().1.unwrap()
+}
+
+fn shed(store: &mut Store, excess: u64) -> Swept {
+    slice(store, Slice { plan: SweepPlan::default(), excess, enough: &|| false })
+}
+
+#[test]
+fn slices_without_any_time_come_to_an_end_too() {
+    let mut store = Disk::default().store();
+    let seqs: Vec<_> = (0..400).map(|at| store.accept(event(&at.to_string(), 1), vec![owe(ONE)]).seq).collect();
+    for seq in &seqs {
+        let dead = seq.0 % 2 == 0;
+        store.settle(key(*seq, ONE), 2, if dead { DEAD } else { Disposition::Sent });
+    }
+    let plan = SweepPlan { dlq_before: Some(UnixMs(u64::MAX)), ..EVERYTHING };
+    let mut slices = 0;
+    loop {
+        let swept = slice(&mut store, Slice { plan, excess: 0, enough: &|| true });
+        assert!(swept.rows < 50, "{} rows and no time", swept.rows);
+        store.assert_sound();
+        slices += 1;
+        if swept.ended && swept.rows == 0 {
+            break;
+        }
+        assert!(slices < 1000);
+    }
+    assert!(seqs.iter().all(|seq| store.reader().event(*seq).unwrap().is_none()), "after {slices} slices");
+}
+
+#[test]
+fn a_slice_goes_along_with_what_is_committed_and_sees_it() {
+    let mut store = Disk::default().store();
+    let old = store.accept(event("old", 1), vec![owe(ONE)]).seq;
+    let ops = [settle_op(key(old, ONE), UnixMs(1), 2, Some(200), Disposition::Sent)];
+    let slice = Slice { plan: EVERYTHING, excess: 0, enough: &|| false };
+    let (applied, swept) = store.commit_beside(&ops, Some(&slice)).unwrap();
+    assert!(matches!(applied[..], [Applied::Settled { now: None, .. }]), "{applied:?}");
+    assert!(swept.unwrap().rows >= 3, "{swept:?}");
+    assert!(store.reader().event(old).unwrap().is_none());
+    store.assert_sound();
+}
+
 #[test]
 fn what_is_owed_or_in_the_dlq_stays_whatever_its_age() {
     let mut store = Disk::default().store();
@@ -210,16 +254,16 @@ fn beyond_its_size_the_oldest_finished_events_go_and_what_is_owed_or_dead_never(
     let wanted = before / 10;
     let mut freed = 0;
     while freed < wanted {
-        let shed = store.shed(wanted - freed).unwrap();
+        let shed = shed(&mut store, wanted - freed);
         assert!(shed.rows <= SWEEP_ROWS && !shed.ended);
-        freed += shed.bytes;
+        freed += shed.freed;
     }
     store.assert_sound();
     let gone = finished.iter().take_while(|seq| !is_there(&store, seq)).count();
     assert!(gone > 10 && finished[gone..].iter().all(|seq| is_there(&store, seq)), "the oldest first: {gone}");
     let smaller = store.reader().used_bytes().unwrap();
     assert!(smaller < before && before - smaller < 2 * wanted, "{before} -> {smaller}, wanted {wanted} less");
-    while !store.shed(u64::MAX).unwrap().ended {}
+    while !shed(&mut store, u64::MAX).ended {}
     assert!(kept.iter().all(|seq| is_there(&store, seq)));
     assert!(finished.iter().all(|seq| !is_there(&store, seq)));
     store.assert_sound();

@@ -17,7 +17,7 @@ use postbackd::pipeline::jobs;
 use postbackd::store::job::Selection;
 use postbackd::store::read::{Bodies, DeliveryFilter, Reader};
 use postbackd::store::write::{Accept, Applied, Discard, JobPlan, Planned, Purge, Replay, Settle, WriteOp};
-use postbackd::store::{Store, StoreError, SweepPlan};
+use postbackd::store::{Slice, Store, StoreError, SweepPlan};
 use postbackd::telemetry::rolling::saved::{Changes, SavedSlot, SavedWindow};
 
 use crate::rng::Rng;
@@ -259,7 +259,10 @@ impl Deed {
         match self {
             Self::Commit(ops) => return store.commit(ops),
             Self::Sweep(plan) => drop(store.sweep(plan)?),
-            Self::Shed(bytes) => drop(store.shed(*bytes)?),
+            Self::Shed(excess) => {
+                let slice = Slice { plan: SweepPlan::default(), excess: *excess, enough: &|| false };
+                drop(store.commit_beside(&[], Some(&slice))?);
+            }
             Self::Number(names) => drop(store.number_destinations(names)?),
             Self::Reopen => store.reopen().map_err(|error| StoreError::Failed(error.to_string()))?,
         }
