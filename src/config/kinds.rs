@@ -148,11 +148,16 @@ pub(crate) fn headers(parent: &mut Section<'_>, cx: &mut Reading<'_>) -> Vec<(St
 fn s2s(section: &mut Section<'_>, judge: &Judge<'_>, cx: &mut Reading<'_>) -> S2sSpec {
     let template = url_template(section, judge, cx);
     let method = s2s_method(section, cx);
+    let wanted = "write 200, \"200-204\" or a list like [200, \"202-204\"]";
     let expected_status = match section.node("expected_status", cx).map(|node| values::statuses(node, (200, 599))) {
         None => StatusSet::success(),
+        Some(Ok(set)) if set.is_empty() => {
+            let detail = format!("names no status, so that no answer would be a good one; {wanted}");
+            cx.problem(&section.place("expected_status"), section.key("expected_status"), detail);
+            set
+        }
         Some(Ok(set)) => set,
         Some(Err(item)) => {
-            let wanted = "write 200, \"200-204\" or a list like [200, \"202-204\"]";
             cx.problem(&item.at, section.key("expected_status"), format!("is no status from 200 to 599; {wanted}"));
             StatusSet::success()
         }

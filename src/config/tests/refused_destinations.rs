@@ -244,6 +244,13 @@ expected_status = [200, "2xx"]"#), @r#"c.toml:5: destinations.one.expected_statu
 }
 
 #[test]
+fn an_answer_must_be_able_to_be_good() {
+    assert_snapshot!(said_of_destination(r#"kind = "s2s_postback"
+url_template = "https://t.example.com/?c={uid}"
+expected_status = []"#), @r#"c.toml:5: destinations.one.expected_status: names no status, so that no answer would be a good one; write 200, "200-204" or a list like [200, "202-204"]"#);
+}
+
+#[test]
 fn methods_are_listed() {
     assert_snapshot!(said_of_destination(r#"kind = "webhook"
 url = "https://hooks.example.com/"
