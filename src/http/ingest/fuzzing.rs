@@ -42,12 +42,19 @@ pub fn query(data: &[u8]) {
     judged(&pixel::event(pixel::parameters(query), &context));
 }
 
-/// A query of `/v1/postback/{source}`; the first byte says which preset the source has.
+/// A postback of `/v1/postback/{source}`; the first byte says which preset the source has, the second whether the parameters stand
+/// in the URL or how they stand in the body.
 pub fn postback(data: &[u8]) {
-    let Some((which, query)) = data.split_first() else { return };
-    let (Ok(query), Some(context)) = (std::str::from_utf8(query), context()) else { return };
+    let ([which, place, rest @ ..], Some(context)) = (data, context()) else { return };
     let Some(preset) = presets::ALL.get(usize::from(*which) % presets::ALL.len()) else { return };
-    let given = pixel::parameters(query).into_iter().map(|(name, value)| Parameter::text(name, value)).collect();
+    let given = match (place % 3, std::str::from_utf8(rest)) {
+        (0, Ok(query)) => {
+            pixel::parameters(query).into_iter().map(|(name, value)| Parameter::text(name, value)).collect()
+        }
+        (0, Err(_)) => return,
+        (1, _) => postback::in_body(postback::Form::Parameters, rest).unwrap_or_default(),
+        (_, _) => postback::in_body(postback::Form::Json, rest).unwrap_or_default(),
+    };
     if let Ok(postback::Read { incoming: Some(incoming), .. }) = postback::read(&preset.recipe(), given, &context) {
         well_formed(&incoming);
     }

@@ -31,7 +31,7 @@ use crate::pipeline::Incoming;
 
 /// How the body is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Form {
+pub(super) enum Form {
     Nothing,
     Parameters,
     Json,
@@ -159,7 +159,7 @@ async fn gather(
 }
 
 /// The parameters of a body. One that is sent in chunks shows only now that it is empty.
-fn in_body(form: Form, bytes: &[u8]) -> Result<Vec<Parameter>, Problem> {
+pub(super) fn in_body(form: Form, bytes: &[u8]) -> Result<Vec<Parameter>, Problem> {
     match form {
         Form::Nothing => Ok(Vec::new()),
         Form::Json if bytes.is_empty() => Ok(Vec::new()),
