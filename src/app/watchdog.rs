@@ -115,6 +115,7 @@ mod tests {
         (probes, held)
     }
 
+    // Row 27.
     #[tokio::test]
     async fn a_beat_follows_only_on_every_part_and_ends_with_the_first_that_hangs() {
         let ((one, one_probes), (two, two_probes)) = (part(), part());

@@ -79,6 +79,7 @@ mod tests {
 
     const NOW: UnixMs = UnixMs(1_764_000_000_000);
 
+    // Row 30.
     #[test]
     fn a_clock_that_jumps_ahead_ages_nothing() {
         let clock = GuardedClock::new(Some(NOW), NOW, Duration::ZERO);
@@ -88,6 +89,7 @@ mod tests {
         assert_eq!(jumped, NOW + DurationMs::from_hours(2));
     }
 
+    // Row 31.
     #[test]
     fn a_start_with_a_wrong_clock_ages_at_most_a_day() {
         let wrong = NOW + DurationMs::from_days(4000);
@@ -96,6 +98,7 @@ mod tests {
         assert_eq!(GuardedClock::new(None, NOW, Duration::ZERO).now(NOW, Duration::ZERO), NOW);
     }
 
+    // Row 30.
     #[test]
     fn a_clock_that_is_behind_forgets_later() {
         let clock = GuardedClock::new(Some(NOW), NOW, Duration::ZERO);

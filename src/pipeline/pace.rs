@@ -77,6 +77,7 @@ mod tests {
         assert!(burst <= 2, "{burst} at once");
     }
 
+    // Row 30.
     #[test]
     fn a_clock_that_was_set_back_does_not_stop_the_lane() {
         let mut pace = pace(1, 3600);

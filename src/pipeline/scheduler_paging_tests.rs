@@ -32,6 +32,7 @@ fn fresh_deliveries_do_not_wait_behind_a_backlog_on_disk() {
 }
 
 // Row 38.
+// Rows 34 and 77.
 #[test]
 fn memory_does_not_grow_with_what_is_owed() {
     let mut bench = Bench::new();
@@ -71,6 +72,7 @@ fn a_page_that_could_not_be_read_is_asked_for_again() {
     assert_eq!(bench.step(Input::Page { destination: A, rows, end: true }).sent, [1]);
 }
 
+// Rows 34 and 77.
 #[test]
 fn an_outbox_larger_than_memory_is_read_page_by_page_to_its_end() {
     let mut bench = Bench::new();

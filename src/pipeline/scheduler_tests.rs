@@ -250,6 +250,7 @@ fn a_lane_stops_sending_while_outcomes_cannot_be_committed() {
     assert_eq!(more.len(), 1, "it goes on with the commits");
 }
 
+// Row 30.
 #[test]
 fn a_clock_that_is_set_back_brings_no_retry_early() {
     let mut bench = Bench::new();
@@ -269,6 +270,7 @@ fn a_clock_that_is_set_back_brings_no_retry_early() {
     assert_eq!(bench.step(Input::Tick).sent, [1]);
 }
 
+// Rows 30 and 31.
 #[test]
 fn what_a_wrong_clock_planned_is_not_waited_for() {
     let mut bench = Bench::new();

@@ -187,6 +187,7 @@ async fn fault(writer: &mut oneshot::Receiver<Result<(), WriterFault>>, driver: 
 mod tests {
     use super::*;
 
+    // Row 26.
     #[tokio::test]
     async fn a_driver_that_panics_ends_the_process() {
         let (_alive, mut writer) = oneshot::channel();
@@ -206,6 +207,7 @@ mod tests {
         assert!(fault.to_string().contains("bad sector"), "{fault}");
     }
 
+    // Row 26.
     #[tokio::test]
     async fn a_writer_that_panics_ends_the_process() {
         let (done, mut writer) = oneshot::channel();

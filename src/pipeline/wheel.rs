@@ -151,6 +151,7 @@ mod tests {
     }
 
     proptest! {
+        // Row 32.
         #[test]
         fn the_wheel_fires_exactly_what_a_sorted_set_would(start in prop_oneof![0_u64..1000, Just(1_764_000_000_000)], steps in steps()) {
             let mut wheel = Wheel::new(UnixMs(start));
@@ -189,6 +190,7 @@ mod tests {
         }
     }
 
+    // Row 33.
     #[test]
     fn the_end_of_time_is_within_range() {
         let mut wheel = Wheel::new(UnixMs(0));

@@ -253,6 +253,7 @@ fn sent(key: DeliveryKey) -> WriteOp {
     WriteOp::Settle(Settle { key, due_at: NOW, at: NOW, attempt: None, disposition: Disposition::Sent, autopsy: None })
 }
 
+// Row 1.
 #[test]
 fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
     let mut acknowledged = 0;
@@ -274,6 +275,7 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
     assert!((1..80).contains(&acknowledged), "{acknowledged} of 80: cuts have to hit commits and miss them");
 }
 
+// Rows 4 and 5.
 #[test]
 fn a_failed_commit_is_never_answered_with_a_receipt_and_the_repeat_is() {
     let mut bench = Bench::new();
@@ -403,6 +405,7 @@ fn a_disk_that_failed_once_ends_the_writer_before_anything_else_is_acknowledged(
     }
 }
 
+// Row 10.
 #[test]
 fn a_disk_that_a_reader_found_broken_ends_the_writer_too() {
     // Without a cache, whatever is read is read from the disk.
@@ -414,6 +417,7 @@ fn a_disk_that_a_reader_found_broken_ends_the_writer_too() {
     assert!(matches!(bench.thread.join().unwrap(), Err(WriterFault::Medium(_))));
 }
 
+// Row 5.
 #[test]
 fn a_full_disk_is_waited_for_and_outcomes_are_kept() {
     let mut bench = Bench::new();
@@ -444,6 +448,7 @@ fn a_disk_that_stays_full_does_not_keep_the_daemon_from_stopping() {
     assert!(bench.stop().is_err(), "an outcome could not be committed: the process must end non-zero");
 }
 
+// Row 6.
 #[test]
 fn below_the_reserve_events_are_refused_and_outcomes_committed() {
     let mut bench = Bench::with_reserve(u64::MAX);
@@ -500,6 +505,7 @@ fn pauses_are_told_again_after_the_store_was_opened_again() {
     bench.stop().unwrap();
 }
 
+// Rows 14 and 27.
 #[test]
 fn a_writer_that_hangs_in_a_commit_gives_no_sign_of_life() {
     let bench = Bench::new();

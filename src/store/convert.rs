@@ -391,6 +391,7 @@ mod tests {
         assert!(back.data.keys().eq(event.data.keys()));
     }
 
+    // Row 82.
     #[test]
     fn a_word_we_do_not_know_is_no_reason() {
         let row = StateRow::Failed { due_at: 1, reason: "moon".to_owned() };

@@ -163,6 +163,7 @@ mod tests {
         assert!(matches!(StoreError::from(error), StoreError::Full(_)));
     }
 
+    // Row 13.
     #[test]
     fn a_read_only_file_system_is_named_with_what_to_do() {
         let text = io_text("creating the file", &io::Error::from(io::ErrorKind::ReadOnlyFilesystem));

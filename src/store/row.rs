@@ -429,6 +429,7 @@ mod tests {
     }
 
     proptest! {
+        // Row 82.
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode_as_everything(&bytes), 0, "a checksum has let noise through");
@@ -442,6 +443,7 @@ mod tests {
             }
         }
 
+        // Row 11.
         #[test]
         fn every_flipped_bit_is_found(seq in any::<u64>(), content in any::<u64>(), bit in any::<prop::sample::Index>()) {
             let mut bytes = encode(&DedupeRow { seq, received_at: 7, content }).unwrap();
@@ -476,6 +478,7 @@ mod tests {
     }
 
     /// The bytes of version 1, written down: a change here orphans every store there is.
+    // Row 80.
     #[test]
     fn the_bytes_on_disk_stay_what_they_were() {
         let row = DeliveryRow {

@@ -53,6 +53,7 @@ async fn ended(daemon: &Daemon, id: &str) -> Value {
     }
 }
 
+// Row 78.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_20_000_goes_on_after_sigkill_and_takes_each_once() {
     const MANY: u64 = 20_000;
@@ -98,6 +99,7 @@ async fn a_replay_of_20_000_goes_on_after_sigkill_and_takes_each_once() {
     assert_eq!(attempts, BTreeMap::from([(2, MANY)]), "each was attempted once before and once by the job");
 }
 
+// Row 78.
 #[tokio::test]
 async fn a_rate_paces_a_job_and_a_cancel_leaves_the_rest_dead() {
     let sink = refusing().await;

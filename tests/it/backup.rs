@@ -46,6 +46,7 @@ fn ids(seen: &[Seen]) -> BTreeSet<String> {
     seen.iter().map(|request| request.header("webhook-id").unwrap().to_owned()).collect()
 }
 
+// Row 19.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_is_restored_paused_and_what_it_owes_is_sent_under_its_ids() {
     let sink = Sink::with_status(200).await;
@@ -120,6 +121,7 @@ async fn a_backup_under_load_is_restored_paused_and_what_it_owes_is_sent_under_i
     owed(&daemon, 0).await;
 }
 
+// Row 18.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_during_a_backup_leaves_nothing_under_a_final_name() {
     let sink = Sink::with_status(200).await;

@@ -45,6 +45,7 @@ mod proxy_real;
 mod purge;
 mod receivers;
 mod reload;
+mod reload_broken;
 mod reload_destinations;
 mod reload_files;
 mod reload_storm;

@@ -87,6 +87,7 @@ async fn the_manager_is_told_of_start_reload_refusal_and_stop() {
     manager.expect("STOPPING=1");
 }
 
+// Row 27.
 #[tokio::test(flavor = "multi_thread")]
 async fn signs_of_life_come_in_half_the_time_and_not_from_a_daemon_that_is_stopped() {
     const LIMIT: Duration = Duration::from_secs(1);

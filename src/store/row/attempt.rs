@@ -70,6 +70,7 @@ mod tests {
     use super::super::{CRC_BYTES, decode, encode};
     use super::*;
 
+    // Row 80.
     #[test]
     fn attempts_of_the_first_version_are_read() {
         let body = [5, 7, 1, 251, 247, 1, 1, b'x', 2, b'n', b'o'];
@@ -85,6 +86,7 @@ mod tests {
         }
     }
 
+    // Row 80.
     #[test]
     fn attempts_of_the_second_version_are_read() {
         let body = [5, 7, 1, 251, 247, 1, 1, b'x', 2, b'n', b'o', 1, 1, b'f', 1, b'w'];

@@ -114,6 +114,7 @@ fn a_backup_holds_every_row_of_one_moment_while_a_writer_goes_on() {
     Store::open(other.path(), OPTIONS, &Dice::default()).unwrap().assert_sound();
 }
 
+// Row 18.
 #[test]
 fn a_backup_that_is_given_up_leaves_nothing_and_the_next_one_sweeps_up_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,6 +20,7 @@ fn a_repeat_names_the_first_and_owes_nothing() {
     store.assert_sound();
 }
 
+// Row 58.
 #[test]
 fn a_repeat_with_another_content_is_a_conflict_and_the_first_is_kept() {
     let mut store = Disk::default().store();
@@ -96,6 +97,7 @@ fn a_damaged_key_makes_no_repeat_and_is_counted() {
     assert_eq!(store.reader().damaged_rows(), 1);
 }
 
+// Row 5.
 #[test]
 fn a_failed_commit_acknowledges_nothing_and_a_repeat_after_reopening_is_safe() {
     let disk = Disk::default();

@@ -53,6 +53,7 @@ impl Store {
     }
 }
 
+// Row 78.
 #[test]
 fn a_job_goes_on_where_it_stood_and_takes_each_delivery_once() {
     let disk = Disk::default();
@@ -189,6 +190,7 @@ fn the_audit_trail_is_bounded_and_read_in_pages() {
     assert_eq!(numbers, (4..=DEEDS_KEPT + 3).rev().collect::<Vec<_>>());
 }
 
+// Row 80.
 #[test]
 fn a_file_from_before_there_were_jobs_is_read_and_takes_the_first() {
     let disk = Disk::default();

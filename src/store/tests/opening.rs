@@ -86,6 +86,7 @@ fn personal_data_is_for_the_owner_only() {
     assert_eq!(fs::metadata(home.file()).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+// Row 15.
 #[test]
 fn a_second_daemon_is_turned_away() {
     let home = Home::used();
@@ -106,6 +107,7 @@ fn a_file_that_someone_else_has_open_is_refused() {
     home.open().unwrap();
 }
 
+// Row 3.
 #[test]
 fn leftovers_of_an_unfinished_start_are_removed() {
     let home = Home::used();
@@ -116,6 +118,7 @@ fn leftovers_of_an_unfinished_start_are_removed() {
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
 }
 
+// Row 3.
 #[test]
 fn a_start_that_died_while_creating_starts_anew() {
     let home = Home::new();
@@ -124,6 +127,7 @@ fn a_start_that_died_while_creating_starts_anew() {
     home.open().unwrap().assert_sound();
 }
 
+// Row 16.
 #[test]
 fn a_store_that_has_vanished_is_not_replaced_by_an_empty_one() {
     let home = Home::used();
@@ -144,6 +148,7 @@ fn a_lost_marker_is_written_again() {
     assert_eq!(fs::read(home.marker()).unwrap(), marker);
 }
 
+// Row 17.
 #[test]
 fn a_directory_without_parent_is_refused() {
     let home = Home::new();
@@ -151,6 +156,7 @@ fn a_directory_without_parent_is_refused() {
     assert!(text.contains("parent") && text.contains("create"), "{text}");
 }
 
+// Row 17.
 #[test]
 fn a_path_that_is_a_file_is_refused() {
     let home = Home::new();
@@ -160,6 +166,7 @@ fn a_path_that_is_a_file_is_refused() {
     assert_eq!(fs::read(home.path()).unwrap(), b"hello");
 }
 
+// Row 12.
 #[test]
 fn a_store_that_is_a_directory_is_refused() {
     let home = Home::new();
@@ -168,6 +175,7 @@ fn a_store_that_is_a_directory_is_refused() {
     assert!(text.contains("this is no file"), "{text}");
 }
 
+// Row 12.
 #[test]
 fn a_foreign_file_is_refused() {
     let text = Home::with_file(b"SQLite format 3\0and more").refusal();
@@ -176,12 +184,14 @@ fn a_foreign_file_is_refused() {
     assert!(text.contains("not a postbackd store"), "{text}");
 }
 
+// Row 12.
 #[test]
 fn an_empty_file_is_refused() {
     let text = Home::with_file(b"").refusal();
     assert!(text.contains("empty") && text.contains("backup"), "{text}");
 }
 
+// Row 12.
 #[test]
 fn a_file_that_was_cut_short_is_refused() {
     let whole = fs::read(Home::used().file()).unwrap();
@@ -191,6 +201,7 @@ fn a_file_that_was_cut_short_is_refused() {
     }
 }
 
+// Row 12.
 #[test]
 fn a_file_with_a_wrong_front_is_refused() {
     let mut bytes = fs::read(Home::used().file()).unwrap();
@@ -199,6 +210,7 @@ fn a_file_with_a_wrong_front_is_refused() {
     assert!(text.contains("damaged"), "{text}");
 }
 
+// Row 12.
 #[test]
 fn a_redb_file_of_another_program_is_refused() {
     let home = Home::new();
@@ -247,6 +259,7 @@ fn a_generator_without_randomness_makes_no_store() {
     home.open().unwrap();
 }
 
+// Row 16.
 #[test]
 fn reopening_never_creates() {
     let home = Home::used();
@@ -257,6 +270,7 @@ fn reopening_never_creates() {
     assert!(store.commit(&[settle_op(key(EventSeq(1), ONE), UnixMs(100), 1, None, DEAD)]).is_err());
 }
 
+// Row 16.
 #[test]
 fn reopening_refuses_another_store_in_this_ones_place() {
     let (home, other) = (Home::used(), Home::new());
@@ -268,6 +282,7 @@ fn reopening_refuses_another_store_in_this_ones_place() {
     assert!(text.contains("another store"), "{text}");
 }
 
+// Row 11.
 #[test]
 fn a_damaged_file_is_an_error_and_never_a_panic() {
     let whole = fs::read(Home::used().file()).unwrap();

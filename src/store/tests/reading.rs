@@ -119,6 +119,7 @@ fn a_page_brings_the_events_that_are_due_as_far_as_the_bytes_reach() {
     assert!(brought(500, 0).is_empty());
 }
 
+// Rows 11 and 82.
 #[test]
 fn a_damaged_delivery_is_neither_leased_nor_forgotten() {
     let mut store = Disk::default().store();

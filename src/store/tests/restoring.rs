@@ -51,6 +51,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
+// Row 19.
 #[test]
 fn a_restored_store_is_that_of_the_backup_with_everything_paused() {
     let dir = tempfile::tempdir().unwrap();
@@ -90,6 +91,7 @@ fn a_restored_store_is_that_of_the_backup_with_everything_paused() {
     assert_eq!(store.contents().unwrap().taken_at, None, "it is a store as any other");
 }
 
+// Row 19.
 #[test]
 fn no_id_is_handed_out_twice() {
     // What is known of the time of the backup, and how long ago it was.

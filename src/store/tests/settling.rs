@@ -180,6 +180,7 @@ fn rejected_events_are_counted_by_source() {
     assert_eq!(store.reader().ledger().events[&source].rejected, 3);
 }
 
+// Row 20.
 #[test]
 fn a_panic_within_a_transaction_changes_nothing_and_poisons_nothing() {
     use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -68,6 +68,7 @@ fn a_slice_goes_along_with_what_is_committed_and_sees_it() {
     store.assert_sound();
 }
 
+// Row 60.
 #[test]
 fn what_is_owed_or_in_the_dlq_stays_whatever_its_age() {
     let mut store = Disk::default().store();
@@ -151,6 +152,7 @@ fn numbers_are_not_used_again_after_their_events_are_gone() {
     assert!(store.accept(event("a", 2), vec![]).seq > last);
 }
 
+// Row 60.
 #[test]
 fn dedupe_keys_go_by_whole_buckets_once_their_events_are_gone() {
     let mut store = Disk::default().store();

@@ -126,6 +126,7 @@ fn two_names_with_one_number_are_found() {
     });
 }
 
+// Row 82.
 #[test]
 fn a_row_that_cannot_be_read_is_found() {
     finds("event 1: the row's checksum is wrong", |transaction| {
