@@ -289,3 +289,25 @@ fn zones_of_an_older_format_are_not_believed_and_are_made_anew() {
     });
     assert_eq!(format.unwrap().unwrap(), schema::FORMAT.to_be_bytes());
 }
+
+#[test]
+fn a_damaged_uid_filter_means_any_uid_and_stays_so() {
+    let mut store = Disk::default().store();
+    let with = |id: &str, uid: &str| {
+        let mut event = event(id, 100);
+        event.uid = Some(uid.to_owned());
+        event
+    };
+    store.accept(with("before", "early"), vec![skip(ONE)]);
+    let damaged = store.shared.write(|transaction| {
+        transaction.open_table(schema::ZONE_UIDS)?.insert(&schema::zone_key(0), b"noise".as_slice())?;
+        Ok(((), Finish::Commit))
+    });
+    damaged.unwrap();
+    // In the same zone: a filter made anew here would say of the early one that it is not there.
+    store.accept(with("after", "late"), vec![skip(ONE)]);
+    for (uid, count) in [("early", 1), ("late", 1), ("nobody", 0)] {
+        let filter = DeliveryFilter { uid: Some(uid.to_owned()), ..DeliveryFilter::default() };
+        assert_eq!(store.reader().deliveries(&filter, None, 9).unwrap().rows.len(), count, "{uid}");
+    }
+}
