@@ -47,7 +47,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 
 #[cfg(fuzzing)]
@@ -123,40 +123,59 @@ impl AppState {
     }
 }
 
-/// Every path there is. Behind the guard stand also the paths that are not there, so that a stranger learns nothing.
+/// A path, and what is answered at it.
+type Route = (&'static str, fn() -> MethodRouter<AppState>);
+
+/// For everyone: for senders, who have tokens of their own, and for probes.
+const OPEN: &[Route] = &[
+    ("/v1/events", || post(ingest::events)),
+    ("/events", || post(ingest::events)),
+    ("/e", || get(ingest::get_e).head(ingest::head_e)),
+    ("/v1/postback/{source}", || get(ingest::postback::get).post(ingest::postback::post).head(ingest::head_e)),
+    ("/healthz", || get(health::alive)),
+    ("/readyz", || get(health::ready)),
+];
+
+/// For operators.
+const GUARDED: &[Route] = &[
+    ("/status", || get(status::status)),
+    ("/metrics", || get(metrics::metrics)),
+    ("/v1/events/{id}", || get(events::event)),
+    ("/v1/deliveries", || get(deliveries::list)),
+    ("/v1/report", || get(report::report)),
+    ("/v1/dlq", || get(dlq::list)),
+    ("/v1/dlq/{id}", || get(dlq::entry)),
+    ("/v1/dlq/groups", || get(dlq::groups)),
+    ("/v1/jobs", || get(jobs::list)),
+    ("/v1/jobs/{id}", || get(jobs::show).delete(jobs::cancel)),
+    ("/v1/audit", || get(audit::list)),
+    ("/v1/dlq/replay", || post(dlq::replay)),
+    ("/v1/dlq/discard", || post(dlq::discard)),
+    ("/v1/destinations/{name}/pause", || destinations::on(destinations::Word::Pause)),
+    ("/v1/destinations/{name}/resume", || destinations::on(destinations::Word::Resume)),
+    ("/v1/destinations/{name}/release", || destinations::on(destinations::Word::Release)),
+    ("/v1/destinations/{name}/purge", || post(purge::purge)),
+    ("/v1/preview", || post(preview::preview)),
+    ("/v1/destinations/{name}/test", || post(trial::test)),
+    ("/v1/reload", || post(reload::reload)),
+    ("/v1/backup", || post(backup::backup).get(backup::list)),
+    ("/v1/alerts", || get(alerts::list)),
+    ("/v1/alerts/test", || post(alerts::test)),
+];
+
+/// Every path there is.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    [OPEN, GUARDED, page::BEHIND, page::ASSETS].into_iter().flatten().map(|(path, _)| *path)
+}
+
+fn routed(routes: &[Route]) -> Router<AppState> {
+    routes.iter().fold(Router::new(), |router, (path, on)| router.route(path, on()))
+}
+
+/// Answers at every path there is. Behind the guard stand also the paths that are not there, so that a stranger learns nothing.
 pub fn router(state: AppState) -> Router {
-    let open = Router::new()
-        .route("/v1/events", post(ingest::events))
-        .route("/events", post(ingest::events))
-        .route("/e", get(ingest::get_e).head(ingest::head_e))
-        .route("/v1/postback/{source}", get(ingest::postback::get).post(ingest::postback::post).head(ingest::head_e))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .method_not_allowed_fallback(method_not_allowed);
-    let guarded = Router::new()
-        .route("/status", get(status::status))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/events/{id}", get(events::event))
-        .route("/v1/deliveries", get(deliveries::list))
-        .route("/v1/report", get(report::report))
-        .route("/v1/dlq", get(dlq::list))
-        .route("/v1/dlq/{id}", get(dlq::entry))
-        .route("/v1/dlq/groups", get(dlq::groups))
-        .route("/v1/jobs", get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/audit", get(audit::list))
-        .route("/v1/dlq/replay", post(dlq::replay))
-        .route("/v1/dlq/discard", post(dlq::discard))
-        .route("/v1/destinations/{name}/pause", destinations::on(destinations::Word::Pause))
-        .route("/v1/destinations/{name}/resume", destinations::on(destinations::Word::Resume))
-        .route("/v1/destinations/{name}/release", destinations::on(destinations::Word::Release))
-        .route("/v1/destinations/{name}/purge", post(purge::purge))
-        .route("/v1/preview", post(preview::preview))
-        .route("/v1/destinations/{name}/test", post(trial::test))
-        .route("/v1/reload", post(reload::reload))
-        .route("/v1/backup", post(backup::backup).get(backup::list))
-        .route("/v1/alerts", get(alerts::list))
-        .route("/v1/alerts/test", post(alerts::test))
+    let open = routed(OPEN).method_not_allowed_fallback(method_not_allowed);
+    let guarded = routed(GUARDED)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::guard));

@@ -91,7 +91,8 @@ async fn a_form_must_come_from_a_page_of_this_visitor() {
     let own = [("origin", "http://127.0.0.1"), ("sec-fetch-site", "same-origin")];
     let order = [("id", id.as_str()), ("why", "x"), ("back", "/")];
     let with = |csrf: &'static str| [&order[..], &[("csrf", csrf)]].concat();
-    for path in ["/ui/dlq/replay", "/ui/dlq/discard", "/ui/destinations/a/pause", "/ui/logout"] {
+    for path in ["/ui/dlq/replay", "/ui/dlq/discard", "/ui/jobs/job_1/cancel", "/ui/destinations/a/pause", "/ui/logout"]
+    {
         refused_page(&me.post_from(&daemon, path, &own, &order).await, 403, "nothing was changed");
         refused_page(&me.post_from(&daemon, path, &own, &with("")).await, 403, "nothing was changed");
         let stolen = [&order[..], &[("csrf", other.csrf.as_str())]].concat();
@@ -349,7 +350,7 @@ async fn many_are_counted_before_they_are_replayed() {
     sink.set(vec![Act::Reply(Reply::new(200, ""))]);
     let fields = [("destination", "a"), ("rate", "500/s"), ("back", "/ui/dlq?destination=a")];
     let done = visitor.post(&daemon, "/ui/dlq/replay", &fields).await;
-    assert!(visitor.follow(&daemon, &done).await.contains("3 matched; job_"));
+    assert!(visitor.follow(&daemon, &done).await.contains("3 matched; <a href=\"/ui/jobs#job_"));
     settled(&daemon, &[("sent", 3), ("failed_permanently", 3)]).await;
     let log = visitor.get(&daemon, "/ui/log?kind=webhook").await.text();
     assert_eq!((log.matches("s-sent\">").count(), log.matches("s-failed_permanently\">").count()), (3, 0), "{log}");
@@ -362,6 +363,55 @@ async fn many_are_counted_before_they_are_replayed() {
     let done = visitor.post(&daemon, "/ui/dlq/discard", &[("reason", "permanent"), ("why", "old")]).await;
     assert!(visitor.follow(&daemon, &done).await.contains("3 deliveries discarded"));
     settled(&daemon, &[("discarded", 3)]).await;
+}
+
+/// What stands between `before` and the next quotation mark.
+#[track_caller]
+fn quoted<'t>(text: &'t str, before: &str) -> &'t str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{before} is not in {text}"));
+    rest.split('"').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_a_form_started_is_shown_with_its_progress_and_cancelled_by_a_form() {
+    let sink = refusing("no").await;
+    let daemon = Daemon::start_with(&format!("admin_token = \"{TOKEN}\""), &webhook("a", &sink.url("/"), "")).await;
+    let bearer = [("authorization", &*format!("Bearer {TOKEN}"))];
+    for number in 1..=3 {
+        deposit(&daemon, &number.to_string()).await;
+    }
+    let login = Visitor::of(&daemon.request("GET", "/", &[("host", "127.0.0.1")], b"").await);
+    let stranger = login.post(&daemon, "/ui/jobs/job_1/cancel", &[]).await;
+    refused_page(&stranger, 401, "admin");
+    refused_page(&login.get(&daemon, "/ui/jobs").await, 401, "Admin token");
+    let opened = login.post(&daemon, "/ui/login", &[("token", TOKEN)]).await;
+    let cookie = opened.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let mut me = Visitor { cookie, csrf: String::new() };
+    me.csrf = csrf(&me.get(&daemon, "/").await.text());
+    while !me.get(&daemon, "/").await.text().contains("3 failed permanently") {
+        tokio::task::yield_now().await;
+    }
+
+    let fields = [("all", "true"), ("rate", "1/h"), ("back", "/ui/dlq")];
+    let started = me.post(&daemon, "/ui/dlq/replay", &fields).await;
+    let answer = me.follow(&daemon, &started).await;
+    let id = quoted(&answer, "works on them").to_owned();
+    assert!(id.is_empty() || !id.contains("job_"), "the notice is told once");
+    let id = quoted(&answer, "<a href=\"/ui/jobs#").to_owned();
+    let page = me.get(&daemon, "/ui/jobs").await.text();
+    for part in [&*format!("id=\"{id}\""), "s-running", "<progress max=\"3\"", " of 3", "at 1/h"] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let overview = me.get(&daemon, "/").await.text();
+    assert!(overview.contains("1 running") && overview.contains(&format!("/ui/jobs/{id}/cancel")), "{overview}");
+
+    let cancelled = me.post(&daemon, &format!("/ui/jobs/{id}/cancel"), &[("back", "/ui/jobs")]).await;
+    let page = me.follow(&daemon, &cancelled).await;
+    assert!(page.contains("is cancelled: ") && page.contains("s-cancelled") && !page.contains("/cancel\""), "{page}");
+    assert!(me.get(&daemon, "/").await.text().contains("aria-labelledby=\"jobs-h\" hidden"));
+    refused_page(&me.post(&daemon, "/ui/jobs/job_1/cancel", &[]).await, 404, "job");
+    let audit = daemon.request("GET", "/v1/audit", &bearer, b"").await.json();
+    assert_eq!((&audit["entries"][0]["action"], &audit["entries"][0]["target"]), (&json!("cancel"), &json!(id)));
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //! script keeps it fresh. Everything it needs is in the binary, and its policy allows nothing else.
 //!
 //! ```text
-//! visitor::admit (who, whose form) ──> overview  log  event  dlq (reading: GET) ── ask ──> the API's own handlers
-//!                                  └─> act (forms: POST, then 303)  login     ── ask ──┘
+//! visitor::admit (who, whose form) ──> overview  log  event  dlq  jobs (reading: GET) ── ask ──> the API's own handlers
+//!                                  └─> act  jobs (forms: POST, then 303)  login ── ask ─┘
 //! ```
 //!
 //! [`text::Shown`] is how a text gets onto a page, [`mask`] what is about a person and does not. Templates lie in
@@ -16,6 +16,7 @@ mod assets;
 mod dlq;
 mod event;
 mod form;
+mod jobs;
 mod kind;
 mod log;
 mod login;
@@ -34,32 +35,38 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 use self::form::Form;
-use self::render::Frame;
+use self::render::{Frame, Notice};
 use self::session::Purpose;
-use self::text::Shown;
 pub(super) use self::visitor::Desk;
 use self::visitor::Visitor;
-use super::AppState;
 use super::problem::Problem;
+use super::{AppState, Route, routed};
 
 const LOGIN: &str = "/ui/login";
 
-/// The paths of the page.
+/// What only those get who were let in, or asked to log in.
+pub(super) const BEHIND: &[Route] = &[
+    ("/", || get(overview::overview)),
+    ("/ui/log", || get(log::log)),
+    ("/ui/events/{id}", || get(event::event)),
+    ("/ui/dlq", || get(dlq::list)),
+    ("/ui/dlq/confirm", || get(dlq::confirm)),
+    ("/ui/dlq/{id}", || get(dlq::entry)),
+    ("/ui/dlq/replay", || post(act::replay)),
+    ("/ui/dlq/discard", || post(act::discard)),
+    ("/ui/jobs", || get(jobs::list)),
+    ("/ui/jobs/{id}/cancel", || post(jobs::cancel)),
+    ("/ui/destinations/{name}/{verb}", || post(act::destination)),
+    ("/ui/logout", || post(login::logout)),
+    (LOGIN, || get(login::show).post(login::login)),
+];
+
+/// What a login needs too.
+pub(super) const ASSETS: &[Route] = &[("/ui/assets/{name}", || get(assets::asset))];
+
 pub(super) fn router(state: &AppState) -> Router<AppState> {
-    let behind = Router::new()
-        .route("/", get(overview::overview))
-        .route("/ui/log", get(log::log))
-        .route("/ui/events/{id}", get(event::event))
-        .route("/ui/dlq", get(dlq::list))
-        .route("/ui/dlq/confirm", get(dlq::confirm))
-        .route("/ui/dlq/{id}", get(dlq::entry))
-        .route("/ui/dlq/replay", post(act::replay))
-        .route("/ui/dlq/discard", post(act::discard))
-        .route("/ui/destinations/{name}/{verb}", post(act::destination))
-        .route(LOGIN, get(login::show).post(login::login))
-        .route("/ui/logout", post(login::logout))
-        .layer(middleware::from_fn_with_state(state.clone(), visitor::admit));
-    behind.route("/ui/assets/{name}", get(assets::asset))
+    let behind = routed(BEHIND).layer(middleware::from_fn_with_state(state.clone(), visitor::admit));
+    behind.merge(routed(ASSETS))
 }
 
 /// A link that leads to a page which says `notice`. The seal keeps others from putting words into our mouth.
@@ -87,7 +94,7 @@ impl FromRequestParts<AppState> for Frame {
         let ours = |(notice, seal): &(&str, &str)| {
             state.desk.mac(Purpose::Notice, &[&visitor.id, notice]).is_some_and(|mac| mac == *seal)
         };
-        let notice = told.filter(ours).map(|(notice, _)| Shown::new(notice));
+        let notice = told.filter(ours).map(|(notice, _)| Notice::new(notice));
         Ok(Self { csrf: visitor.csrf, logged_in: visitor.logged_in, notice, part: "" })
     }
 }

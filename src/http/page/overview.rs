@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::ask;
 use super::dlq::{self, Dead};
 use super::form::Form;
+use super::jobs::{self, Job};
 use super::log::{self, FILTERS, Filters, Row};
 use super::render::{self, Frame};
 use super::spark::Spark;
@@ -37,6 +38,8 @@ struct Overview {
     accepted: String,
     events: String,
     cards: Vec<Card>,
+    /// Those that run.
+    jobs: Vec<Job>,
     dead: Vec<Dead>,
     dead_total: String,
     filters: Filters,
@@ -213,6 +216,7 @@ pub(super) async fn overview(State(state): State<AppState>, frame: Frame, form: 
         accepted: text::count(status.balance.accepted),
         events: events(&status.events),
         cards,
+        jobs: jobs::running(&state).await?,
         dead,
         dead_total: text::count(total),
         filters,

@@ -7,6 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 
 use super::text::Shown;
+use crate::domain::id::JobId;
 use crate::http::problem::Problem;
 
 /// Nothing from elsewhere, nothing inline, no frame around it, no form to elsewhere. The icon is the one image, and the
@@ -20,9 +21,30 @@ pub(super) struct Frame {
     pub(super) csrf: String,
     pub(super) logged_in: bool,
     /// What came of the form that led here.
-    pub(super) notice: Option<Shown>,
+    pub(super) notice: Option<Notice>,
     /// Which part of the page it is; marks the link to it.
     pub(super) part: &'static str,
+}
+
+/// What came of a form, with the job that it started as a link.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Notice {
+    pub(super) before: Shown,
+    pub(super) job: Option<Shown>,
+    pub(super) after: Shown,
+}
+
+impl Notice {
+    pub(super) fn new(text: &str) -> Self {
+        let is_job = |word: &&str| word.parse::<JobId>().is_ok();
+        let job = text.split([' ', ';', ',', ':']).find(is_job);
+        match job.and_then(|job| Some((job, text.split_once(job)?))) {
+            Some((job, (before, after))) => {
+                Self { before: Shown::new(before), job: Some(Shown::new(job)), after: Shown::new(after) }
+            }
+            None => Self { before: Shown::new(text), ..Self::default() },
+        }
+    }
 }
 
 impl Frame {
