@@ -22,7 +22,7 @@ const ENVIRONMENT: &str = "Environment:
   POSTBACKD_ADMIN_TOKEN  The administrator's token, where the configuration cannot be read or does not hold it
   POSTBACKD_OPERATOR     Your name in the audit trail, where it is not $USER
   POSTBACKD_LOG          What `run` logs: info (the default), warn, debug, or info,postbackd::store=debug
-  NO_COLOR               No colours in the log, whatever its value";
+  NO_COLOR               No colours in the log and in `status`, whatever its value";
 
 /// Durable delivery of ad and affiliate conversions: accepts each once, delivers it to every destination, and shows
 /// what became of it.
@@ -175,6 +175,18 @@ pub struct StatusArgs {
     /// One line for a monitoring plugin; exit code 0 ok, 1 degraded, 2 failing or unreachable
     #[arg(long, conflicts_with = "json")]
     pub check: bool,
+    /// Colour the states and what is wrong
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// When there is colour.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Color {
+    /// On a terminal, where NO_COLOR is not set
+    Auto,
+    Always,
+    Never,
 }
 
 /// `postbackd send`
@@ -307,7 +319,10 @@ pub enum DlqVerb {
         #[command(flatten)]
         which: DlqSelection,
         /// Only this reason: permanent, invalid, expired, attempts_exhausted, gave_up
-        #[arg(long, visible_alias = "with-reason", value_name = "WORD")]
+        #[arg(long, value_name = "WORD")]
+        with_reason: Option<String>,
+        /// What somebody writes who means --with-reason, or that a replay takes a reason as a discard does
+        #[arg(long, hide = true, value_name = "WORD")]
         reason: Option<String>,
         /// How fast, as 50/s
         #[arg(long, value_name = "RATE")]

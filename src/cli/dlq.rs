@@ -8,6 +8,7 @@ use super::args::{DlqFilter, DlqSelection, DlqVerb, ExportFormat, Globals};
 use super::client::{self, Daemon};
 use super::deliveries::{Found, Listing, Total, cell};
 use super::{Usage, exchange, groups, jobs, out, sheet};
+use crate::domain::outcome::DeadReason;
 use crate::env::clock::Clock;
 
 /// Entries of one page of an export: each may carry a whole request, so that a page stays within a few megabytes.
@@ -22,8 +23,9 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
             list(&connect()?, &filter, limit, cursor, json).await
         }
         DlqVerb::Show { id } => show(&connect()?, &id, json).await,
-        DlqVerb::Replay { which, reason, rate, wait } => {
-            let mut body = selection(&which, reason.as_deref())?;
+        DlqVerb::Replay { which, with_reason, reason, rate, wait } => {
+            let with_reason = with_reason.map_or_else(|| reason_of_death(reason), |word| Ok(Some(word)))?;
+            let mut body = selection(&which, with_reason.as_deref())?;
             if let Some(rate) = rate {
                 body.insert("rate".to_owned(), rate.into());
             }
@@ -182,6 +184,22 @@ fn change_text(change: &Change, which: &DlqSelection, answer: &Value) -> String 
     text
 }
 
+/// `--reason` of a replay, which needs none: it may be meant as that of a discard, or as `--with-reason`.
+fn reason_of_death(given: Option<String>) -> Result<Option<String>, Usage> {
+    let words = DeadReason::ALL.map(DeadReason::as_str);
+    match given {
+        Some(word) if !words.contains(&word.as_str()) => {
+            let word = out::plain(&word).into_owned();
+            Err(Usage(format!(
+                "a replay takes no reason of yours, so leave --reason {word:?} out; to replay only what died of one \
+                 thing write --with-reason and one of {}",
+                words.join(", ")
+            )))
+        }
+        given => Ok(given),
+    }
+}
+
 /// The body that says which deliveries are meant: exactly one of ids, filter and all, so that a forgotten option can
 /// never mean "everything".
 fn selection(which: &DlqSelection, reason: Option<&str>) -> Result<Map<String, Value>, Usage> {
@@ -194,9 +212,16 @@ fn selection(which: &DlqSelection, reason: Option<&str>) -> Result<Map<String, V
         (true, true, true) => ("all", Value::from(true)),
         (true, false, false) => ("filter", Value::Object(filter)),
         _ => {
-            let wanted = "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --with-reason, \
+            let mut wanted = String::new();
+            if let (false, Some(reason)) = (which.ids.is_empty() && !which.all, reason) {
+                let reason = out::plain(reason);
+                wanted = format!(
+                    "ids and --all say already which ones, so leave --with-reason {reason} out, or leave them out: "
+                );
+            }
+            wanted += "say which ones: either dlv_… ids, or --all, or a filter (--destination, --event, --with-reason, \
                           --response-status, --detail, --fault, --since, --until), and only one of these";
-            return Err(Usage(wanted.to_owned()));
+            return Err(Usage(wanted));
         }
     };
     Ok(Map::from_iter([(name.to_owned(), value), ("dry_run".to_owned(), which.dry_run.into())]))
@@ -285,6 +310,19 @@ mod tests {
         );
         all.dry_run = true;
         assert_eq!(text(&all, r#"{"matched":9,"replayed":0}"#), "9 would be replayed; nothing was changed");
+    }
+
+    #[test]
+    fn a_reason_that_a_replay_does_not_take_is_refused_with_what_to_write() {
+        let read = |word: &str| reason_of_death(Some(word.to_owned()));
+        assert_eq!(read("expired").unwrap().as_deref(), Some("expired"), "as it always was");
+        let refused = read("they mended it").unwrap_err().to_string();
+        assert!(
+            refused.contains("--with-reason and one of permanent, invalid") && refused.contains("mended"),
+            "{refused}"
+        );
+        let both = selection(&which(&["dlv_1"], false, None), Some("expired")).unwrap_err().to_string();
+        assert!(both.starts_with("ids and --all say already which ones, so leave --with-reason expired out"), "{both}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod look;
 mod man;
 mod offline;
 pub mod out;
+mod paint;
 mod reload;
 mod report;
 mod run;

@@ -5,7 +5,7 @@
 //! reaches a terminal with its control characters.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -32,6 +32,11 @@ pub fn json(value: &serde_json::Value) -> io::Result<()> {
 /// Says something beside the result, on standard error. Whether anybody hears it changes nothing.
 pub fn note(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// Whether somebody reads standard output on a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// `text` without control characters and without the letters that turn the direction of writing, so that it can neither

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::args::{Globals, StatusArgs};
+use super::args::{Color, Globals, StatusArgs};
 use super::client::{self, Daemon};
-use super::out;
+use super::{out, paint};
 use crate::domain::time::UnixMs;
 
 /// Exit codes of `--check`, as monitoring plugins expect them.
@@ -33,9 +33,22 @@ pub async fn status(globals: &Globals, args: &StatusArgs, now: UnixMs) -> anyhow
         if answer.status != 200 {
             anyhow::bail!(client::refusal(&answer));
         }
-        out::line(&out::plain_lines(&String::from_utf8_lossy(&answer.body)))?;
+        let text = out::plain_lines(&String::from_utf8_lossy(&answer.body));
+        out::line(&if is_colored(args.color) { paint::status(&text) } else { text })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A pipe and a file get the plain text, unless they are meant to have colour.
+fn is_colored(color: Color) -> bool {
+    let set = |name: &str| std::env::var_os(name);
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            out::is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|terminal| terminal != "dumb")
+        }
+    }
 }
 
 /// One line with performance data, and its exit code. What cannot be understood is critical: nobody may take it for ok.
