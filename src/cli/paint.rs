@@ -107,7 +107,19 @@ old          -        removed           2        0       0     2    0        0  
     #[test]
     fn states_and_what_is_wrong_have_colour_and_nothing_else() {
         let shown = status(TEXT).replace('\u{1b}', "~");
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @"
+        postbackd 0.1.0  ~[33mdegraded~[0m  up 9s
+        ~[33m  ! meta is held: HTTP 401~[0m
+        config   817f3584d9c615ed since 2026-11-22T01:51:37.536Z
+        ~[33mpaused   hook: moved~[0m
+        ~[1m~[31malert    critical: meta is held (since …, told 1 times)~[0m
+        balance  160 accepted = 160 sent
+
+        ~[2mDESTINATION  KIND     STATE      ACCEPTED  PENDING  FAILED  SENT  DLQ  SKIPPED  DISCARDED  OLDEST  OK 1h  OK 24h   P95 1h  LAST ERROR~[0m
+        crm          webhook  ~[32mactive~[0m           40        0       2    38    0        0          0      8s  95.0%   95.0%   116 ms  503 transient
+        meta         fb_capi  ~[1m~[31mheld~[0m             40       30       0     0   ~[1m~[31m40~[0m       10          0      8s      -       -        -  401 …
+        old          -        ~[2mremoved~[0m           2        0       0     2    0        0          0       -      -       -        -  -
+        ");
     }
 
     #[test]
