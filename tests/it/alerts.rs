@@ -102,7 +102,7 @@ async fn slack_discord_and_telegram_get_their_own_shapes() {
     let daemon = Daemon::start(&config.concat()).await;
     let said = daemon.cli(&["alerts", "test"], "").await;
     assert_eq!((said.code, said.out.as_str()), (0, "discord: took it\nphone: took it\nslack: took it\n"), "{said:?}");
-    let kept = daemon.get("/v1/audit").await.json()["entries"][0].clone();
+    let kept = daemon.get("/v1/audit").await.json()["deeds"][0].clone();
     let kept = ["action", "target", "result"].map(|member| kept[member].clone());
     assert_eq!(
         kept.map(|member| member.as_str().unwrap_or_default().to_owned()),
