@@ -47,7 +47,12 @@ pub(super) async fn list(State(state): State<AppState>, RawQuery(raw): RawQuery)
     let window = query.window(instance)?;
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
-    let page = state.read(move |reader| reader.deliveries(&filter, window.after, window.limit)).await?;
+    let mut page = state.read(move |reader| reader.deliveries(&filter, window.after, window.limit)).await?;
+    let snapshot = state.pipeline.snapshot();
+    for row in &mut page.rows {
+        let destination = names.name(row.key.destination);
+        lanes::name_as_sent(&snapshot, destination, &row.event.canonical, &mut row.delivery);
+    }
     Ok(Json(log(page, instance, &names, &lanes::of_configured(&state))).into_response())
 }
 

@@ -103,7 +103,7 @@ pub(super) async fn event(
         [only] => *only,
         several => return Err(ambiguous(&given, instance, several)),
     };
-    let (event, deliveries, details) = state
+    let (event, mut deliveries, details) = state
         .read(move |reader| {
             let deliveries = reader.trace(seq)?;
             let mut details = Details::new();
@@ -119,6 +119,10 @@ pub(super) async fn event(
         .await?;
     let event =
         event.ok_or_else(|| Problem::not_found(format!("the event {given:?} is no longer kept (retention.events)")))?;
+    let snapshot = state.pipeline.snapshot();
+    for (destination, delivery, _) in &mut deliveries {
+        lanes::name_as_sent(&snapshot, names.name(*destination), &event.canonical, delivery);
+    }
     let lanes = lanes::of_configured(&state);
     let lane = |destination| names.name(destination).and_then(|name| lanes.get(name));
     let told = Told { deliveries: &deliveries, details: &details };

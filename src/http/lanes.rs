@@ -1,9 +1,12 @@
-//! The state of a destination (SPEC 2): of its lane where it has one, else what the configuration and the books say.
+//! The state of a destination (SPEC 2): of its lane where it has one, else what the configuration and the books say. And the
+//! name under which a delivery goes to it.
 
 use std::collections::BTreeMap;
 
 use super::AppState;
-use crate::domain::name::DestinationName;
+use crate::config::snapshot::Snapshot;
+use crate::domain::delivery::Delivery;
+use crate::domain::name::{CanonicalName, DestinationName};
 use crate::pipeline::LaneView;
 
 /// Every state, as the API, the page and the metrics call it. The last two have no lane.
@@ -47,4 +50,19 @@ pub(super) fn of_configured(state: &AppState) -> BTreeMap<DestinationName, LaneV
         lanes.entry(name.clone()).or_insert_with(|| without_lane(name, place));
     }
     lanes
+}
+
+/// Gives a delivery that is still owed the name that its next attempt will send, since `events` may have changed. One that
+/// has ended keeps the name it was accepted under.
+pub(super) fn name_as_sent(
+    snapshot: &Snapshot,
+    destination: Option<&DestinationName>,
+    event: &CanonicalName,
+    delivery: &mut Delivery,
+) {
+    let destination = destination.filter(|_| delivery.state.due_at().is_some());
+    let Some(destination) = destination.and_then(|name| snapshot.destinations.get(name)) else { return };
+    if let Some(target) = destination.events.target(event, destination.adapter.as_ref()) {
+        delivery.target = Some(target);
+    }
 }

@@ -43,7 +43,12 @@ async fn a_changed_url_token_and_name_hold_for_waiting_retries_and_replays() {
     let planned = delivery(&daemon, &waits, "hook").await["next_attempt_at"].clone();
     let (base, _) = base.split_once("[destinations").unwrap();
     save(&daemon, &(base.to_owned() + &webhook("hook", &after.url("/new"), &keys("two", "Purchase", "1h")))).await;
-    assert_eq!(delivery(&daemon, &waits, "hook").await["next_attempt_at"], planned, "its own time is kept");
+    let told = delivery(&daemon, &waits, "hook").await;
+    assert_eq!(told["next_attempt_at"], planned, "its own time is kept");
+    assert_eq!(told["target"], "Purchase", "under the name that will be sent");
+    let row = daemon.get("/v1/deliveries?status=failed").await.json()["deliveries"][0].clone();
+    assert_eq!((&row["id"], &row["target"]), (&told["id"], &json!("Purchase")));
+    assert_eq!(delivery(&daemon, &dead, "hook").await["target"], "Paid", "what has ended keeps the name it had");
     let replayed = daemon.post("/v1/dlq/replay", "{\"all\":true}").await.json();
     assert_eq!(replayed["replayed"], 1);
     settled(&daemon, &[("sent", 2)]).await;
