@@ -26,8 +26,8 @@ use regex::Regex;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// Options of other programs that the README names beside ours.
-const OF_OTHERS: [&str; 9] =
-    ["bench", "check", "data-binary", "nocapture", "now", "open", "release", "test", "unix-socket"];
+const OF_OTHERS: [&str; 10] =
+    ["bench", "check", "data-binary", "nocapture", "now", "open", "release", "runtime", "test", "unix-socket"];
 
 fn readme() -> String {
     std::fs::read_to_string(README).unwrap()
