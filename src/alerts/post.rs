@@ -108,7 +108,7 @@ impl Post {
             |config: &Arc<Alerts>| config.channels.get(&self.name).is_none_or(|channel| channel.fingerprint != before);
         if self.config.wait_for(is_another).await.is_err() {
             // Nobody reloads any more: the daemon stops, and so will this task.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -105,16 +105,18 @@ fn words(error: &smtp::Error) -> String {
         return format!("the mail server {advice} ({code}: {said})");
     }
     if let Some(fault) = causes(error).find_map(tls_fault) {
-        return match fault {
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => format!(
+        let is_untrusted =
+            matches!(fault, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
+        return match (is_untrusted, matches!(fault, rustls::Error::InvalidMessage(_))) {
+            (true, _) => format!(
                 "the mail server's certificate is not to be trusted; host must be a name in it, signed by a CA that this \
                  system trusts ({fault})"
             ),
-            rustls::Error::InvalidMessage(_) => format!(
+            (false, true) => format!(
                 "the mail server speaks no TLS at this port; write tls = \"starttls\" and its port (587), or the port for \
                  tls = \"tls\" (465) ({fault})"
             ),
-            _ => format!("no TLS with the mail server: {fault}"),
+            (false, false) => format!("no TLS with the mail server: {fault}"),
         };
     }
     match said.as_str() {

@@ -60,13 +60,13 @@ fn login(proxy: &Proxy) -> String {
     proxy.url("http", "sesame-user:sesame-word@")
 }
 
-fn names_below(directory: &Path) -> String {
-    let mut names = String::new();
+fn names_below(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
-        names += &format!("{}\n", entry.file_name().to_string_lossy());
+        names.push(entry.file_name().to_string_lossy().into_owned());
         if entry.file_type().unwrap().is_dir() {
-            names += &names_below(&entry.path());
+            names.extend(names_below(&entry.path()));
         }
     }
     names
@@ -83,119 +83,126 @@ fn assert_clean(what: &str, text: &str, needles: &[&str]) {
     }
 }
 
-// Rows 54, 71, 72 and 73.
-#[tokio::test]
-async fn neither_a_secret_nor_a_person_is_seen_anywhere_by_whoever_looks() {
-    let (refusing, ops) = (echoing(400, HOOK_KEYS).await, saying(500, "no /sesame-path here").await);
-    let (held, busy) = (echoing(401, HOOK_KEYS).await, echoing(503, HOOK_KEYS).await);
-    let (bot, network) =
-        (saying(403, "no POST /bot123:sesame-bot/sendMessage").await, echoing(400, "sesame-network-key").await);
-    let meta = echoing(400, "sesame-meta-token").await;
-    let proxy = Proxy::with_login(refusing.address, Manner::Works, Some(("sesame-user", "sesame-word"))).await;
-    let aside = Proxy::with_login(ops.address, Manner::Works, Some(("sesame-user", "sesame-word"))).await;
-    let strict = Proxy::with_login(refusing.address, Manner::Works, Some(("other", "login"))).await;
-    let mail_manner =
-        MailManner { offers: Offers::Starttls, auth: "PLAIN", to_login: "535 no", ..MailManner::default() };
-    let mail = MailServer::start(mail_manner).await;
-    let keys = "headers = { \"X-Key\" = \"sesame-header\" }\nsigning_secrets = [\"whsec_c2VzYW1lLXNpZ25pbmctc2VjcmV0\"]\n\
-                include_user = [\"email\", \"phone\", \"first_name\", \"last_name\", \"ip\"]\nretry = { first = \"1h\" }";
-    let config = [
-        webhook("hook", &refusing.url("/sesame-path"), keys),
-        webhook("busy", &busy.url("/"), keys),
-        webhook("proxied", &refusing.url("/"), &format!("{keys}\nproxy = \"{}\"", login(&proxy))),
-        webhook("strict", &refusing.url("/"), &format!("{keys}\nproxy = \"{}\"", login(&strict))),
-        destination("held", "webhook", &held.url("/"), keys),
-        destination("meta", "fb_capi", &meta.url(""), "").replace("canary-meta-token", "sesame-meta-token"),
-        format!(
-            "[destinations.network]\nkind = \"s2s_postback\"\nallow_private = true\nsecrets = {{ key = \"sesame-network-key\" }}\n\
-             url_template = \"{}?id={{event_id}}&key={{secret.key}}\"\n",
-            network.url("/")
-        ),
-        alerts(&ops, &bot, &mail, &aside),
-    ];
-    let mut daemon = Daemon::prepare("", &config.concat());
-    let log = daemon.path("log");
-    daemon.set_log_from("trace", log.clone());
-    daemon.restart().await;
+/// Everything that can refuse, and does.
+struct Trouble {
+    refusing: Sink,
+    held: Sink,
+    busy: Sink,
+    network: Sink,
+    meta: Sink,
+    ops: Sink,
+    bot: Sink,
+    mail: MailServer,
+    /// To the destination, to the channel, and one that wants another login.
+    proxies: [Proxy; 3],
+}
+
+impl Trouble {
+    async fn start() -> Self {
+        let (refusing, ops) = (echoing(400, HOOK_KEYS).await, saying(500, "no /sesame-path here").await);
+        let ours = Some(("sesame-user", "sesame-word"));
+        let proxies = [
+            Proxy::with_login(refusing.address, Manner::Works, ours).await,
+            Proxy::with_login(ops.address, Manner::Works, ours).await,
+            Proxy::with_login(refusing.address, Manner::Works, Some(("other", "login"))).await,
+        ];
+        let manner =
+            MailManner { offers: Offers::Starttls, auth: "PLAIN", to_login: "535 no", ..MailManner::default() };
+        Self {
+            refusing,
+            held: echoing(401, HOOK_KEYS).await,
+            busy: echoing(503, HOOK_KEYS).await,
+            network: echoing(400, "sesame-network-key").await,
+            meta: echoing(400, "sesame-meta-token").await,
+            ops,
+            bot: saying(403, "no POST /bot123:sesame-bot/sendMessage").await,
+            mail: MailServer::start(manner).await,
+            proxies,
+        }
+    }
+
+    fn config(&self) -> String {
+        let keys = "headers = { \"X-Key\" = \"sesame-header\" }\nsigning_secrets = [\"whsec_c2VzYW1lLXNpZ25pbmctc2VjcmV0\"]\n\
+                    include_user = [\"email\", \"phone\", \"first_name\", \"last_name\", \"ip\"]\nretry = { first = \"1h\" }";
+        let [proxy, aside, strict] = &self.proxies;
+        let by = |proxy: &Proxy| format!("{keys}\nproxy = \"{}\"", login(proxy));
+        [
+            webhook("hook", &self.refusing.url("/sesame-path"), keys),
+            webhook("busy", &self.busy.url("/"), keys),
+            webhook("proxied", &self.refusing.url("/"), &by(proxy)),
+            webhook("strict", &self.refusing.url("/"), &by(strict)),
+            webhook("held", &self.held.url("/"), keys),
+            destination("meta", "fb_capi", &self.meta.url(""), "").replace("canary-meta-token", "sesame-meta-token"),
+            format!(
+                "[destinations.network]\nkind = \"s2s_postback\"\nallow_private = true\n\
+                 secrets = {{ key = \"sesame-network-key\" }}\nurl_template = \"{}?id={{event_id}}&key={{secret.key}}\"\n",
+                self.network.url("/")
+            ),
+            alerts(&self.ops, &self.bot, &self.mail, aside),
+        ]
+        .concat()
+    }
+}
+
+/// An event that everybody refuses, and what an operator does about it; its id.
+async fn go_wrong(daemon: &Daemon) -> String {
     let user = json!({ "email": "Canary.Person@Mail.example", "phone": "+49 176 5550001", "first_name": "Canaryfirst",
         "last_name": "Canarylast", "ip": "203.0.113.77", "user_agent": "Mozilla/5.0", "external_id": "canary-ext" });
     let event = json!({ "event": "deposit", "event_id": "1", "uid": "click-1", "value": "5", "currency": "EUR", "user": user,
         "page": { "url": "https://shop.example/" } });
-    let event = accept(&daemon, event).await;
+    let event = accept(daemon, event).await;
     let failed = |status: &serde_json::Value| {
         let channels = status["alerts"]["channels"].as_object().unwrap();
         let told = channels.values().all(|channel| channel["last_error"].is_object());
+        let held = |name: &str| status["destinations"][name]["state"] == "held";
         let counts = &status["balance"];
-        told && status["destinations"]["held"]["state"] == "held"
-            && status["destinations"]["strict"]["state"] == "held"
-            && counts["failed_permanently"] == 4
-            && counts["failed"] == 1
+        told && held("held") && held("strict") && counts["failed_permanently"] == 4 && counts["failed"] == 1
     };
     daemon.wait_for_status(failed).await;
-    for words in [
-        vec!["pause", "hook", "--reason", "moved"],
-        vec!["backup"],
-        vec!["alerts", "test"],
-        vec!["dlq", "replay", "--all"],
-    ] {
-        daemon.cli(&words, "").await;
+    for words in ["pause hook --reason moved", "backup", "alerts test", "dlq replay --all"] {
+        daemon.cli(&words.split(' ').collect::<Vec<_>>(), "").await;
     }
     daemon.edit("[alerts]\n", "[alerts]\nwrong = \"sesame-typo\"\n");
     daemon.cli(&["reload"], "").await;
+    event
+}
+
+// Rows 54, 71, 72 and 73.
+#[tokio::test]
+async fn neither_a_secret_nor_a_person_is_seen_anywhere_by_whoever_looks() {
+    let trouble = Trouble::start().await;
+    let mut daemon = Daemon::prepare("", &trouble.config());
+    let log = daemon.path("log");
+    daemon.set_log_from("trace", log.clone());
+    daemon.restart().await;
+    let event = go_wrong(&daemon).await;
+    let everything = [&SECRETS[..], &PERSON].concat();
     let dead = daemon.get("/v1/dlq").await.json()["entries"][0]["id"].as_str().unwrap().to_owned();
-    for path in [
-        "/status",
-        "/status?format=text",
-        "/metrics",
-        "/readyz",
-        "/healthz",
-        "/v1/alerts",
-        "/v1/audit",
-        "/v1/backup",
-        "/v1/jobs",
-        "/v1/report",
-        "/v1/deliveries",
-        "/v1/dlq/groups",
-        "/",
-        "/ui/log",
-        "/ui/dlq",
-        &format!("/ui/dlq/{dead}"),
-        &format!("/ui/events/{event}"),
-    ] {
-        let said = daemon.get(path).await;
+    let paths = "/status /status?format=text /metrics /readyz /healthz /v1/alerts /v1/audit /v1/backup /v1/jobs /v1/report \
+                 /v1/deliveries /v1/dlq/groups / /ui/log /ui/dlq";
+    let paths = paths.split(' ').map(str::to_owned);
+    for path in paths.chain([format!("/ui/dlq/{dead}"), format!("/ui/events/{event}")]) {
+        let said = daemon.get(&path).await;
         assert_eq!(said.status, 200, "{path}: {}", said.text());
-        assert_clean(path, &said.text(), &[&SECRETS[..], &PERSON].concat());
+        assert_clean(&path, &said.text(), &everything);
     }
     // What an operator asks for by its name holds the event, and still no secret.
     for path in [format!("/v1/events/{event}"), "/v1/dlq".to_owned(), format!("/v1/dlq/{dead}")] {
         assert_clean(&path, &daemon.get(&path).await.text(), &SECRETS);
     }
-    for words in [
-        vec!["status"],
-        vec!["alerts", "list"],
-        vec!["alerts", "test"],
-        vec!["audit"],
-        vec!["jobs"],
-        vec!["check"],
-        vec!["reload"],
-        vec!["deliveries"],
-        vec!["dlq", "list"],
-        vec!["dlq", "groups"],
-        vec!["report"],
-    ] {
-        let said = daemon.cli(&words, "").await;
-        assert_clean(&words.join(" "), &(said.out + &said.err), &[&SECRETS[..], &PERSON].concat());
+    let verbs = "status,alerts list,alerts test,audit,jobs,check,reload,deliveries,dlq list,dlq groups,report";
+    for words in verbs.split(',') {
+        let said = daemon.cli(&words.split(' ').collect::<Vec<_>>(), "").await;
+        assert_clean(words, &(said.out + &said.err), &everything);
     }
-    for seen in ops.seen().iter().filter(|seen| seen.method == "POST") {
-        assert_clean("an alert", &String::from_utf8_lossy(&seen.body), &[&SECRETS[..], &PERSON].concat());
+    for seen in trouble.ops.seen().iter().filter(|seen| seen.method == "POST") {
+        assert_clean("an alert", &String::from_utf8_lossy(&seen.body), &everything);
     }
-    assert_clean("names of files", &names_below(&daemon.path("data")), &[&SECRETS[..], &PERSON].concat());
+    assert_clean("names of files", &names_below(&daemon.path("data")).join("\n"), &everything);
     daemon.terminate();
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(
-        log.contains("DEBUG")
-            && log.contains("An alert was not taken.")
-            && log.contains("The heartbeat was not taken.")
-    );
-    assert_clean("the log", &log, &[&SECRETS[..], &PERSON].concat());
+    for line in ["DEBUG", "An alert was not taken.", "The heartbeat was not taken."] {
+        assert!(log.contains(line), "{line}");
+    }
+    assert_clean("the log", &log, &everything);
 }
