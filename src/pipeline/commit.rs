@@ -8,7 +8,7 @@
 use crate::domain::name::SourceName;
 use crate::domain::pause::PausedBy;
 use crate::store::write::{Applied, Owed, WriteOp};
-use crate::store::{OpenError, Slice, Store, StoreError, Swept};
+use crate::store::{OpenError, Rush, Slice, Store, StoreError, Swept};
 
 use super::control::Control;
 use super::scheduler::Input;
@@ -58,7 +58,7 @@ impl Committer {
 
     /// Commits `requests` (and what was kept) in one transaction.
     pub fn commit<R>(&mut self, requests: Vec<Request<R>>) -> Result<Committed<R>, Failed<R>> {
-        self.commit_beside(requests, None).map(|(committed, _)| committed)
+        self.commit_beside(requests, None, Rush::Calm).map(|(committed, _)| committed)
     }
 
     /// The same with a slice of retention in the same transaction.
@@ -66,6 +66,7 @@ impl Committer {
         &mut self,
         requests: Vec<Request<R>>,
         slice: Option<&Slice<'_>>,
+        rush: Rush,
     ) -> Result<(Committed<R>, Option<Swept>), Failed<R>> {
         let mut ops = std::mem::take(&mut self.kept);
         let kept = ops.len();
@@ -74,7 +75,7 @@ impl Committer {
             waiting.push((request.ops.len(), request.reply));
             ops.extend(request.ops);
         }
-        match self.store.commit_beside(&ops, slice) {
+        match self.store.commit_beside(&ops, slice, rush) {
             Ok((applied, swept)) => Ok((distribute(applied, kept, waiting), swept)),
             Err(error) => {
                 self.keep(ops);

@@ -4,7 +4,7 @@
 //! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
-//! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company).
+//! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company), `seal` (what is left for an opening after a crash).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
@@ -39,6 +39,7 @@ mod queue;
 mod record;
 mod routing;
 pub mod scheduler;
+mod seal;
 mod settle;
 mod start;
 pub mod trial;

@@ -27,6 +27,7 @@ use super::operator::ORDERS;
 use super::outcomes::Outcomes;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
+use super::seal::Seal;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
 use super::{Numbered, Pipeline, WriterFault, jobs};
 
@@ -78,6 +79,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         stopping: false,
         outcomes: Outcomes::default(),
         background: Background::default(),
+        seal: Seal::default(),
     };
     thread::Builder::new()
         .name("writer".to_owned())

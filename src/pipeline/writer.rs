@@ -16,7 +16,7 @@ use crate::domain::limits::TRANSACTION_OPS;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
-use crate::store::{OpenError, Slice, StoreError, SweepPlan};
+use crate::store::{OpenError, Rush, Slice, StoreError, SweepPlan};
 
 use super::background::{Background, Page, Piece};
 use super::board::Board;
@@ -27,6 +27,7 @@ use super::disk::DiskGuard;
 use super::outcomes::Outcomes;
 use super::pulse::Probe;
 use super::scheduler::Input;
+use super::seal::Seal;
 use super::upkeep::{Stopwatch, Upkeep};
 use super::{Numbered, Unavailable};
 
@@ -111,6 +112,7 @@ pub(super) struct Writer {
     /// What is written with the next commit, or soon.
     pub outcomes: Outcomes,
     pub background: Background<Reply>,
+    pub seal: Seal,
 }
 
 /// What is committed together.
@@ -139,7 +141,10 @@ impl Writer {
             if let Some(cause) = self.committer.store().medium_fault() {
                 return Err(WriterFault::Medium(cause));
             }
-            let Some(batch) = self.batch(requests)? else { continue };
+            let Some(batch) = self.batch(requests)? else {
+                self.seal()?;
+                continue;
+            };
             match self.commit(batch) {
                 Ok(committed) => {
                     failures = 0;
@@ -167,7 +172,8 @@ impl Writer {
         if self.stopping {
             return self.commands.try_recv().ok();
         }
-        let waits = self.outcomes.wait(now).into_iter().chain(self.background.wait(now));
+        let seal = (!self.committer.store().is_sealed()).then(|| self.seal.wait(now));
+        let waits = self.outcomes.wait(now).into_iter().chain(self.background.wait(now)).chain(seal);
         let Some(wait) = waits.min() else { return self.commands.blocking_recv() };
         match receive(&mut self.commands, wait) {
             Poll::Ready(Some(command)) => Some(command),
@@ -225,8 +231,13 @@ impl Writer {
         let enough = || watch.is_over(limit);
         let something = !requests.is_empty() || self.committer.has_kept();
         let slice = slice.map(|Sweeping { plan, excess, .. }| Slice { plan, excess, enough: &enough });
-        let (committed, swept) = self.committer.commit_beside(requests, slice.as_ref())?;
-        let took = clock.monotonic().saturating_sub(started);
+        let rush = self.seal.rush(started, self.commands.len());
+        let (committed, swept) = self.committer.commit_beside(requests, slice.as_ref(), rush)?;
+        let ended = clock.monotonic();
+        if rush == Rush::Calm {
+            self.seal.done(ended);
+        }
+        let took = ended.saturating_sub(started);
         if something || swept.is_some_and(|swept| swept.rows > 0) {
             self.board.committed(took);
         }
@@ -238,6 +249,16 @@ impl Writer {
         let alone = if company == Company::Alone { took } else { Duration::ZERO };
         self.background.spend(cost.max(alone));
         Ok(committed)
+    }
+
+    /// There is nothing else to do: the file is made ready for a crash, where the last transaction has not done that.
+    fn seal(&mut self) -> Result<(), WriterFault> {
+        let now = self.clock.monotonic();
+        if self.committer.store().is_sealed() || !self.seal.wait(now).is_zero() {
+            return Ok(());
+        }
+        self.seal.done(now);
+        self.committer.store().seal().or_else(|error| self.recover(error, 1))
     }
 
     /// Whoever asked for a pause is answered when the driver has it before it.

@@ -202,6 +202,7 @@ impl Bench {
             stopping: false,
             outcomes: Outcomes::default(),
             background: Background::default(),
+            seal: Seal::default(),
         };
         let thread = std::thread::spawn(move || writer.run());
         Self { disk, reader, hash_key, commands, facts, board, thread }
@@ -321,6 +322,23 @@ fn an_outcome_goes_along_with_an_event_and_soon_by_itself_where_none_comes() {
         answer.blocking_recv().unwrap().unwrap();
     }
     assert!(matches!(bench.reader.delivery(key).unwrap().unwrap().state, State::Sent { .. }), "it did not wait");
+    bench.stop().unwrap();
+}
+
+#[test]
+fn after_a_rush_the_file_is_made_ready_for_a_crash_by_itself() {
+    let bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        bench.accept(id).unwrap();
+    }
+    let durable = || bench.disk.0.lock().unwrap().durable.clone();
+    let after_the_rush = durable();
+    let turned = (0..20_000).any(|_| {
+        bench.commands.blocking_send(Command::Nudge).unwrap();
+        durable() != after_the_rush
+    });
+    assert!(turned, "it stays as the rush left it");
+    assert_eq!(bench.disk.cut().store().reader().verify().unwrap(), Vec::<String>::new());
     bench.stop().unwrap();
 }
 

@@ -74,7 +74,7 @@ impl Store {
         let Opened { database, identity, memory, ledger } = opened;
         let shared = Shared::new(database, ledger, identity, damage, Some(path.clone())).marking(place.home());
         let shared = Arc::new(shared);
-        let store = Self { shared, memory, marks: Marks::default(), place, options };
+        let store = Self { shared, memory, marks: Marks::default(), place, options, sealed: true };
         Ok((store, Compacted { before, after: bytes(&path) }))
     }
 }

@@ -34,6 +34,15 @@ pub(super) enum Finish {
     Abandon,
 }
 
+/// What a transaction leaves for an opening after a crash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Repair {
+    /// All that it needs, so that it takes milliseconds; some 130 KB for each GB of the file.
+    Quick,
+    /// Nothing: it reads the whole file, some 2 s for each GB.
+    Whole,
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
     database: RwLock<Option<Database>>,
@@ -106,6 +115,15 @@ impl Shared {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<(T, Finish), StoreError>,
     ) -> Result<T, StoreError> {
+        self.write_for(Repair::Quick, work)
+    }
+
+    /// The same with a choice of what it leaves for an opening after a crash.
+    pub fn write_for<T>(
+        &self,
+        repair: Repair,
+        work: impl FnOnce(&WriteTransaction) -> Result<(T, Finish), StoreError>,
+    ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cause) = self.suspicion.cause() {
             return Err(StoreError::Medium(cause));
@@ -113,15 +131,17 @@ impl Shared {
         if self.unknown.load(Ordering::Acquire) {
             return Err(StoreError::Failed("a commit has failed before; the store must be reopened".to_owned()));
         }
-        self.suspicion.watch(self.transact(database.as_ref().ok_or_else(closed)?, work))
+        self.suspicion.watch(self.transact(database.as_ref().ok_or_else(closed)?, repair, work))
     }
 
     fn transact<T>(
         &self,
         database: &Database,
+        repair: Repair,
         work: impl FnOnce(&WriteTransaction) -> Result<(T, Finish), StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = begin_write(database)?;
+        let mut transaction = begin_write(database)?;
+        transaction.set_quick_repair(repair == Repair::Quick);
         let (value, finish) = work(&transaction)?;
         match finish {
             Finish::Abandon => transaction.abort()?,
@@ -160,7 +180,8 @@ fn closed() -> StoreError {
 }
 
 /// Begins a write transaction: the only place that may. Two-phase commit, since with one phase a failed sync followed by
-/// a reopen and a power cut can cost the whole file; quick-repair, so that opening after a crash takes milliseconds.
+/// a reopen and a power cut can cost the whole file; quick-repair, so that opening after a crash takes milliseconds, unless
+/// the caller switches it off ([`Repair`]).
 pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, StoreError> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place where write transactions begin")]
     let mut transaction = database.begin_write()?;

@@ -95,7 +95,7 @@ fn open(path: &Path, mut place: Place, options: Options) -> Result<Store, OpenEr
     let Opened { database, identity, memory, ledger } =
         opened.map_err(|OpenError::Path { detail, .. }| refuse(path, detail))?;
     let shared = Arc::new(Shared::new(database, ledger, identity, damage, Some(path.to_owned())));
-    Ok(Store { shared, memory, marks: Marks::default(), place, options })
+    Ok(Store { shared, memory, marks: Marks::default(), place, options, sealed: true })
 }
 
 impl Store {

@@ -299,3 +299,38 @@ fn a_damaged_file_is_an_error_and_never_a_panic() {
     }
     assert!(refused > 0, "some of this damage must show at once");
 }
+
+/// How often an opening of this file as a crash leaves it tells how far it has come in reading all of it.
+fn repair_of(home: &Home) -> u64 {
+    let crashed = Home::with_file(&fs::read(home.file()).unwrap());
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    let mut builder = Database::builder();
+    builder.set_repair_callback(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    drop(builder.open(crashed.file()).unwrap());
+    told.load(Ordering::Relaxed)
+}
+
+#[test]
+fn what_a_hurried_transaction_leaves_is_repaired_and_what_is_sealed_opens_at_once() {
+    let home = Home::new();
+    let mut store = home.open().unwrap();
+    let seq = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    assert!(store.is_sealed() && repair_of(&home) == 0);
+    let sent = settle_op(key(seq, ONE), UnixMs(100), 200, Some(200), Disposition::Sent);
+    let (applied, _) = store.commit_beside(&[sent], None, Rush::Hurried).unwrap();
+    assert!(matches!(applied[..], [Applied::Settled { now: None, .. }]), "{applied:?}");
+    assert!(!store.is_sealed() && repair_of(&home) > 0);
+    let crashed = Home::new();
+    fs::create_dir(crashed.path()).unwrap();
+    for (from, to) in [(home.file(), crashed.file()), (home.marker(), crashed.marker())] {
+        fs::copy(from, to).unwrap();
+    }
+    let found = crashed.open().unwrap();
+    assert_eq!(found.delivery(key(seq, ONE)).state, crate::domain::delivery::State::Sent { at: UnixMs(200) });
+    found.assert_sound();
+    store.seal().unwrap();
+    assert!(store.is_sealed() && repair_of(&home) == 0);
+}

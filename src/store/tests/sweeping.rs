@@ -25,7 +25,7 @@ fn sweep_all(store: &mut Store, plan: &SweepPlan) -> usize {
 }
 
 fn slice(store: &mut Store, slice: Slice<'_>) -> Swept {
-    store.commit_beside(&[], Some(&slice)).unwrap().1.unwrap()
+    store.commit_beside(&[], Some(&slice), Rush::Calm).unwrap().1.unwrap()
 }
 
 fn shed(store: &mut Store, excess: u64) -> Swept {
@@ -61,7 +61,7 @@ fn a_slice_goes_along_with_what_is_committed_and_sees_it() {
     let old = store.accept(event("old", 1), vec![owe(ONE)]).seq;
     let ops = [settle_op(key(old, ONE), UnixMs(1), 2, Some(200), Disposition::Sent)];
     let slice = Slice { plan: EVERYTHING, excess: 0, enough: &|| false };
-    let (applied, swept) = store.commit_beside(&ops, Some(&slice)).unwrap();
+    let (applied, swept) = store.commit_beside(&ops, Some(&slice), Rush::Hurried).unwrap();
     assert!(matches!(applied[..], [Applied::Settled { now: None, .. }]), "{applied:?}");
     assert!(swept.unwrap().rows >= 3, "{swept:?}");
     assert!(store.reader().event(old).unwrap().is_none());

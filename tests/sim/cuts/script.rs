@@ -17,7 +17,7 @@ use postbackd::pipeline::jobs;
 use postbackd::store::job::Selection;
 use postbackd::store::read::{Bodies, DeliveryFilter, Reader};
 use postbackd::store::write::{Accept, Applied, Discard, JobPlan, Planned, Purge, Replay, Settle, WriteOp};
-use postbackd::store::{Slice, Store, StoreError, SweepPlan};
+use postbackd::store::{Rush, Slice, Store, StoreError, SweepPlan};
 use postbackd::telemetry::rolling::saved::{Changes, SavedSlot, SavedWindow};
 
 use crate::rng::Rng;
@@ -261,7 +261,7 @@ impl Deed {
             Self::Sweep(plan) => drop(store.sweep(plan)?),
             Self::Shed(excess) => {
                 let slice = Slice { plan: SweepPlan::default(), excess: *excess, enough: &|| false };
-                drop(store.commit_beside(&[], Some(&slice))?);
+                drop(store.commit_beside(&[], Some(&slice), Rush::Hurried)?);
             }
             Self::Number(names) => drop(store.number_destinations(names)?),
             Self::Reopen => store.reopen().map_err(|error| StoreError::Failed(error.to_string()))?,
