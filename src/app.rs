@@ -36,6 +36,9 @@ use reload::Reloads;
 /// Callers that may wait for a reload at once; more are told to come again.
 const RELOADS_WAITING: usize = 16;
 
+/// Sent for a write beyond the limit on the size of files (`RLIMIT_FSIZE`); ends a process that does not catch it.
+const SIGXFSZ: i32 = 25;
+
 /// Runs the daemon until SIGTERM or SIGINT, then drains within `server.drain`. Sockets that were `passed` win over
 /// `server.listen`.
 ///
@@ -172,6 +175,11 @@ impl StopSignals {
         let caught = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
         if let Err(error) = &caught {
             warn!(%error, "Signals cannot be caught; stop the daemon with SIGKILL, nothing acknowledged is lost.");
+        }
+        // A file that may not grow any more is a full disk, not the end of the process.
+        let too_large = signal(SignalKind::from_raw(SIGXFSZ));
+        if let Err(error) = &too_large {
+            warn!(%error, "A limit on the size of files would end the daemon.");
         }
         // Without it, SIGHUP would end the daemon.
         Self { stop: caught.ok(), hang_up: signal(SignalKind::hangup()).ok() }

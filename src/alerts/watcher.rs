@@ -224,7 +224,7 @@ impl Watcher {
 /// What is wrong with the daemon itself.
 fn of_the_daemon(policy: &Policy, vitals: &Vitals, found: &mut Vec<Finding>) {
     if let Some(fault) = vitals.store_fault.as_ref().filter(|_| policy.store) {
-        let text = format!("nothing can be committed, so new events are refused with 503: {fault}");
+        let text = format!("new events are refused with 503: {fault}");
         let remedy = "look at the disk: df -h, dmesg, journalctl -u postbackd";
         found.push(flat("store", Severity::Critical, "the store cannot write", text, remedy));
     }

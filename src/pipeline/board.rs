@@ -13,6 +13,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::saved::{Changes, Saved};
 use crate::telemetry::rolling::{DestinationStats, HOURS, HourTally, LastError, StatsView};
 
+use super::writer::RESCUE;
 use super::{Health, LaneView, Unavailable};
 
 /// Commits whose latency is remembered.
@@ -31,6 +32,8 @@ pub(super) struct Board {
 #[derive(Debug, Default)]
 struct StoreHealth {
     fault: Option<String>,
+    /// Why the store's name no longer stands for the open file.
+    lost: Option<String>,
     free_disk_bytes: Option<u64>,
     reserve_bytes: u64,
     disk_short: bool,
@@ -130,6 +133,15 @@ impl Board {
         lock(&self.store).fault = fault;
     }
 
+    /// What was so before.
+    pub(super) fn set_lost(&self, lost: Option<String>) -> Option<String> {
+        std::mem::replace(&mut lock(&self.store).lost, lost)
+    }
+
+    pub(super) fn lost(&self) -> Option<String> {
+        lock(&self.store).lost.clone()
+    }
+
     pub(super) fn set_disk(&self, free: u64, reserve: u64, short: bool) {
         let mut store = lock(&self.store);
         store.reserve_bytes = reserve;
@@ -157,6 +169,7 @@ impl Board {
         let store = lock(&self.store);
         let mut failing = Vec::new();
         failing.extend(store.fault.as_ref().map(|fault| format!("the store cannot commit: {fault}")));
+        failing.extend(store.lost.as_ref().map(|what| format!("the store has lost its file: {what}. {RESCUE}")));
         if store.disk_short {
             failing.push(Unavailable::Disk.to_string());
         }

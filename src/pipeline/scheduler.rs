@@ -54,6 +54,10 @@ pub enum Input {
     Tick,
     /// Send nothing more.
     Drain,
+    /// Send nothing until [`Input::Go`]: outcomes may be lost.
+    Halt,
+    /// Send again.
+    Go,
 }
 
 /// How an exchange ended, or why there was none.
@@ -108,6 +112,7 @@ pub struct Scheduler {
     /// The latest time a step was made at.
     now: UnixMs,
     draining: bool,
+    halted: bool,
 }
 
 impl Scheduler {
@@ -122,7 +127,7 @@ impl Scheduler {
         let purse = Purse::new(SCHEDULER_BYTES);
         let lane = |rules| Lane::new(rules, Room { capacity, purse: purse.of_a_lane() }, now);
         let lanes = rules.into_iter().map(|(id, rules)| (id, lane(rules))).collect();
-        Self { lanes, wheel: Wheel::new(now), capacity, purse, now, draining: false }
+        Self { lanes, wheel: Wheel::new(now), capacity, purse, now, draining: false, halted: false }
     }
 
     /// The same with the pauses that the store remembers.
@@ -216,12 +221,17 @@ impl Scheduler {
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
+            Input::Halt => self.halted = true,
+            Input::Go => {
+                self.halted = false;
+                self.pump_all(now, effects);
+            }
         }
     }
 
     /// When to send the next [`Input::Tick`]; possibly earlier than anything happens, never later.
     pub fn next_wake(&self) -> Option<UnixMs> {
-        if self.draining {
+        if self.draining || self.halted {
             return None;
         }
         let lanes = self.lanes.values().filter_map(Lane::next_wake).min();
@@ -313,7 +323,7 @@ impl Scheduler {
 
     /// Sends what the lane may send and asks for a page where it has room.
     fn pump(&mut self, destination: DestinationId, now: UnixMs, effects: &mut Vec<Effect>) {
-        if self.draining {
+        if self.draining || self.halted {
             return;
         }
         let Some(lane) = self.lanes.get_mut(&destination) else { return };

@@ -218,6 +218,19 @@ fn a_draining_scheduler_sends_nothing_more() {
     assert_eq!(bench.ended(key(A, 1), Verdict::Delivered).settled.len(), 1, "outcomes are still settled");
 }
 
+// Row 16: outcomes would be lost.
+#[test]
+fn a_halted_scheduler_sends_nothing_until_it_goes_on_and_settles_what_ends() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+    bench.step(Input::Halt);
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 2, NOW), fresh(B, 3, NOW)])).sent, [0; 0]);
+    assert_eq!(bench.ended(key(A, 1), Verdict::Delivered).settled.len(), 1);
+    assert_eq!(bench.step(Input::Tick).sent, [0; 0]);
+    assert_eq!(bench.scheduler.next_wake(), None, "there is nothing to wake up for");
+    assert_eq!(bench.step(Input::Go).sent, [2, 3]);
+}
+
 #[test]
 fn a_disabled_lane_parks_what_it_is_owed() {
     let rules = Rules {

@@ -76,6 +76,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         clock: Arc::clone(&env.clock),
         disk: DiskGuard::new(dir, reserve),
         pause: REOPEN_PAUSE,
+        looked_at: None,
         stopping: false,
         outcomes: Outcomes::default(),
         background: Background::default(),

@@ -95,6 +95,12 @@ impl From<StoreError> for WriterFault {
 
 /// Pauses between tries to open a store whose disk is full.
 pub(super) const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+/// How often the writer looks, when it has anything to do, whether the store's file is still in its place. Retention wakes it
+/// every few seconds.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What to do about a file that is gone while it is open.
+pub(super) const RESCUE: &str = "What is open can still be saved: put the file back if it was moved; else postbackd backup, \
+                                 then stop, postbackd restore FILE, start. Do not stop before there is a backup.";
 /// Tries to open the store again after an error other than a full disk.
 const REOPEN_TRIES: u32 = 3;
 
@@ -108,6 +114,8 @@ pub(super) struct Writer {
     pub disk: DiskGuard,
     /// [`REOPEN_PAUSE`]
     pub pause: Duration,
+    /// When the store's file was last looked for.
+    pub looked_at: Option<Duration>,
     pub stopping: bool,
     /// What is written with the next commit, or soon.
     pub outcomes: Outcomes,
@@ -279,6 +287,7 @@ impl Writer {
 
     /// Everything that has gathered, up to the size of one transaction.
     fn gather(&mut self, first: Command) -> Vec<Request<Reply>> {
+        let lost = self.look_for_file();
         let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
         let mut requests = Vec::new();
         // Outcomes that wait leave half of the room to events: neither keeps the other waiting for long.
@@ -286,6 +295,10 @@ impl Writer {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
+                Command::Write(request) if lost.is_some() && request.reply.is_some() => {
+                    let told = Unavailable::Store(lost.clone().unwrap_or_default());
+                    request.reply.into_iter().for_each(|reply| drop(reply.send(Err(told.clone()))));
+                }
                 Command::Write(request) if refuse_ingest && accepts(&request) => {
                     if let Some(reply) = request.reply {
                         drop(reply.send(Err(Unavailable::Disk)));
@@ -314,6 +327,29 @@ impl Writer {
             self.outcomes.add(ops, self.clock.monotonic());
         }
         requests
+    }
+
+    /// Looks whether the store still has its name; what is wrong where it has not. Then those who wait are refused and
+    /// nothing new is sent, but outcomes still go into the open file: a backup of it is whole.
+    fn look_for_file(&mut self) -> Option<String> {
+        let now = self.clock.monotonic();
+        if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOK_EVERY) {
+            self.looked_at = Some(now);
+            let lost = self.committer.store().lost();
+            let before = self.board.set_lost(lost.clone());
+            match (before, lost) {
+                (None, Some(what)) => {
+                    error!(what, "THE STORE HAS LOST ITS FILE: events are refused and nothing is sent. {}", RESCUE);
+                    self.tell(Input::Halt);
+                }
+                (Some(_), None) => {
+                    warn!("The store's file is back in its place: everything goes on.");
+                    self.tell(Input::Go);
+                }
+                (Some(_), Some(_)) | (None, None) => {}
+            }
+        }
+        self.board.lost()
     }
 
     /// A commit failed: open the file again, refusing ingest meanwhile, and have the scheduler look at everything again.

@@ -199,6 +199,7 @@ impl Bench {
             clock: Arc::new(Ticking::default()),
             disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
             pause: Duration::from_millis(1),
+            looked_at: None,
             stopping: false,
             outcomes: Outcomes::default(),
             background: Background::default(),

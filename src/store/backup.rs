@@ -161,6 +161,11 @@ impl Reader {
         let nowhere = || StoreError::Failed("this store is in no file".to_owned());
         let directory = self.backups_directory(order.directory.as_deref()).ok_or_else(nowhere)?;
         let unfinished = self.unfinished_backup(order).ok_or_else(nowhere)?;
+        if let (None, Some(home)) = (&order.directory, directory.parent()) {
+            // The store's own directory may have been deleted under it, and what is open be all there is.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(home);
+            made.map_err(|error| at(home, error))?;
+        }
         let place = Place::prepare(directory, &order.name, unfinished)?;
         self.clear_unfinished_backups(order.directory.as_deref()).map_err(|error| at(&place.directory, error))?;
         place.check_room(order.reserve, self.file_bytes())?;

@@ -13,7 +13,8 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{IN_USE, OpenError, io_text};
@@ -32,6 +33,8 @@ pub(super) struct Directory {
     path: PathBuf,
     /// Locked while this lives.
     handle: File,
+    /// The store that is open, whatever becomes of its name.
+    open: Option<File>,
 }
 
 /// What the directory holds.
@@ -59,7 +62,7 @@ impl Directory {
                 tracing::warn!(path = %path.display(), %error, "The store's directory cannot be locked; only its file is.");
             }
         }
-        let directory = Self { path: path.to_owned(), handle };
+        let directory = Self { path: path.to_owned(), handle, open: None };
         for name in [STORE_UNFINISHED, MARKER_UNFINISHED] {
             let leftover = directory.path.join(name);
             match fs::remove_file(&leftover) {
@@ -78,6 +81,41 @@ impl Directory {
 
     pub fn store(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+
+    /// Remembers which file it is that was opened as the store.
+    pub fn hold(&mut self) {
+        if self.open.is_some() {
+            return;
+        }
+        match File::open(self.store()) {
+            Ok(file) => self.open = Some(file),
+            Err(error) => tracing::warn!(%error, "Whether the store's file stays in its place cannot be watched."),
+        }
+    }
+
+    /// Why the store's name no longer stands for the file that is open.
+    pub fn lost(&self) -> Option<String> {
+        let own = self.open.as_ref()?.metadata().ok()?;
+        let path = self.store();
+        let path = path.display();
+        match fs::metadata(self.store()) {
+            Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => None,
+            Ok(_) => Some(format!("another file has taken the place of {path}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("{path} has been deleted or moved away"))
+            }
+            Err(error) => Some(format!("{path} cannot be looked at ({error})")),
+        }
+    }
+
+    /// Where the store is opened: at its name, or, where that stands for another file by now, at the handle of the one that
+    /// was opened first. So opening again is never opening another.
+    pub fn way_in(&self) -> PathBuf {
+        match &self.open {
+            Some(file) if self.lost().is_some() => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            Some(_) | None => self.store(),
+        }
     }
 
     pub fn unfinished_store(&self) -> PathBuf {

@@ -45,7 +45,10 @@ pub(super) fn io_text(doing: &str, error: &io::Error) -> String {
     let advice = if is_full(error) {
         "the disk is full; free space and start again"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
-        "give the user that postbackd runs as read and write permission"
+        return format!(
+            "{doing} failed ({error}): give the user that postbackd runs as (uid {}) read and write permission",
+            rustix::process::geteuid().as_raw()
+        );
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         "the file system is read-only; remount it for writing, or set storage.path to a directory that can be written"
     } else {

@@ -131,6 +131,12 @@ impl Store {
         self.shared.medium_fault()
     }
 
+    /// Why the store's name no longer stands for the file that is open: it was deleted, moved or replaced. What is written
+    /// goes into the open file and is gone with this process, unless a backup is taken of it.
+    pub fn lost(&self) -> Option<String> {
+        self.place.lost()
+    }
+
     pub fn instance(&self) -> InstanceId {
         self.shared.identity.instance
     }

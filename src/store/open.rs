@@ -86,6 +86,21 @@ impl Place {
         }
     }
 
+    fn way_in(&self) -> PathBuf {
+        match self {
+            Self::Directory(directory) => directory.way_in(),
+            Self::Backend(_) => PathBuf::new(),
+        }
+    }
+
+    /// Why the file's name no longer stands for the file that is open.
+    pub fn lost(&self) -> Option<String> {
+        match self {
+            Self::Directory(directory) => directory.lost(),
+            Self::Backend(_) => None,
+        }
+    }
+
     /// Opens the store, creating it where there is none yet.
     pub fn open_or_create(
         &mut self,
@@ -112,9 +127,9 @@ impl Place {
         if let Self::Directory(directory) = &*self {
             suspect::settle(directory, Options { cache })?;
         }
-        let home = self.home();
+        let (home, way_in) = (self.home(), self.way_in());
         let marked = |cause: &str| home.iter().for_each(|home| suspect::mark(home, cause));
-        guarded(&path, || {
+        let opened = guarded(&path, || {
             let builder = builder(cache);
             if let Self::Directory(_) = self
                 && let Err(Unfit::Refused(detail)) = refuse_newer(&path, &builder)
@@ -122,7 +137,7 @@ impl Place {
                 return Err(refuse(&path, detail));
             }
             let database = match self {
-                Self::Directory(_) => builder.open(&path),
+                Self::Directory(_) => builder.open(&way_in),
                 Self::Backend(open) => open(&builder),
             }
             .map_err(|error| {
@@ -156,7 +171,11 @@ impl Place {
                 }
                 Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
             }
-        })
+        })?;
+        if let Self::Directory(directory) = self {
+            directory.hold();
+        }
+        Ok(opened)
     }
 }
 

@@ -261,25 +261,53 @@ fn a_generator_without_randomness_makes_no_store() {
 
 // Row 16.
 #[test]
-fn reopening_never_creates() {
+fn a_file_that_is_deleted_or_moved_is_missed_until_it_is_back_and_goes_on_meanwhile() {
     let home = Home::used();
     let mut store = home.open().unwrap();
-    fs::remove_file(home.file()).unwrap();
-    assert!(store.reopen().is_err());
-    assert!(!home.file().exists());
-    assert!(store.commit(&[settle_op(key(EventSeq(1), ONE), UnixMs(100), 1, None, DEAD)]).is_err());
+    assert_eq!(store.lost(), None);
+    let aside = home.file().with_extension("aside");
+    fs::rename(home.file(), &aside).unwrap();
+    assert!(store.lost().unwrap().contains("deleted or moved"));
+    store.reopen().unwrap();
+    assert!(!home.file().exists(), "reopening never creates");
+    store.accept(event("b", 100), vec![owe(ONE)]);
+    fs::rename(&aside, home.file()).unwrap();
+    assert_eq!(store.lost(), None);
+    store.reopen().unwrap();
+    store.assert_sound();
+    drop(store);
+    assert_eq!(home.open().unwrap().reader().ledger().deliveries[&ONE].accepted, 2, "it was the same file all along");
 }
 
 // Row 16.
 #[test]
-fn reopening_refuses_another_store_in_this_ones_place() {
+fn reopening_is_never_opening_another_store_in_this_ones_place() {
     let (home, other) = (Home::used(), Home::new());
     Store::open(&other.path(), OPTIONS, &Dice(AtomicU64::new(99))).unwrap().close().unwrap();
     let mut store = home.open().unwrap();
+    let instance = store.instance();
     fs::copy(other.file(), home.file().with_extension("new")).unwrap();
     fs::rename(home.file().with_extension("new"), home.file()).unwrap();
-    let text = store.reopen().unwrap_err().to_string();
-    assert!(text.contains("another store"), "{text}");
+    let theirs = fs::read(home.file()).unwrap();
+    assert!(store.lost().unwrap().contains("another file"));
+    store.reopen().unwrap();
+    store.accept(event("b", 100), vec![owe(ONE)]);
+    assert_eq!(store.instance(), instance);
+    store.assert_sound();
+    assert!(fs::read(home.file()).unwrap() == theirs, "the other file was written to");
+}
+
+#[test]
+fn a_store_whose_directory_is_gone_can_still_be_saved() {
+    let home = Home::used();
+    let store = home.open().unwrap();
+    fs::remove_dir_all(home.path()).unwrap();
+    assert!(store.lost().is_some());
+    let order = crate::store::backup::Order { name: "rescue".to_owned(), at: UnixMs(5000), reserve: 0, directory: None };
+    let saved = store.reader().backup(&order, &mut || Ok(())).unwrap();
+    let saved = crate::store::offline::examine(&saved.file, OPTIONS).unwrap();
+    assert_eq!(saved.reader().verify().unwrap(), Vec::<String>::new());
+    assert_eq!(saved.contents().unwrap().events, 1);
 }
 
 // Row 11.

@@ -28,6 +28,8 @@ pub struct Daemon {
     log: Option<PathBuf>,
     options: Vec<&'static str>,
     passed: Option<TcpListener>,
+    /// What is put before the command.
+    wrap: Vec<String>,
 }
 
 /// What a command said.
@@ -102,7 +104,8 @@ impl Daemon {
         );
         let path = dir.path().join("config.toml");
         std::fs::write(&path, config).expect("a writable directory");
-        Self { port, dir, child: None, config: path, env: Vec::new(), log: None, options: Vec::new(), passed: None }
+        let (options, wrap) = (Vec::new(), Vec::new());
+        Self { port, dir, child: None, config: path, env: Vec::new(), log: None, options, passed: None, wrap }
     }
 
     /// A file of the daemon's own directory.
@@ -134,6 +137,11 @@ impl Daemon {
     pub fn set_log_from(&mut self, level: &str, path: PathBuf) {
         self.env.push(("POSTBACKD_LOG", level.to_owned()));
         self.log = Some(path);
+    }
+
+    /// From the next start on the daemon is run by this command, which has to become it.
+    pub fn enter(&mut self, wrap: Vec<String>) {
+        self.wrap = wrap;
     }
 
     /// From the next start on the daemon is passed this socket, as systemd does it: as file descriptor 3.
@@ -177,6 +185,12 @@ impl Daemon {
         command.args(&self.options);
         if let Some(socket) = &self.passed {
             command = passing(&command, socket);
+        }
+        if let Some((first, rest)) = self.wrap.split_first() {
+            let mut wrapped = Command::new(first);
+            wrapped.args(rest).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+            wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command = wrapped;
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -260,6 +274,22 @@ impl Daemon {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("a child");
         child.wait().expect("a child");
+    }
+
+    /// Waits for it to end by itself: its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("it runs");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                return status.code();
+            }
+            if started.elapsed() > PATIENCE {
+                child.kill().expect("a child");
+                panic!("the daemon does not end");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// SIGHUP.
