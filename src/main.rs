@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(cli::run(cli, |order| postbackd::app::run(order, passed)));
+    postbackd::telemetry::log_queue::flush();
     // What has to end in order has ended; nobody waits for a name lookup that hangs.
     runtime.shutdown_background();
     code

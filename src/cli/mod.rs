@@ -36,6 +36,7 @@ mod status;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::CommandFactory;
 
@@ -44,6 +45,7 @@ use self::client::Daemon;
 pub use self::run::Order;
 use crate::env::clock::{Clock, SystemClock};
 use crate::pipeline::WriterFault;
+use crate::telemetry::log_queue;
 
 /// Exit code of a command line that cannot be obeyed, as clap's own.
 const USAGE: u8 = 2;
@@ -63,9 +65,25 @@ where
         Ok(code) => code,
         Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            out::note(&format!("postbackd: {}", out::plain_lines(&format!("{error:#}"))));
+            last_words(&format!("postbackd: {}", out::plain_lines(&format!("{error:#}"))));
             exit_code(&error)
         }
+    }
+}
+
+/// Says why the program ends, after everything the log has to say, and waits for nobody who does not read it.
+fn last_words(text: &str) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    log_queue::flush();
+    let (said, heard) = std::sync::mpsc::channel();
+    let text = text.to_owned();
+    let told = std::thread::Builder::new().spawn(move || {
+        out::note(&text);
+        // Whoever waited may have given up.
+        said.send(()).ok();
+    });
+    if told.is_ok() {
+        heard.recv_timeout(PATIENCE).ok();
     }
 }
 

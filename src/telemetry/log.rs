@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use super::log_queue::Queue;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
@@ -18,21 +19,26 @@ pub enum Format {
     Json,
 }
 
-/// A log was set up before.
+/// There is no log.
 #[derive(Debug, thiserror::Error)]
-#[error("the log is already set up in this process")]
-pub struct LogError;
+pub enum LogError {
+    #[error("the log is already set up in this process")]
+    Twice,
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(io::Error),
+}
 
 /// Sets up the process's log. A filter that cannot be read is replaced by `info` and reported as the first line.
 ///
-/// Lines that cannot be written are lost in silence: a daemon must not die, or complain to the same broken pipe, because
-/// nobody reads its log.
+/// Lines go out by a thread of their own ([`super::log_queue`]): a daemon must neither wait nor die because nobody reads
+/// its log.
 pub fn init(format: Format) -> Result<(), LogError> {
     let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_default();
     let (filter, problem) = filter(&wanted);
+    let queue = Queue::of_the_process().map_err(LogError::Thread)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(queue)
         .with_ansi(format == Format::Text && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         // The report of a failed write goes through `eprintln!`, which panics where standard error is gone.
         .log_internal_errors(false);
@@ -40,7 +46,7 @@ pub fn init(format: Format) -> Result<(), LogError> {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
-    installed.map_err(|_| LogError)?;
+    installed.map_err(|_| LogError::Twice)?;
     if let Some(problem) = problem {
         tracing::warn!(%problem, "{FILTER_VARIABLE} cannot be read; \"info\" is used.");
     }

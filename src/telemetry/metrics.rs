@@ -41,6 +41,7 @@ pub struct Metrics {
     delivery: Family<DestinationLabels, Histogram>,
     exchange: Family<DestinationLabels, Histogram>,
     commit: Histogram,
+    panics: Counter,
 }
 
 impl Default for Metrics {
@@ -50,6 +51,7 @@ impl Default for Metrics {
             delivery: Family::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
             exchange: Family::new_with_constructor(|| Histogram::new(EXCHANGE_SECONDS)),
             commit: Histogram::new(COMMIT_SECONDS),
+            panics: Counter::default(),
         }
     }
 }
@@ -70,6 +72,11 @@ impl Metrics {
         self.delivery.get_or_create(&labels(destination)).observe(latency.to_std().as_secs_f64());
     }
 
+    /// An attempt ended by a defect of ours.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
     }
@@ -77,6 +84,8 @@ impl Metrics {
     /// Adds all of it to what a scrape shows; names go without the prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("attempts", "Attempts by what they meant", self.attempts.clone());
+        let panics = self.panics.clone();
+        registry.register("attempt_panics", "Attempts that ended by a defect of postbackd", panics);
         registry.register_with_unit(
             "delivery",
             "From an event's receipt to its delivery",
