@@ -2,6 +2,7 @@
 //! the configuration while it runs, and `watchdog` tells the service manager that everything turns. Nothing else happens here.
 
 mod alerts;
+mod descriptors;
 mod listen;
 mod opening;
 mod reload;
@@ -72,7 +73,7 @@ pub async fn run(Order { mut snapshot, config, first }: Order, passed: Passed) -
         // An error means that whoever would say so is gone, which says the same.
         stopping.wait_for(|stop| *stop).await.ok();
     };
-    let mut server = tokio::spawn(http::serve(listeners, state, stopped));
+    let mut server = tokio::spawn(http::serve(listeners, descriptors::share(), state, stopped));
     say_ready(&snapshot);
     let reloading = Reloads {
         pipeline: running.pipeline.clone(),

@@ -27,6 +27,7 @@ use crate::domain::time::UnixMs;
 use crate::pipeline::backups::BackupView;
 use crate::pipeline::{Health, LaneView};
 use crate::store::{Counts, EventCounts, Ledger};
+use crate::telemetry::log_queue;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -100,6 +101,9 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
     let size = Gauge::<u64, AtomicU64>::default();
     size.set(bytes);
     registry.register_with_unit("store", "Size of the store's file", Unit::Bytes, size);
+    let dropped = Counter::<u64>::default();
+    dropped.inc_by(log_queue::dropped());
+    registry.register("log_lines_dropped", "Lines of the log that nobody took in time", dropped);
     let config = Gauge::<u64, AtomicU64>::default();
     config.set(u64::from(state.standing.load().refused.is_none()));
     health(&mut registry, &state.pipeline.health());

@@ -55,7 +55,7 @@ pub use self::ingest::fuzzing;
 pub use self::listener::{Listener, Probes, Socket};
 use self::problem::Problem;
 pub use self::reload::Reloads;
-pub use self::serve::serve;
+pub use self::serve::{Slots, serve};
 use crate::alerts::Alerts;
 use crate::config::reload::Standing;
 use crate::domain::audit::Deed;

@@ -180,6 +180,7 @@ impl From<Unavailable> for Problem {
         let (status, code, title, wait) = match cause {
             Unavailable::Backlog => (StatusCode::TOO_MANY_REQUESTS, "backlog", "Too many requests", "1"),
             Unavailable::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable", "5"),
+            Unavailable::Slow => (StatusCode::SERVICE_UNAVAILABLE, "store_slow", "The store is slow", "5"),
             Unavailable::Disk => (StatusCode::SERVICE_UNAVAILABLE, "disk_low", "Disk space is low", "30"),
             Unavailable::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "The daemon is stopping", "5"),
         };
@@ -251,6 +252,7 @@ pub(crate) mod tests {
         for (cause, status) in [
             (Unavailable::Backlog, 429),
             (Unavailable::Store("x".to_owned()), 503),
+            (Unavailable::Slow, 503),
             (Unavailable::Disk, 503),
             (Unavailable::Stopping, 503),
         ] {

@@ -1,6 +1,6 @@
 //! Connections: accepting, bounding and ending them.
 //!
-//! HTTP/1.1 only. Limits: [`CONNECTIONS_MAX`] connections, [`HEAD_BYTES`] and [`HEAD_TIME`] for a head (an idle connection
+//! HTTP/1.1 only. Limits: [`Slots`] of connections, [`HEAD_BYTES`] and [`HEAD_TIME`] for a head (an idle connection
 //! is closed after the same time), [`UNREAD_MS`] for an answer that nobody takes. At shutdown no new connection is taken, idle ones close at once, requests in flight
 //! are finished within `server.drain`.
 
@@ -30,7 +30,14 @@ use super::listener::{Accepted, Listener, Open, OpenSocket};
 use super::problem::Problem;
 
 /// Connections at the same time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 10_000;
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slots {
+    /// Over TCP, all listeners together.
+    pub network: usize,
+    /// Over Unix sockets. They have their own, so that an operator gets in there however many senders there are.
+    pub local: usize,
+}
+
 /// Request line and headers together, bytes; `GET /e` carries its event there.
 const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
@@ -47,25 +54,31 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Serves until `shutdown` is ready, then finishes what is in flight.
 pub async fn serve(
     listeners: Vec<Listener>,
+    slots: Slots,
     state: AppState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let pipeline = state.pipeline.clone();
-    run(listeners, super::router(state), shutdown, || pipeline.snapshot().server.drain.to_std()).await
+    run(listeners, super::router(state), slots, shutdown, || pipeline.snapshot().server.drain.to_std()).await
 }
 
 async fn run(
     listeners: Vec<Listener>,
     router: Router,
+    slots: Slots,
     shutdown: impl Future<Output = ()>,
     drain: impl FnOnce() -> Duration,
 ) -> std::io::Result<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (network, local) = (Arc::new(Semaphore::new(slots.network)), Arc::new(Semaphore::new(slots.local)));
     let (stop, stopping) = watch::channel(false);
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         let listener = listener.open()?;
-        acceptors.spawn(accept(listener, Arc::clone(&slots), router.clone(), stopping.clone()));
+        let slots = match listener.socket {
+            OpenSocket::Tcp(_) => Arc::clone(&network),
+            OpenSocket::Unix(_) => Arc::clone(&local),
+        };
+        acceptors.spawn(accept(listener, slots, router.clone(), stopping.clone()));
     }
     shutdown.await;
     stop.send_replace(true);
@@ -219,6 +232,8 @@ mod tests {
 
     use super::*;
 
+    const SLOTS: Slots = Slots { network: 100, local: 10 };
+
     /// A running server with a few handlers of its own.
     struct Server {
         address: SocketAddr,
@@ -232,7 +247,7 @@ mod tests {
         let (listener, _) = Listener::new(listener.into());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or_default() };
-        Server { address, stop, ended: tokio::spawn(run(vec![listener], router, shutdown, move || drain)) }
+        Server { address, stop, ended: tokio::spawn(run(vec![listener], router, SLOTS, shutdown, move || drain)) }
     }
 
     fn echo() -> Router {

@@ -254,6 +254,7 @@ impl Driver {
             Err(error) => {
                 let Some(keys) = work.running.remove(&error.id()) else { return };
                 error!(?keys, %error, "An attempt panicked; it counts as failed.");
+                self.board.metrics().panicked();
                 let numbered = keys.into_iter().map(|key| (key, self.scheduler.next_attempt(key))).collect();
                 panicked(numbered, self.env.clock.now())
             }

@@ -173,7 +173,9 @@ impl From<Unavailable> for Trouble {
     fn from(why: Unavailable) -> Self {
         match why {
             Unavailable::Stopping => Self::Stopping,
-            Unavailable::Backlog | Unavailable::Store(_) | Unavailable::Disk => Self::Later(why.to_string()),
+            Unavailable::Backlog | Unavailable::Store(_) | Unavailable::Slow | Unavailable::Disk => {
+                Self::Later(why.to_string())
+            }
         }
     }
 }

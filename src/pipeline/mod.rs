@@ -52,6 +52,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use url::Url;
 
 use crate::config::snapshot::Snapshot;
@@ -80,6 +81,12 @@ use maintenance::GuardedClock;
 use operator::Orders;
 use routing::Routing;
 use writer::{Command, Rejected, Reply};
+
+/// What the writer says.
+type Answer = Result<Vec<Applied>, Unavailable>;
+
+/// How long a sender waits for the disk before it is told to come again: less than most wait for an answer at all.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The handle everything outside uses: cheap to clone.
 #[derive(Clone, Debug)]
@@ -141,6 +148,9 @@ pub enum Unavailable {
     /// The store failed or its outcome is unknown: 503. A repeat of the same event is recognised.
     #[error("the store cannot commit now: {0}")]
     Store(String),
+    /// Nothing was committed in time: 503. The outcome is unknown; a repeat of the same event is recognised.
+    #[error("the disk is slow, nothing was committed within {} s; send it again", ANSWER_WITHIN.as_secs())]
+    Slow,
     /// Free disk space is below the reserve: 503.
     #[error("free disk space is below the reserve; free some space or lower storage.reserve")]
     Disk,
@@ -183,12 +193,21 @@ impl Pipeline {
     /// not undo anything.
     pub async fn ingest(&self, incoming: Vec<Incoming>) -> Result<Vec<Receipt>, Unavailable> {
         let count = u32::try_from(incoming.len()).unwrap_or(u32::MAX);
-        let _room = self.room.try_acquire_many(count).map_err(|_| Unavailable::Backlog)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(count).map_err(|_| Unavailable::Backlog)?;
         let wall = self.env.clock.now();
         let routing = self.routing();
         let repeat_since = self.guarded.now(wall, self.env.clock.monotonic()) - routing.snapshot.retention.dedupe;
         let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, repeat_since)).collect();
-        let applied = self.write(ops).await?;
+        let mut answer = self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) }))?;
+        let Ok(answered) = timeout(ANSWER_WITHIN, &mut answer).await else {
+            // It still stands in the writer's queue, and takes its room there.
+            tokio::spawn(async move {
+                answer.await.ok();
+                drop(room);
+            });
+            return Err(Unavailable::Slow);
+        };
+        let applied = answered.unwrap_or(Err(Unavailable::Stopping))?;
         Ok(applied.into_iter().filter_map(|done| self.receipt(&done)).collect())
     }
 
@@ -298,19 +317,24 @@ impl Pipeline {
     }
 
     async fn write(&self, ops: Vec<WriteOp>) -> Result<Vec<Applied>, Unavailable> {
-        self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) })).await
+        self.answer(|reply| Command::Write(Request { ops, reply: Some(reply) })).await
     }
 
     /// The same for a page of a job, which gives way to what others wait for. `cost` is what it takes from everybody.
     async fn write_beside(&self, ops: Vec<WriteOp>, cost: Duration) -> Result<Vec<Applied>, Unavailable> {
-        self.ask(|reply| Command::Page(Page { request: Request { ops, reply: Some(reply) }, cost })).await
+        self.answer(|reply| Command::Page(Page { request: Request { ops, reply: Some(reply) }, cost })).await
     }
 
-    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<Vec<Applied>, Unavailable> {
+    async fn answer(&self, command: impl FnOnce(Reply) -> Command) -> Result<Vec<Applied>, Unavailable> {
+        self.ask(command)?.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// Hands something to the writer, which answers after the commit.
+    fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<oneshot::Receiver<Answer>, Unavailable> {
         if self.board.is_stopping() {
             return Err(Unavailable::Stopping);
         }
-        if let Some(fault) = self.board.store_fault() {
+        if let Some(fault) = self.board.store_fault().or_else(|| self.board.lost()) {
             return Err(Unavailable::Store(fault));
         }
         let (reply, answer) = oneshot::channel();
@@ -318,7 +342,7 @@ impl Pipeline {
             mpsc::error::TrySendError::Full(_) => Unavailable::Backlog,
             mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
         })?;
-        answer.await.unwrap_or(Err(Unavailable::Stopping))
+        Ok(answer)
     }
 
     fn routing(&self) -> Arc<Routing> {

@@ -287,7 +287,7 @@ impl Writer {
 
     /// Everything that has gathered, up to the size of one transaction.
     fn gather(&mut self, first: Command) -> Vec<Request<Reply>> {
-        let lost = self.look_for_file();
+        self.look_for_file();
         let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
         let mut requests = Vec::new();
         // Outcomes that wait leave half of the room to events: neither keeps the other waiting for long.
@@ -295,10 +295,6 @@ impl Writer {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Write(request) if lost.is_some() && request.reply.is_some() => {
-                    let told = Unavailable::Store(lost.clone().unwrap_or_default());
-                    request.reply.into_iter().for_each(|reply| drop(reply.send(Err(told.clone()))));
-                }
                 Command::Write(request) if refuse_ingest && accepts(&request) => {
                     if let Some(reply) = request.reply {
                         drop(reply.send(Err(Unavailable::Disk)));
@@ -329,9 +325,9 @@ impl Writer {
         requests
     }
 
-    /// Looks whether the store still has its name; what is wrong where it has not. Then those who wait are refused and
-    /// nothing new is sent, but outcomes still go into the open file: a backup of it is whole.
-    fn look_for_file(&mut self) -> Option<String> {
+    /// Looks whether the store still has its name. Where it has not, [`super::Pipeline`] refuses whatever comes and nothing new
+    /// is sent, but outcomes, and what waited already, still go into the open file: a backup of it is whole.
+    fn look_for_file(&mut self) {
         let now = self.clock.monotonic();
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOK_EVERY) {
             self.looked_at = Some(now);
@@ -349,7 +345,6 @@ impl Writer {
                 (Some(_), Some(_)) | (None, None) => {}
             }
         }
-        self.board.lost()
     }
 
     /// A commit failed: open the file again, refusing ingest meanwhile, and have the scheduler look at everything again.

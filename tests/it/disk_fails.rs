@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::support::daemon::{Daemon, webhook};
 use crate::support::disk::{Kind, SmallDisk};
@@ -92,5 +93,33 @@ async fn a_store_that_is_cut_short_under_the_daemon_is_suspect_and_refused_until
     for id in &ids {
         assert_eq!(daemon.get(&format!("/v1/events/{id}")).await.status, 200);
     }
+    daemon.terminate();
+}
+
+// Row 14: a disk that hangs for longer than senders wait. They are told to come again, the operator is answered, and nothing
+// is acknowledged before it is on the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_sheds_senders_in_time_and_goes_on_where_it_was() {
+    let sink = Sink::with_status(200).await;
+    let mut daemon = Daemon::prepare("", &webhook("shop", &sink.url("/")));
+    let Some(disk) = SmallDisk::mount(Kind::Ext4, &daemon.path("data"), 48) else { return };
+    daemon.enter(disk.enter());
+    daemon.restart().await;
+    assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"before"}"#).await.status, 202);
+    daemon.wait_for_status(|status| status["balance"]["sent"] == 1).await;
+    disk.freeze();
+    let began = Instant::now();
+    let refused = daemon.post("/v1/events", r#"{"event":"deposit","event_id":"during"}"#).await;
+    let took = began.elapsed();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("store_slow") && refused.header("retry-after").is_some(), "{refused:?}");
+    assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+    disk.thaw();
+    let again = daemon.post("/v1/events", r#"{"event":"deposit","event_id":"during"}"#).await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    let status = daemon.wait_for_status(|status| status["balance"]["sent"] == 2).await;
+    assert_eq!(status["balance"]["balanced"], true, "{status:#}");
+    assert_eq!(sink.seen().len(), 2, "once each");
     daemon.terminate();
 }

@@ -1,4 +1,4 @@
-//! Signals at every inconvenient moment: twice, by the thousands, and while it starts (rows 22 and 23 of the fault catalogue).
+//! Signals at every inconvenient moment: twice, by the thousands, and while it starts (rows 22, 23 and 28 of the fault catalogue).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::support::daemon::{Daemon, webhook};
 use crate::support::desk::{deposit, settled};
 use crate::support::reload::{in_force, replace, text};
-use crate::support::sender::GoodSender;
+use crate::support::sender::{self, GoodSender};
 use crate::support::sink::{Act, Reply, Sink};
 
 // Rows 22 and 23.
@@ -102,4 +102,31 @@ async fn signals_while_it_starts_do_no_harm() {
     }
     daemon.restart().await;
     settled(&daemon, &[("accepted", 20), ("sent", 20)]).await;
+}
+
+// Row 28: a process that stood still, as a virtual machine does that is paused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_stood_still_goes_on_without_a_stampede_and_answers_those_who_waited() {
+    let sink = Sink::with_status(503).await;
+    let shop = webhook("shop", &sink.url("/")) + "breaker = false\nconcurrency = 4\n";
+    let mut daemon = Daemon::start(&shop).await;
+    for id in 0..40 {
+        let event = format!(r#"{{"event":"deposit","event_id":"e-{id}"}}"#);
+        assert_eq!(daemon.post("/v1/events", &event).await.status, 202);
+    }
+    daemon.wait_for_status(|status| status["balance"]["failed"] == 40).await;
+    daemon.signal(Signal::STOP);
+    sink.set(vec![Act::Reply(Reply::new(200, ""))]);
+    // By the time it goes on all of them are due, and connections that were kept are older than they may be.
+    let port = daemon.port;
+    let waiting =
+        tokio::spawn(async move { sender::post(port, r#"{"event":"deposit","event_id":"meanwhile"}"#).await });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (tried, connections) = (sink.seen().len(), sink.connections());
+    daemon.signal(Signal::CONT);
+    assert_eq!(waiting.await.unwrap().expect("an answer").status, 202);
+    daemon.wait_for_status(|status| status["balance"]["sent"] == 41).await;
+    assert_eq!(sink.seen().len(), tried + 41, "each once");
+    assert!(sink.connections() <= connections + 8, "four at a time: {} and {connections}", sink.connections());
+    daemon.terminate();
 }

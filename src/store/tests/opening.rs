@@ -303,7 +303,8 @@ fn a_store_whose_directory_is_gone_can_still_be_saved() {
     let store = home.open().unwrap();
     fs::remove_dir_all(home.path()).unwrap();
     assert!(store.lost().is_some());
-    let order = crate::store::backup::Order { name: "rescue".to_owned(), at: UnixMs(5000), reserve: 0, directory: None };
+    let order =
+        crate::store::backup::Order { name: "rescue".to_owned(), at: UnixMs(5000), reserve: 0, directory: None };
     let saved = store.reader().backup(&order, &mut || Ok(())).unwrap();
     let saved = crate::store::offline::examine(&saved.file, OPTIONS).unwrap();
     assert_eq!(saved.reader().verify().unwrap(), Vec::<String>::new());
