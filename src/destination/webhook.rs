@@ -9,7 +9,7 @@
 //!
 //! Absent on purpose: redirects (3xx is permanent), and what being gone does to the destination, which is the lane's part.
 
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use url::Url;
 
 use super::registry::SpecError;
@@ -17,6 +17,8 @@ use super::signing::SigningKeys;
 use super::template::json::{JsonTemplate, select};
 use super::view::{self, Draft, Header, Sight};
 use super::{Adapter, JudgeContext, Judgement, Kind, Outgoing, Prepared, event_map, http_status, one_by_one};
+use crate::domain::event::{Event, Object};
+use crate::domain::money::{Currency, Decimal};
 use crate::domain::outcome::Verdict;
 use crate::domain::retry::StatusSet;
 use crate::domain::secret::{Redactor, Secret};
@@ -53,6 +55,45 @@ const RESERVED: [&str; 11] = [
     "trailer",
     "expect",
 ];
+
+/// The body where there is no template, written from the event without a copy of it.
+#[derive(serde::Serialize)]
+struct Body<'a> {
+    event: &'a str,
+    canonical: &'a str,
+    event_id: &'a str,
+    source_event_id: Option<&'a str>,
+    occurred_at_ms: u64,
+    uid: Option<&'a str>,
+    click: &'a Object,
+    data: Data<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Object>,
+}
+
+/// The event's `data`, with its value and currency in the place of what stands there under these names.
+struct Data<'a>(&'a Event);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { value, currency, data, .. } = self.0;
+        let own =
+            [("value", value.as_ref().map(Decimal::as_str)), ("currency", currency.as_ref().map(Currency::as_str))];
+        let mut map = serializer.serialize_map(None)?;
+        for (name, given) in data {
+            match own.iter().find(|(known, text)| known == name && text.is_some()) {
+                Some((_, text)) => map.serialize_entry(name, text)?,
+                None => map.serialize_entry(name, given)?,
+            }
+        }
+        for (name, text) in own {
+            if let Some(text) = text.filter(|_| !data.contains_key(name)) {
+                map.serialize_entry(name, text)?;
+            }
+        }
+        map.end()
+    }
+}
 
 #[derive(Debug)]
 pub struct Webhook {
@@ -101,37 +142,29 @@ impl Webhook {
         })
     }
 
-    fn body(&self, delivery: &Outgoing<'_>) -> String {
+    fn body(&self, delivery: &Outgoing<'_>, id: &str) -> String {
         if let Some(template) = &self.template {
             return template.render(delivery);
         }
         let event = delivery.event;
-        let mut data = event.data.clone();
-        if let Some(value) = &event.value {
-            data.insert("value".to_owned(), value.as_str().into());
-        }
-        if let Some(currency) = &event.currency {
-            data.insert("currency".to_owned(), currency.as_str().into());
-        }
-        let mut body = Map::new();
-        let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
-        put("event", delivery.target.as_str().into());
-        put("canonical", event.canonical.as_str().into());
-        put("event_id", delivery.id.to_string().into());
-        put("source_event_id", json!(event.event_id));
-        put("occurred_at_ms", event.occurred_at.time().0.into());
-        put("uid", json!(event.uid));
-        put("click", event.click.clone().into());
-        put("data", data.into());
-        if !self.include_user.is_empty() {
-            put("user", select(&event.user, &self.include_user).into());
-        }
-        Value::from(body).to_string()
+        let user = (!self.include_user.is_empty()).then(|| select(&event.user, &self.include_user));
+        let body = Body {
+            event: delivery.target.as_str(),
+            canonical: event.canonical.as_str(),
+            event_id: id,
+            source_event_id: event.event_id.as_deref(),
+            occurred_at_ms: event.occurred_at.time().0,
+            uid: event.uid.as_deref(),
+            click: &event.click,
+            data: Data(event),
+            user,
+        };
+        // A struct with text keys is always JSON.
+        serde_json::to_string(&body).unwrap_or_default()
     }
 
-    fn headers(&self, delivery: &Outgoing<'_>, now: UnixMs, body: &str) -> Vec<Header> {
-        let id = delivery.id.to_string();
-        let mut headers = Vec::new();
+    fn headers(&self, id: &str, now: UnixMs, body: &str) -> Vec<Header> {
+        let mut headers = Vec::with_capacity(5 + self.headers.len());
         for (name, value) in [("content-type", "application/json"), ("user-agent", view::USER_AGENT)] {
             // The operator's own header takes the place of ours.
             if self.headers.iter().all(|(known, _)| known != name) {
@@ -139,10 +172,10 @@ impl Webhook {
             }
         }
         headers.extend(self.headers.iter().map(|(name, value)| Header::hidden(name, value.expose())));
-        headers.push(Header::open("webhook-id", id.as_str()));
+        headers.push(Header::open("webhook-id", id));
         headers.push(Header::open("webhook-timestamp", now.seconds().to_string()));
         if !self.keys.is_empty() {
-            let signature = self.keys.sign(&id, now.seconds(), body.as_bytes());
+            let signature = self.keys.sign(id, now.seconds(), body.as_bytes());
             headers.push(Header::hidden("webhook-signature", signature));
         }
         headers
@@ -164,11 +197,12 @@ impl Adapter for Webhook {
 
     fn prepare(&self, deliveries: &[Outgoing<'_>], now: UnixMs) -> Prepared {
         one_by_one(deliveries, |delivery| {
-            let body = self.body(delivery);
+            let id = delivery.id.to_string();
+            let body = self.body(delivery, &id);
             let draft = Draft {
                 method: self.method,
                 url: self.url.clone(),
-                headers: self.headers(delivery, now, &body),
+                headers: self.headers(&id, now, &body),
                 body: body.into_bytes(),
             };
             Ok((view::finish(draft, Sight::default()), Vec::new()))
@@ -231,6 +265,7 @@ fn check_headers(given: &[(String, Secret)], wrong: &mut Vec<SpecError>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq, InstanceId};
 
     fn spec() -> WebhookSpec {
         WebhookSpec {
@@ -272,5 +307,26 @@ mod tests {
         let wrong = Webhook::new(spec).unwrap_err();
         assert_eq!(wrong.len(), 1);
         assert!(!wrong.iter().any(|error| error.to_string().contains("s3cr3t")));
+    }
+
+    #[test]
+    fn value_and_currency_take_the_place_of_what_stands_under_their_names() {
+        let webhook = Webhook::new(spec()).unwrap();
+        let target = "Purchase".parse().unwrap();
+        let body = |data: &str, value: Option<&str>| {
+            let mut event = crate::domain::event::tests::sample();
+            event.data = serde_json::from_str(data).unwrap();
+            event.value = value.map(|text| text.parse().unwrap());
+            event.currency = value.and("USD".parse().ok());
+            let key = DeliveryKey { seq: EventSeq(1), destination: DestinationId(1) };
+            let id = DeliveryId { instance: InstanceId::from_random(1), key };
+            let body = webhook.body(&Outgoing { id, target: &target, event: &event }, "dlv_1");
+            let data = body.split_once(r#""data":"#).unwrap().1;
+            data.strip_suffix('}').unwrap().to_owned()
+        };
+        let given = r#"{"value":1,"x":[1.10],"currency":null}"#;
+        assert_eq!(body(given, Some("25.00")), r#"{"value":"25.00","x":[1.10],"currency":"USD"}"#);
+        assert_eq!(body(r#"{"x":1}"#, Some("25.00")), r#"{"x":1,"value":"25.00","currency":"USD"}"#);
+        assert_eq!(body(given, None), given);
     }
 }

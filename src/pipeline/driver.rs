@@ -42,6 +42,10 @@ use super::writer::Command;
 const TICK: Duration = Duration::from_secs(1);
 /// Facts taken at once.
 const FACTS_AT_ONCE: usize = 256;
+/// The same where nothing is owed that it knows of: then not even a clock that is set could make anything due.
+const IDLE_TICK: Duration = Duration::from_secs(5);
+/// Ends of attempts taken at once.
+const ENDS_AT_ONCE: usize = 64;
 /// How often the board is written while things happen.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// How often statistics that changed are saved: what a kill may cost of them.
@@ -88,6 +92,8 @@ struct Work {
     effects: Vec<Effect>,
     /// When the board has to be written again, at the latest.
     show_at: Option<Duration>,
+    /// The board is not written again before.
+    shown_until: Duration,
     /// When everything is looked at again, however busy it is in between.
     tick_at: Duration,
     /// When statistics are saved again.
@@ -121,7 +127,7 @@ impl Driver {
                         self.step(fact, &mut work);
                     }
                 }
-                Some(ended) = work.attempts.join_next_with_id() => self.attempt_ended(ended, &mut work),
+                Some(ended) = work.attempts.join_next_with_id() => self.attempts_ended(ended, &mut work),
                 Some(page) = work.pages.join_next() => match page {
                     Ok(page) => self.step(page, &mut work),
                     Err(error) => error!(%error, "Reading a page of the outbox panicked."),
@@ -244,6 +250,15 @@ impl Driver {
         });
     }
 
+    /// One attempt has ended, and with it whatever others have by now: their outcomes go to the writer together.
+    fn attempts_ended(&mut self, first: Result<(Id, Report), tokio::task::JoinError>, work: &mut Work) {
+        self.attempt_ended(first, work);
+        for _ in 1..ENDS_AT_ONCE {
+            let Some(ended) = work.attempts.try_join_next_with_id() else { break };
+            self.attempt_ended(ended, work);
+        }
+    }
+
     fn attempt_ended(&mut self, ended: Result<(Id, Report), tokio::task::JoinError>, work: &mut Work) {
         let ended = match ended {
             Ok((id, report)) => {
@@ -280,8 +295,8 @@ impl Driver {
         if clock < work.tick_at {
             return;
         }
-        work.tick_at = clock + TICK;
         self.step(Input::Tick, work);
+        work.tick_at = clock + if self.scheduler.is_idle() { IDLE_TICK } else { TICK };
         if clock >= work.save_at {
             work.save_at = clock + SAVE_EVERY;
             self.save_stats(work);
@@ -310,15 +325,13 @@ impl Driver {
     /// Writes the board, at most every [`SHOW_EVERY`]: people look at it, nothing is decided by it.
     fn show(&self, now: UnixMs, work: &mut Work) {
         let clock = self.env.clock.monotonic();
-        match work.show_at {
-            None => work.show_at = Some(clock + SHOW_EVERY),
-            Some(at) if at <= clock => {
-                work.show_at = None;
-                for (id, lane) in self.scheduler.lanes() {
-                    self.show_lane(id, lane, now, &mut work.journal);
-                }
-            }
-            Some(_) => {}
+        if clock < work.shown_until {
+            work.show_at = Some(work.shown_until);
+            return;
+        }
+        (work.show_at, work.shown_until) = (None, clock + SHOW_EVERY);
+        for (id, lane) in self.scheduler.lanes() {
+            self.show_lane(id, lane, now, &mut work.journal);
         }
     }
 

@@ -124,6 +124,16 @@ impl Lane {
         self.known.len()
     }
 
+    /// Whether time alone changes nothing here.
+    pub(super) fn is_idle(&self) -> bool {
+        let waits = match self.gate.state() {
+            LaneState::Throttled { .. } | LaneState::Open { .. } | LaneState::Held { .. } => true,
+            LaneState::Paused(pause) => pause.until.is_some(),
+            LaneState::Active | LaneState::Disabled | LaneState::Orphaned => false,
+        };
+        self.known.is_empty() && !waits
+    }
+
     /// Deliveries whose outcome is not committed yet.
     #[cfg(test)]
     pub(super) fn unsettled(&self) -> usize {

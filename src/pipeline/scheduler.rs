@@ -145,6 +145,11 @@ impl Scheduler {
         self.lanes.iter().map(|(id, lane)| (*id, lane))
     }
 
+    /// Whether no lane knows of anything that is owed, or of a time that it waits for.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.values().all(Lane::is_idle)
+    }
+
     /// Exchanges in flight, over all lanes.
     pub fn in_flight(&self) -> usize {
         self.lanes.values().map(Lane::in_flight).sum()
@@ -296,7 +301,9 @@ impl Scheduler {
     fn ended(&mut self, ended: Ended, now: UnixMs, dice: &dyn Entropy, effects: &mut Vec<Effect>) {
         let Some(first) = ended.parts.first().map(|part| part.key) else { return };
         let Some(lane) = self.lanes.get_mut(&first.destination) else { return };
-        settle::ended(lane, ended, now, dice.next_u64(), effects);
+        // Rolling asks the system: not for each delivery that is simply taken.
+        let roll = if settle::spreads(&ended) { dice.next_u64() } else { 0 };
+        settle::ended(lane, ended, now, roll, effects);
         self.pump(first.destination, now, effects);
     }
 

@@ -161,3 +161,19 @@ fn a_released_lane_probes_at_once() {
     assert_eq!(bench.step(release()).sent, [0; 0]);
     assert_eq!(bench.ended(key(A, probe[0]), Verdict::Delivered).sent.len(), 2);
 }
+
+#[test]
+fn the_scheduler_is_idle_only_while_no_time_matters() {
+    let mut bench = Bench::new();
+    bench.step(Input::Tick);
+    assert!(bench.scheduler.is_idle());
+    bench.step(told(Control::Paused { destination: A, pause: paused_until(None) }));
+    assert!(bench.scheduler.is_idle(), "what waits for an operator does not wait for a time");
+    let until = Some(NOW + DurationMs::from_hours(1));
+    bench.step(told(Control::Paused { destination: A, pause: paused_until(until) }));
+    assert!(!bench.scheduler.is_idle(), "the end of a pause is shown in time");
+    bench.step(told(Control::Resumed { destination: A }));
+    assert!(bench.scheduler.is_idle());
+    bench.step(Input::Owed(vec![fresh(B, 1, NOW)]));
+    assert!(!bench.scheduler.is_idle());
+}

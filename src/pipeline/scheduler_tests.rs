@@ -325,3 +325,25 @@ mod isolation;
 mod outages;
 #[path = "reload_tests.rs"]
 mod reloads;
+
+/// Counts how often it is asked.
+#[derive(Default)]
+struct Counted(std::sync::atomic::AtomicU32);
+
+impl Entropy for Counted {
+    fn next_u64(&self) -> u64 {
+        u64::from(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn dice_are_rolled_for_what_failed_and_not_for_what_was_taken() {
+    for (verdict, rolls) in [(Verdict::Delivered, 0), (TRANSIENT, 1), (throttled(5), 1)] {
+        let (mut bench, dice) = (Bench::new(), Counted::default());
+        bench.step(Input::Owed(vec![fresh(A, 1, NOW)]));
+        let end = PartEnd::Exchanged { attempt: attempt(1, NOW), autopsy: autopsy() };
+        let ended = Ended { answer: Some(Judgement::new(verdict, "why")), parts: vec![Part { key: key(A, 1), end }] };
+        bench.scheduler.step(Input::Ended(ended), NOW, &dice, &mut Vec::new());
+        assert_eq!(dice.0.into_inner(), rolls, "{verdict:?}");
+    }
+}

@@ -57,6 +57,12 @@ pub(super) fn ended(lane: &mut Lane, ended: Ended, now: UnixMs, roll: u64, effec
     }
 }
 
+/// Whether chance has a say in what becomes of it: whatever was simply taken is spread over nothing.
+pub(super) fn spreads(ended: &Ended) -> bool {
+    let delivered = ended.answer.as_ref().is_some_and(|answer| answer.verdict == Verdict::Delivered);
+    !(delivered && ended.parts.iter().all(is_exchanged))
+}
+
 /// What one delivery's outcome is.
 struct Outcome {
     disposition: Disposition,
