@@ -61,7 +61,7 @@ pub const LANE_ENTRIES_MAX: usize = 8192;
 /// since a crash would send it all again. A commit takes some 10 ms and takes them all, so this bounds no healthy lane.
 pub const LANE_UNSETTLED: usize = 1024;
 /// Bytes of events the scheduler keeps at hand over all lanes; the others are read when it is their turn.
-pub const SCHEDULER_BYTES: usize = 12 * 1024 * 1024;
+pub const SCHEDULER_BYTES: usize = 8 * 1024 * 1024;
 /// Deliveries at the front of a lane that keep their event as it came in; those behind them keep its row, which is smaller.
 pub const LANE_WHOLE: usize = 64;
 /// Outbox rows read at once.
