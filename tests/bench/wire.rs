@@ -100,6 +100,12 @@ impl Load {
 
 /// `connections` senders post `total` single events, each its next one as soon as the last was acknowledged with 202.
 pub async fn load(port: u16, token: &str, connections: u64, total: u64, run: &str) -> Load {
+    load_together(port, token, (connections, 1), total, run).await
+}
+
+/// The same with so many events in each request; latencies are those of requests.
+#[allow(dead_code, reason = "not every bench sends several together")]
+pub async fn load_together(port: u16, token: &str, (connections, together): (u64, u64), total: u64, run: &str) -> Load {
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     let next = Arc::new(AtomicU64::new(0));
@@ -111,11 +117,17 @@ pub async fn load(port: u16, token: &str, connections: u64, total: u64, run: &st
             let mut buffer = Vec::with_capacity(8192);
             let mut latencies = Vec::new();
             loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
+                let number = next.fetch_add(together, Ordering::Relaxed);
                 if number >= total {
                     return latencies;
                 }
-                let body = event(&run, number);
+                let body = if together == 1 {
+                    event(&run, number)
+                } else {
+                    let events: Vec<String> =
+                        (number..total.min(number + together)).map(|number| event(&run, number)).collect();
+                    format!("[{}]", events.join(","))
+                };
                 let request = format!(
                     "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
