@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Key, Range, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
-    TableHandle, Value,
+    Builder, Database, Key, Range, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageBackend, TableError, TableHandle, Value,
 };
 
 use super::error::StoreError;
@@ -182,6 +182,18 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The rows of a backup without its file: into an empty backend, for tests of what a power cut leaves of it.
+    pub fn copy_into(
+        &self,
+        backend: impl StorageBackend,
+        taken_at: UnixMs,
+        between: Between<'_>,
+    ) -> Result<u64, BackupError> {
+        Ok(fill(&self.shared.view()?, backend, taken_at, between)?.values().sum())
+    }
+}
+
 /// Where a backup is written to.
 struct Place {
     directory: PathBuf,
@@ -240,12 +252,7 @@ fn at(path: &Path, error: io::Error) -> BackupError {
 fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<'_>) -> Result<u64, BackupError> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(|error| at(path, error))?;
-    let to = builder().create_with_backend(FileBackend::new(file)?)?;
-    let mut copy = Copying { view, to: &to, between, taken_at, meta: 0 };
-    copy.tables()?;
-    let mut wanted = rows_of(view)?;
-    wanted.insert(META.name().to_owned(), copy.meta);
-    to.close()?;
+    let wanted = fill(view, FileBackend::new(file)?, taken_at, between)?;
     let copied = builder().set_check_integrity_on_open(true).open(path)?;
     let found = rows_of(&copied.begin_read()?)?;
     copied.close()?;
@@ -254,6 +261,22 @@ fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<
         return Err(StoreError::Failed(text).into());
     }
     Ok(found.values().sum())
+}
+
+/// Copies everything of `view` into an empty backend; how many rows each table has there.
+fn fill(
+    view: &ReadTransaction,
+    backend: impl StorageBackend,
+    taken_at: UnixMs,
+    between: Between<'_>,
+) -> Result<BTreeMap<String, u64>, BackupError> {
+    let to = builder().create_with_backend(backend)?;
+    let mut copy = Copying { view, to: &to, between, taken_at, meta: 0 };
+    copy.tables()?;
+    let mut wanted = rows_of(view)?;
+    wanted.insert(META.name().to_owned(), copy.meta);
+    to.close()?;
+    Ok(wanted)
 }
 
 fn builder() -> Builder {

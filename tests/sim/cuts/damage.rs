@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use postbackd::domain::time::UnixMs;
 use postbackd::store::offline::examine;
 use postbackd::store::{Options, Store};
 
-use super::image::{Image, Keep};
+use super::image::{Cutter, Image, Keep};
 use super::moment::Moment;
 use super::run::{Run, open};
 use super::tape::Tape;
@@ -153,4 +154,63 @@ fn a_page_that_cannot_be_read_fails_what_needs_it_and_nothing_else() {
         }
     }
     assert!(failed > 0 && served > 0, "{failed} failed, {served} served");
+}
+
+// Row 18: a backup that was cut short is no store, and one that is a store is whole; the store it was taken of is never touched.
+#[test]
+fn a_backup_that_was_cut_short_is_no_store() {
+    let (mut whole, mut none) = (0, 0);
+    for seed in 0..3 {
+        let (run, rng) = recorded(seed);
+        let (image, was) = closed(&run);
+        let (from, to) = (Tape::new(image), Tape::new(Image::default()));
+        let store = open(&from, &rng).expect("a sound disk");
+        let before = from.position();
+        store.reader().copy_into(to.clone(), UnixMs(5000), &mut || Ok(())).expect("a sound disk");
+        assert_eq!(from.position(), before, "the store was written to");
+        let ops = to.ops();
+        let mut cutter = Cutter::new(&Image::default(), &ops);
+        for place in (0..=ops.len()).filter(|place| *place == ops.len() || rng.percent(20)) {
+            cutter.advance(place);
+            let left = cutter.cut(Keep::any(&rng), &rng).bytes();
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), left).expect("room for it");
+            if let Ok(store) = examine(file.path(), OPTIONS) {
+                let found = Moment::read(&store.reader(), was.newest()).expect("readable");
+                assert!(found == *was, "at change {place} of {}: {}", ops.len(), was.difference(&found));
+                assert_eq!(store.contents().expect("readable").taken_at, Some(UnixMs(5000)));
+                whole += 1;
+            } else {
+                none += 1;
+            }
+        }
+    }
+    assert!(whole > 0 && none > 0, "{whole} whole, {none} none");
+}
+
+// Row 18: what `compact` does to the file, cut anywhere.
+#[test]
+fn compaction_that_was_cut_short_leaves_the_store_as_it_was() {
+    let mut moved = 0;
+    for seed in 0..3 {
+        let (run, rng) = recorded(seed);
+        let (image, was) = closed(&run);
+        let tape = Tape::new(image.clone());
+        let mut database = redb::Builder::new().create_with_backend(tape.clone()).expect("a sound disk");
+        while database.compact().expect("a sound disk") {
+            moved += 1;
+        }
+        database.close().expect("a sound disk");
+        let ops = tape.ops();
+        let mut cutter = Cutter::new(&image, &ops);
+        for place in (0..=ops.len()).filter(|_| rng.percent(15)) {
+            cutter.advance(place);
+            let store = open(&Tape::new(cutter.cut(Keep::any(&rng), &rng)), &rng);
+            let store = store.unwrap_or_else(|error| panic!("at change {place} of {}: {error}", ops.len()));
+            let found = Moment::read(&store.reader(), was.newest()).expect("readable");
+            assert!(found == *was, "at change {place} of {}: {}", ops.len(), was.difference(&found));
+            assert_eq!(store.reader().verify().expect("readable"), Vec::<String>::new());
+        }
+    }
+    assert!(moved > 0, "there was nothing to compact");
 }
