@@ -132,7 +132,8 @@ fn write_op(op: &Op, store: &Store, model: &Model, now: u64) -> Option<(WriteOp,
             let event = Arc::new(event(*id, now));
             let key = store.hash_key().dedupe_key(&event, &Discriminator::EventId(id.to_string()));
             let content = store.hash_key().content(&event);
-            let accept = Accept { event, key, content, repeat_since: UnixMs(0), plan: plan(*owed) };
+            let (heard_at, repeat_since) = (event.received_at, UnixMs(0));
+            let accept = Accept { event, key, content, heard_at, repeat_since, plan: plan(*owed) };
             Some((WriteOp::Accept(accept), None))
         }
         Op::Settle { pick: place, stale, outcome } => {

@@ -337,7 +337,7 @@ impl Lane {
     }
 
     /// What is leased, in the order of receipt.
-    pub(super) fn under_way(&self) -> BTreeSet<EventSeq> {
+    pub fn under_way(&self) -> BTreeSet<EventSeq> {
         let leased = self.known.iter().filter(|(_, place)| matches!(place, Place::Leased(_)));
         leased.map(|(seq, _)| *seq).collect()
     }

@@ -19,22 +19,22 @@ const CATCH_UP: DurationMs = DurationMs::from_hours(24);
 /// How far the wall clock may run ahead of the monotonic one (drift, small corrections) and still be believed.
 const SLACK: DurationMs = DurationMs::from_hours(1);
 
-/// A wall clock that a step forward does not carry away.
+/// A wall clock that a step forward does not carry away; the simulator's too.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GuardedClock {
+pub struct GuardedClock {
     anchor: UnixMs,
     anchored_at: Duration,
 }
 
 impl GuardedClock {
     /// `newest` is the receipt of the newest event in the store.
-    pub(super) fn new(newest: Option<UnixMs>, wall: UnixMs, monotonic: Duration) -> Self {
+    pub fn new(newest: Option<UnixMs>, wall: UnixMs, monotonic: Duration) -> Self {
         let anchor = newest.map_or(wall, |newest| wall.min(newest + CATCH_UP));
         Self { anchor, anchored_at: monotonic }
     }
 
     /// Never later than the wall clock, never later than the anchor plus what has really passed.
-    pub(super) fn now(&self, wall: UnixMs, monotonic: Duration) -> UnixMs {
+    pub fn now(&self, wall: UnixMs, monotonic: Duration) -> UnixMs {
         let passed = u64::try_from(monotonic.saturating_sub(self.anchored_at).as_millis()).unwrap_or(u64::MAX);
         wall.min(self.anchor + DurationMs(passed) + SLACK)
     }
@@ -63,7 +63,8 @@ impl Maintenance {
     }
 }
 
-fn plan(retention: &Retention, now: UnixMs) -> SweepPlan {
+/// What may be removed at `now`, which is a guarded clock's.
+pub fn plan(retention: &Retention, now: UnixMs) -> SweepPlan {
     let before = |age: Option<DurationMs>| age.map(|age| now - age);
     SweepPlan {
         events_before: before(retention.events),

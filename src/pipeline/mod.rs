@@ -28,7 +28,7 @@ mod halves;
 pub mod jobs;
 mod journal;
 pub mod lane;
-mod maintenance;
+pub mod maintenance;
 mod operator;
 mod outcomes;
 mod pace;
@@ -196,8 +196,8 @@ impl Pipeline {
         let room = Arc::clone(&self.room).try_acquire_many_owned(count).map_err(|_| Unavailable::Backlog)?;
         let wall = self.env.clock.now();
         let routing = self.routing();
-        let repeat_since = self.guarded.now(wall, self.env.clock.monotonic()) - routing.snapshot.retention.dedupe;
-        let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, repeat_since)).collect();
+        let heard_at = self.guarded.now(wall, self.env.clock.monotonic());
+        let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, heard_at)).collect();
         let mut answer = self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) }))?;
         let Ok(answered) = timeout(ANSWER_WITHIN, &mut answer).await else {
             // It still stands in the writer's queue, and takes its room there.
@@ -349,12 +349,13 @@ impl Pipeline {
         Arc::clone(&self.routing.borrow())
     }
 
-    fn accept(&self, routing: &Routing, incoming: Incoming, repeat_since: UnixMs) -> WriteOp {
+    fn accept(&self, routing: &Routing, incoming: Incoming, heard_at: UnixMs) -> WriteOp {
         let Incoming { event, discriminator } = incoming;
         let plan = fanout::plan(&routing.snapshot, &routing.ids, &event);
         let key = self.hash_key.dedupe_key(&event, &discriminator);
         let content = self.hash_key.content(&event);
-        WriteOp::Accept(Accept { event: Arc::new(event), key, content, repeat_since, plan })
+        let repeat_since = heard_at - routing.snapshot.retention.dedupe;
+        WriteOp::Accept(Accept { event: Arc::new(event), key, content, heard_at, repeat_since, plan })
     }
 
     fn receipt(&self, done: &Applied) -> Option<Receipt> {

@@ -225,7 +225,8 @@ impl Bench {
         let key = self.hash_key.dedupe_key(&event, &Discriminator::EventId(id.to_owned()));
         let content = self.hash_key.content(&event);
         let owe = Planned::Owe { destination: FIRST.destination, target: "Purchase".parse().unwrap() };
-        WriteOp::Accept(Accept { event, key, content, repeat_since: UnixMs(0), plan: vec![owe] })
+        let (heard_at, repeat_since) = (event.received_at, UnixMs(0));
+        WriteOp::Accept(Accept { event, key, content, heard_at, repeat_since, plan: vec![owe] })
     }
 
     /// An outcome, as the driver hands it over: nobody waits.

@@ -50,6 +50,11 @@ impl Filters {
         }
     }
 
+    /// The latest receipt of any key.
+    pub fn newest(&self) -> UnixMs {
+        self.buckets.values().map(|bucket| bucket.newest).max().unwrap_or(UnixMs(0))
+    }
+
     /// The buckets that may hold `key` with a receipt of `since` or later, newest first.
     pub fn candidates(&self, key: DedupeKey, since: UnixMs) -> Vec<u32> {
         let (index, mask) = (block_index(key), mask(key));

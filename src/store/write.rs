@@ -69,7 +69,9 @@ pub struct Accept {
     pub event: Arc<Event>,
     pub key: DedupeKey,
     pub content: ContentHash,
-    /// A key older than this (received before it) no longer makes a repeat.
+    /// When it came, by a clock that does not jump: what its key ages by. The event's own receipt is the wall clock's.
+    pub heard_at: UnixMs,
+    /// A key older than this (heard before it) no longer makes a repeat.
     pub repeat_since: UnixMs,
     /// One per configured destination.
     pub plan: Vec<Planned>,

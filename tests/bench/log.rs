@@ -216,7 +216,8 @@ fn push(
     let plan = vec![owe(main), owe(second), skip(third), if is_rare { owe(rare) } else { skip(rare) }];
     let key = store.hash_key().dedupe_key(&event, &id);
     let content = store.hash_key().content(&event);
-    ops.push(WriteOp::Accept(Accept { event, key, content, repeat_since: UnixMs(0), plan }));
+    let (heard_at, repeat_since) = (event.received_at, UnixMs(0));
+    ops.push(WriteOp::Accept(Accept { event, key, content, heard_at, repeat_since, plan }));
     let mut settle = |destination, disposition| {
         let key = DeliveryKey { seq: EventSeq(number + 1), destination };
         let autopsy = matches!(disposition, Disposition::Dead { .. }).then(|| Autopsy {

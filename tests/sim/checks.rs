@@ -2,8 +2,9 @@
 
 use postbackd::destination::Kind;
 use postbackd::domain::delivery::Status;
-use postbackd::domain::id::{DeliveryId, DeliveryKey, EventSeq};
+use postbackd::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq};
 
+use crate::oracle::Repeats;
 use crate::peers::{POISON, Received};
 use crate::world::{Happening, World};
 
@@ -51,7 +52,10 @@ impl World {
         let life = self.life.as_ref().expect("alive at the end");
         let findings = life.reader.verify().expect("readable");
         assert!(findings.is_empty(), "at the end: {findings:#?}");
-        self.tally.repeats += self.oracle.repeats();
+        let Repeats { after_crash, after_doubt, after_restore } = self.oracle.repeats;
+        self.tally.repeats_after_crash += after_crash;
+        self.tally.repeats_after_doubt += after_doubt;
+        self.tally.repeats_after_restore += after_restore;
         let acknowledged: Vec<(u64, EventSeq)> = self.oracle.acknowledged.iter().map(|(i, s)| (*i, *s)).collect();
         for (identity, seq) in acknowledged {
             for (destination, delivery, attempts) in life.reader.trace(seq).expect("readable") {
@@ -61,7 +65,7 @@ impl World {
                 match delivery.state.status() {
                     Status::Sent => assert!(received.accepted >= 1, "{id} counts as sent and was never accepted"),
                     Status::FailedPermanently => {
-                        let unsendable = delivery.state.reason() == Some("invalid");
+                        let unsendable = matches!(delivery.state.reason(), Some("invalid" | "expired"));
                         let tried = self.oracle.attempts_swept || !attempts.is_empty();
                         assert!(tried || unsendable, "{id} died without an attempt");
                         let innocent = !received.body.contains(POISON);
@@ -92,10 +96,22 @@ impl World {
     }
 
     /// Cheap checks after every happening.
-    pub(super) fn look(&self) {
+    pub(super) fn look(&mut self) {
         let Some(life) = &self.life else { return };
         for (id, lane) in life.scheduler.lanes() {
-            assert!(lane.in_flight() <= self.destination(id).lane.concurrency, "more in flight than allowed");
+            assert!(lane.in_flight() <= self.limit_of(id), "more in flight than allowed");
         }
+        // What was under way when a limit was lowered ends, and nothing takes its place.
+        let now: Vec<_> = life.scheduler.lanes().map(|(id, lane)| (id, lane.in_flight())).collect();
+        for (id, in_flight) in now {
+            self.granted.entry(id).and_modify(|granted| *granted = in_flight);
+        }
+    }
+
+    /// Exchanges a lane may have in flight.
+    pub(super) fn limit_of(&self, id: DestinationId) -> usize {
+        let granted = self.granted.get(&id).copied().unwrap_or_default();
+        let limit = self.limits.get(&id).copied().unwrap_or(self.destination(id).lane.concurrency);
+        limit.max(granted)
     }
 }

@@ -15,7 +15,7 @@ use crate::world::{Happening, World};
 const MINUTE: u64 = 60_000;
 
 /// What an outsider knows about pauses.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Pausing {
     /// As they are on disk, but for what is on its way there.
     stored: Pauses,
@@ -23,6 +23,8 @@ pub struct Pausing {
     in_force: BTreeMap<DestinationId, Option<UnixMs>>,
     /// Where something is on its way to the disk.
     uncertain: BTreeSet<DestinationId>,
+    /// What the store holds now was not written by this daemon.
+    is_restored: bool,
 }
 
 impl Pausing {
@@ -56,8 +58,17 @@ impl Pausing {
         }
     }
 
+    /// A backup was put in place: whatever it held, all are paused now.
+    pub fn paused_all(&mut self) {
+        (self.stored, self.is_restored) = (Pauses::new(), true);
+        self.uncertain.clear();
+    }
+
     /// Everything in memory is gone, and this is on disk.
     pub fn restarted(&mut self, found: &Pauses) {
+        if std::mem::take(&mut self.is_restored) {
+            self.stored.clone_from(found);
+        }
         for destination in self.stored.keys().chain(found.keys()).filter(|one| !self.uncertain.contains(one)) {
             assert_eq!(self.stored.get(destination), found.get(destination), "a committed pause, or its end, is lost");
         }

@@ -25,6 +25,8 @@ struct Image {
     dead: bool,
     /// Every operation fails, until space is freed.
     full: bool,
+    /// Every operation fails, until the disk is mended.
+    broken: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +44,10 @@ pub enum Fault {
     StaysFull,
     /// This and every further operation fails until the power is cut: what a crash inside a commit looks like.
     PowerCut,
+    /// An input/output error, once.
+    Once,
+    /// This and every further operation fails until the disk is mended.
+    ForGood,
     /// A sync fails once and forgets what it had to write, as Linux does; the next sync succeeds without it.
     SyncLost,
 }
@@ -61,10 +67,31 @@ impl Disk {
         self.lock().dead
     }
 
+    /// Whoever has it open gets nothing done any more; what was written stays.
+    pub fn cut_off(&self) {
+        self.lock().dead = true;
+    }
+
+    /// It can be opened again.
+    pub fn plug_in(&self) {
+        self.lock().dead = false;
+    }
+
     pub fn disarm(&self) {
         let mut image = self.lock();
         image.fuse = None;
         image.full = false;
+        image.broken = false;
+    }
+
+    /// What a reader sees: all of it is there, where whoever had it open has closed it.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lock().live.clone()
+    }
+
+    /// Other bytes take its place, durably.
+    pub fn replace(&self, bytes: Vec<u8>) {
+        *self.lock() = Image { live: bytes.clone(), durable: bytes, ..Image::default() };
     }
 
     /// Power goes and comes back: the disk holds what was durable, and of the rest whatever chance kept.
@@ -99,6 +126,7 @@ impl Disk {
         image.fuse = None;
         image.dead = false;
         image.full = false;
+        image.broken = false;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Image> {
@@ -113,6 +141,11 @@ fn shuffle(items: &mut [Unsynced], rng: &Rng) {
     }
 }
 
+fn broken() -> io::Error {
+    const EIO: i32 = 5;
+    io::Error::from_raw_os_error(EIO)
+}
+
 impl Image {
     /// Counts an operation and says whether it fails.
     fn step(&mut self, is_sync: bool) -> io::Result<()> {
@@ -121,6 +154,9 @@ impl Image {
         }
         if self.full {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        if self.broken {
+            return Err(broken());
         }
         let Some((left, fault)) = &mut self.fuse else { return Ok(()) };
         if *left > 0 {
@@ -137,6 +173,15 @@ impl Image {
                 self.fuse = None;
                 Err(io::Error::from(io::ErrorKind::StorageFull))
             }
+            Fault::Once => {
+                self.fuse = None;
+                Err(broken())
+            }
+            Fault::ForGood => {
+                self.broken = true;
+                self.fuse = None;
+                Err(broken())
+            }
             Fault::PowerCut => {
                 self.dead = true;
                 Err(io::Error::other("the power is off"))
@@ -145,7 +190,7 @@ impl Image {
                 self.fuse = None;
                 // The pages are clean now, and their bytes are not on the medium: a reader still sees them.
                 self.unsynced.retain(|unsynced| matches!(unsynced, Unsynced::SetLen(_)));
-                Err(io::Error::other("input/output error"))
+                Err(broken())
             }
             Fault::SyncLost => Ok(()),
         }

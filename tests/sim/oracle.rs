@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postbackd::domain::alert::AlertMemory;
 use postbackd::domain::delivery::State;
 use postbackd::domain::id::{DeliveryKey, EventSeq};
 use postbackd::domain::job::JobNumber;
@@ -35,9 +36,30 @@ struct Known {
     taken: bool,
     /// How often the receiver took it.
     accepted: u64,
-    /// How often it may be taken once more: after a crash that forgot that it was taken, and after it was taken without
-    /// an answer.
+    /// How often it may be taken once more: after a crash that forgot that it was taken, after it was taken without an
+    /// answer, and after a backup was put in place that did not know of it.
     excused: u64,
+    /// Why it was excused last.
+    cause: Cause,
+}
+
+/// Why a receiver may see what it has seen before.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It came back from the DLQ.
+    #[default]
+    Replay,
+    Crash,
+    Doubt,
+    Restore,
+}
+
+/// Events that receivers took again, by cause.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    pub after_crash: u64,
+    pub after_doubt: u64,
+    pub after_restore: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +69,18 @@ struct Outcome {
     over: bool,
 }
 
+/// The longest wait that a receiver can ask for, and a plan can hold.
+const LONGEST_WAIT: DurationMs = DurationMs::from_hours(24);
+
+/// What an operator asked for, or alerts know: what is certain, and what else may be.
+#[derive(Debug, Default, Clone)]
+struct Alerts {
+    certain: AlertMemory,
+    maybe: Vec<AlertMemory>,
+}
+
 /// See the module's page.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Oracle {
     deliveries: BTreeMap<DeliveryKey, Known>,
     /// Identity → where its event is, once a sender was told.
@@ -58,11 +90,13 @@ pub struct Oracle {
     /// What each job has certainly replayed.
     pub by_job: BTreeSet<(JobNumber, DeliveryKey)>,
     pub pausing: Pausing,
+    alerts: Alerts,
     /// By how much the clock was ever set back.
     set_back: DurationMs,
     /// Whether retention may have removed events, and attempts.
     pub events_swept: bool,
     pub attempts_swept: bool,
+    pub repeats: Repeats,
 }
 
 impl Oracle {
@@ -70,14 +104,16 @@ impl Oracle {
     pub fn sending(&mut self, owed: &Owed, now: UnixMs) {
         assert!(matches!(owed.state, State::Pending { .. } | State::Failed { .. }), "sent what is not owed: {owed:?}");
         self.pausing.sending(owed.key.destination, now);
-        // What was ready when the clock was set back stays ready.
-        assert!(owed.due_at <= now + self.set_back, "sent before it was due: {owed:?} at {now}");
+        // What was ready when the clock was set back stays ready, and nobody waits longer than any plan holds.
+        let other_clock = owed.due_at.since(now) > LONGEST_WAIT;
+        let due = owed.due_at <= now + self.set_back || other_clock;
+        assert!(due, "sent before it was due: {owed:?} at {now}, the clock was set back by {}", self.set_back);
         let known = self.deliveries.entry(owed.key).or_insert_with(Known::new);
         assert!(!known.in_flight, "leased twice: {owed:?}");
         assert!(known.pending.is_none(), "leased before the last outcome was committed: {owed:?}");
         assert_ne!(known.over, Over::Yes, "sent again after it was over: {owed:?}");
         assert!(
-            now >= known.not_before,
+            now >= known.not_before || other_clock,
             "sent {} ms too early after {} attempts: {owed:?}",
             known.not_before.since(now).0,
             known.made
@@ -92,6 +128,14 @@ impl Oracle {
         known.taken = true;
         known.accepted += 1;
         assert!(known.accepted <= 1 + known.excused, "{key:?} was taken again without an excuse: {known:?}");
+        if known.accepted > 1 {
+            match known.cause {
+                Cause::Crash => self.repeats.after_crash += 1,
+                Cause::Doubt => self.repeats.after_doubt += 1,
+                Cause::Restore => self.repeats.after_restore += 1,
+                Cause::Replay => panic!("{key:?} was taken again without a cause: {known:?}"),
+            }
+        }
     }
 
     /// Counting attempts that are certainly committed.
@@ -104,17 +148,13 @@ impl Oracle {
         self.deliveries.get(&key).is_some_and(|known| known.over != Over::No)
     }
 
-    /// How often receivers took what they had taken before.
-    pub fn repeats(&self) -> u64 {
-        self.deliveries.values().map(|known| known.accepted.saturating_sub(1)).sum()
-    }
-
     /// The exchange is over and its outcome is on its way to the disk.
     pub fn ended(&mut self, key: DeliveryKey, retried: Retried, not_before: UnixMs, dead: bool) {
         let known = self.deliveries.get_mut(&key).expect("it was sent");
         known.in_flight = false;
         if retried == Retried::Ambiguously && known.taken {
             known.excused += 1;
+            known.cause = Cause::Doubt;
             known.taken = false;
         }
         known.pending = Some(Outcome {
@@ -137,7 +177,8 @@ impl Oracle {
     /// An operator owes it again.
     pub fn replayed(&mut self, key: DeliveryKey, now: UnixMs) {
         let known = self.deliveries.entry(key).or_insert_with(Known::new);
-        *known = Known { not_before: now, accepted: known.accepted, excused: known.excused, ..Known::new() };
+        let Known { accepted, excused, cause, .. } = *known;
+        *known = Known { not_before: now, accepted, excused, cause, ..Known::new() };
     }
 
     /// An operator asked, and nobody can say whether it was committed.
@@ -149,12 +190,67 @@ impl Oracle {
         }
     }
 
+    /// An operator gave it up; what is being sent is not given up.
+    pub fn given_up(&mut self, key: DeliveryKey) {
+        self.discard_asked.insert(key);
+        let known = self.deliveries.entry(key).or_insert_with(Known::new);
+        assert!(!known.in_flight && known.pending.is_none(), "{key:?} was given up while it was being sent");
+        known.over = Over::Yes;
+    }
+
+    /// An operator wanted to give it up, and nobody can say whether it was committed.
+    pub fn maybe_given_up(&mut self, key: DeliveryKey) {
+        self.discard_asked.insert(key);
+        let known = self.deliveries.entry(key).or_insert_with(Known::new);
+        if known.over == Over::No {
+            known.over = Over::Maybe;
+        }
+    }
+
+    /// What alerts know is on its way to the disk.
+    pub fn alerts_asked(&mut self, memory: AlertMemory) {
+        self.alerts.maybe.push(memory);
+    }
+
+    /// It is there, and whatever was asked before it is not any more.
+    pub fn alerts_kept(&mut self, memory: AlertMemory) {
+        self.alerts = Alerts { certain: memory, maybe: Vec::new() };
+    }
+
+    /// What alerts find after a restart.
+    pub fn alerts_found(&mut self, found: &AlertMemory) {
+        let Alerts { certain, maybe } = &self.alerts;
+        assert!(found == certain || maybe.contains(found), "alerts remember {found:?} and not {certain:?}");
+        self.alerts = Alerts { certain: found.clone(), maybe: Vec::new() };
+    }
+
+    /// The world is as it was when the backup was taken, but for what receivers remember: what they took since may come
+    /// again, as often as it could have come from there. Numbers are never given out again.
+    pub fn restored(&mut self, taken: Self, floor: u64) {
+        let before = std::mem::replace(self, taken);
+        for (key, known) in before.deliveries {
+            let left = self.deliveries.get(&key).map_or(1, |then| (1 + then.excused).saturating_sub(then.accepted));
+            let now = self.deliveries.entry(key).or_insert_with(Known::new);
+            now.accepted = known.accepted;
+            now.excused = (known.accepted + left).saturating_sub(1);
+            now.cause = Cause::Restore;
+        }
+        self.places = before.places;
+        self.repeats = before.repeats;
+        assert!(self.places.keys().all(|seq| seq.0 < floor), "a number may be given out again after {floor}");
+        self.set_back = self.set_back.max(before.set_back);
+        self.events_swept |= before.events_swept;
+        self.attempts_swept |= before.attempts_swept;
+        self.pausing.paused_all();
+    }
+
     /// Everything in memory is gone: what was on its way may or may not be on disk.
     pub fn crashed(&mut self) {
         for known in self.deliveries.values_mut() {
             known.in_flight = false;
             if known.taken {
                 known.excused += 1;
+                known.cause = Cause::Crash;
                 known.taken = false;
             }
             if let Some(outcome) = known.pending.take() {
@@ -203,6 +299,7 @@ impl Known {
             taken: false,
             accepted: 0,
             excused: 0,
+            cause: Cause::default(),
         }
     }
 }

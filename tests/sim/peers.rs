@@ -27,9 +27,13 @@ pub enum Temper {
     Gone,
     /// A bit of everything.
     Moody,
+    /// 503 every other time.
+    Flapping,
+    /// Works, and takes so long that half of its answers come too late.
+    Slow,
 }
 
-const TEMPERS: [Temper; 9] = [
+const TEMPERS: [Temper; 11] = [
     Temper::Healthy,
     Temper::Down,
     Temper::Throttling,
@@ -39,6 +43,8 @@ const TEMPERS: [Temper; 9] = [
     Temper::Locked,
     Temper::Gone,
     Temper::Moody,
+    Temper::Flapping,
+    Temper::Slow,
 ];
 
 /// One receiver.
@@ -59,6 +65,8 @@ pub struct Received {
     pub body: String,
     pub times: u64,
     pub accepted: u64,
+    /// A restore forgot the event, and its sender may say something else under the same id.
+    pub may_change: bool,
 }
 
 /// Which events a peer refuses for good, as its bodies name them.
@@ -70,13 +78,15 @@ impl Peer {
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
-        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(9) as usize] };
+        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(11) as usize] };
     }
 
     /// One exchange: what happens, and how long it takes. Every event that reaches the peer is remembered.
     pub fn exchange(&mut self, request: &Request, rng: &Rng) -> Said {
         let temper = match self.temper {
             Temper::Moody => TEMPERS[rng.below(6) as usize],
+            Temper::Flapping if rng.percent(50) => Temper::Down,
+            Temper::Slow if rng.percent(50) => Temper::Silent,
             steady => steady,
         };
         if temper == Temper::Refusing {
@@ -88,14 +98,14 @@ impl Peer {
         for (id, body) in &events {
             let received = self.received.entry(id.clone()).or_default();
             assert!(
-                received.times == 0 || received.body == *body,
+                received.times == 0 || received.body == *body || std::mem::take(&mut received.may_change),
                 "the same delivery was sent with another body: {} then {body}",
                 received.body,
             );
             received.body.clone_from(body);
             received.times += 1;
         }
-        let took = rng.between(1, 400);
+        let took = if temper == Temper::Slow { rng.between(10_000, 14_999) } else { rng.between(1, 400) };
         let poisoned = events.iter().any(|(_, body)| body.contains(POISON));
         let said = |exchange, retried| Said { exchange, retried, taken: false };
         match temper {
@@ -123,14 +133,13 @@ impl Peer {
                 said(exchange, Retried::After(DurationMs::from_secs(seconds)))
             }
             Temper::Throttling => said(answer(took, 429, &[]), Retried::Backoff),
-            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned && events.len() > 1 => {
+            // Well, whatever else.
+            _ if poisoned && events.len() > 1 => {
                 self.refused_batches += 1;
                 said(answer(took, 422, &[]), Retried::Split)
             }
-            Temper::Healthy | Temper::Moody | Temper::Refusing if poisoned => {
-                said(answer(took, 422, &[]), Retried::Never)
-            }
-            Temper::Healthy | Temper::Moody | Temper::Refusing => {
+            _ if poisoned => said(answer(took, 422, &[]), Retried::Never),
+            _ => {
                 self.take(&events);
                 Said { exchange: answer(took, 200, &[]), retried: Retried::Never, taken: true }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use postbackd::domain::id::DestinationId;
 use postbackd::pipeline::control::Pauses;
-use postbackd::pipeline::lane::Rules;
+use postbackd::pipeline::lane::{Lane, Rules};
 use postbackd::pipeline::scheduler::Input;
 
 use crate::world::{Happening, World};
@@ -29,12 +29,22 @@ impl World {
         }
         let ids: Vec<DestinationId> = self.ids.values().copied().collect();
         let id = ids[usize::try_from(self.rng.below(ids.len() as u64)).expect("small")];
-        match self.rng.below(4) {
-            0 => self.listed.insert(id, Listed::Gone),
-            1 => self.listed.insert(id, Listed::Off),
-            _ => self.listed.remove(&id),
-        };
+        match self.rng.below(5) {
+            0 => drop(self.listed.insert(id, Listed::Gone)),
+            1 => drop(self.listed.insert(id, Listed::Off)),
+            2 => self.change_limit(id),
+            _ => drop(self.listed.remove(&id)),
+        }
         self.take_over(&[id]);
+    }
+
+    /// More or fewer exchanges at once from now on; those under way go on (row 70).
+    fn change_limit(&mut self, id: DestinationId) {
+        self.tally.limit_changes += 1;
+        let limit = usize::try_from(self.rng.between(1, 5)).expect("small");
+        self.limits.insert(id, limit);
+        let lane = self.life.as_ref().and_then(|life| life.scheduler.lane(id));
+        self.granted.insert(id, lane.map_or(0, Lane::in_flight));
     }
 
     /// Everything is configured again.
@@ -58,7 +68,8 @@ impl World {
         let listed = self.ids.iter().filter(|(_, id)| self.listed.get(id) != Some(&Listed::Gone));
         let rules = listed.map(|(name, id)| {
             let rules = Rules::of(&self.snapshot.destinations[name]);
-            (*id, Rules { enabled: !self.listed.contains_key(id), ..rules })
+            let concurrency = self.limits.get(id).copied().unwrap_or(rules.concurrency);
+            (*id, Rules { enabled: !self.listed.contains_key(id), concurrency, ..rules })
         });
         rules.collect()
     }

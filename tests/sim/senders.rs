@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use postbackd::domain::dedupe::Discriminator;
-use postbackd::domain::id::EventSeq;
+use std::time::Duration;
+
+use postbackd::domain::id::{DeliveryKey, EventSeq};
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::Request;
 use postbackd::pipeline::fanout::plan;
 use postbackd::store::write::{Accept, Applied, WriteOp};
 
-use crate::setup::{Plan, event};
+use crate::setup::{Plan, START, event};
 use crate::world::{Happening, Verb, Waiting, World};
 
 impl World {
     pub(super) fn submit(&mut self, plans: Vec<Plan>) {
-        let now = self.wall();
+        let (now, monotonic) = (self.wall(), self.monotonic());
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return self.submit_later(plans) };
+        let heard_at = life.guard.now(now, monotonic);
+        let repeat_since = heard_at - self.snapshot.retention.dedupe;
         let mut ops = Vec::new();
         for planned in &plans {
             let event = event(*planned, now);
@@ -24,7 +28,8 @@ impl World {
                 key: life.hash_key.dedupe_key(&event, &discriminator),
                 content: life.hash_key.content(&event),
                 plan: plan(&self.snapshot, &self.ids, &event),
-                repeat_since: now - DurationMs::from_days(30),
+                heard_at,
+                repeat_since,
                 event: Arc::new(event),
             }));
         }
@@ -48,6 +53,12 @@ impl World {
                     self.oracle.maybe_replayed(key);
                 }
             }
+            Waiting::Purge(keys) => {
+                for key in keys {
+                    self.oracle.maybe_given_up(key);
+                }
+            }
+            Waiting::Alerts(memory) => self.oracle.alerts_asked(memory),
             Waiting::Operator(Verb::Discard, _) => {}
         }
     }
@@ -81,9 +92,24 @@ impl World {
                     assert!(first, "{:?} replayed {:?} twice", job.number, owed.key);
                 }
             }
+            (Waiting::Purge(keys), [Applied::Purged { destination, seqs }]) => {
+                for seq in seqs {
+                    let key = DeliveryKey { seq: *seq, destination: *destination };
+                    // It may have come in while the purge waited for its turn.
+                    assert!(keys.contains(&key) || !self.oracle.may_be_over(key), "{key:?} was not to be given up");
+                    self.oracle.given_up(key);
+                }
+                self.gave_up(*destination, seqs.len());
+            }
+            (Waiting::Alerts(memory), [Applied::Counted]) => {
+                self.tally.alert_memories += 1;
+                self.oracle.alerts_kept(memory);
+            }
             // Its page was done by a commit whose outcome was not known.
             (Waiting::Job(_), [Applied::JobPassed]) => {}
-            (Waiting::Job(..) | Waiting::Operator(..), other) => panic!("an operator was answered with {other:?}"),
+            (Waiting::Job(..) | Waiting::Operator(..) | Waiting::Purge(_) | Waiting::Alerts(_), other) => {
+                panic!("an operator was answered with {other:?}")
+            }
         }
     }
 
@@ -97,6 +123,7 @@ impl World {
             }
             Applied::Duplicate { first, conflict } => {
                 self.tally.duplicates += 1;
+                self.tally.late_repeats += u64::from(self.now.since(START) > DurationMs::from_hours(3));
                 self.tally.conflicts += u64::from(*conflict);
                 if let Some(variant) = self.stored_variant(*first) {
                     assert_eq!(*conflict, variant != plan.variant, "{plan:?} after variant {variant}");
@@ -111,6 +138,11 @@ impl World {
     fn stored_variant(&self, seq: EventSeq) -> Option<u64> {
         let event = self.life.as_ref()?.reader.event(seq).expect("readable")?;
         event.data.get("variant")?.as_u64()
+    }
+
+    /// What has passed since the beginning, but for the time the machine slept.
+    pub(super) fn monotonic(&self) -> Duration {
+        self.now.since(START).to_std() - Duration::from_millis(self.slept)
     }
 
     /// The wall clock, which can be set.

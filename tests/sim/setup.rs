@@ -130,7 +130,7 @@ pub struct Plan {
 
 /// Events over two hours; some are repeats, some of those say something else. Some come together in one request.
 pub fn workload(rng: &Rng) -> Vec<Vec<Plan>> {
-    let count = rng.between(5, 60);
+    let count = rng.between(5, 50);
     let mut plans: Vec<Plan> = Vec::new();
     for identity in 0..count {
         let at = START + DurationMs(rng.below(7_200_000));
@@ -138,6 +138,10 @@ pub fn workload(rng: &Rng) -> Vec<Vec<Plan>> {
         if rng.percent(20) {
             let variant = rng.below(2);
             plans.push(Plan { identity, variant, at: at + DurationMs(rng.below(600_000)) });
+        }
+        // Long after, when the clock may have been anywhere.
+        if rng.percent(10) {
+            plans.push(Plan { identity, variant: 0, at: at + DurationMs(rng.between(10_800_000, 20_000_000)) });
         }
     }
     let mut requests: Vec<Vec<Plan>> = Vec::new();

@@ -6,8 +6,8 @@ use postbackd::domain::id::{DeliveryKey, DestinationId};
 use postbackd::domain::job::JobKind;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::Request;
-use postbackd::pipeline::jobs;
 use postbackd::pipeline::scheduler::Input;
+use postbackd::pipeline::{jobs, maintenance};
 use postbackd::store::SweepPlan;
 use postbackd::store::job::Selection;
 use postbackd::store::read::{DeliveryFilter, Reader};
@@ -62,16 +62,27 @@ impl World {
     }
 
     pub(super) fn trouble(&mut self) {
-        match self.rng.below(6) {
+        match self.rng.below(10) {
             0 => self.plan_in(0, Happening::Crash),
             1 => self.disk.arm(self.rng.below(40), Fault::PowerCut),
             2 => self.disk.arm(self.rng.below(40), Fault::Full),
             3 => {
                 self.disk.arm(self.rng.below(40), Fault::StaysFull);
-                let lasts = self.rng.between(1000, 10 * MINUTE);
-                self.plan_in(lasts, Happening::SpaceIsFreed);
+                self.mend_later();
             }
             4 => self.set_clock(),
+            5 => {
+                let fault = if self.rng.percent(50) { Fault::Once } else { Fault::ForGood };
+                self.tally.broken_disks += 1;
+                self.disk.arm(self.rng.below(40), fault);
+                self.mend_later();
+            }
+            6 => {
+                self.tally.slow_syncs += 1;
+                self.slow_until = self.now + DurationMs(self.rng.between(MINUTE, 20 * MINUTE));
+            }
+            7 => self.suspend(),
+            8 => self.kill(),
             _ => {
                 self.tally.sync_losses += 1;
                 self.disk.arm(self.rng.below(40), Fault::SyncLost);
@@ -81,11 +92,66 @@ impl World {
         self.plan_in(next, Happening::Trouble);
     }
 
-    /// The wall clock is set by up to an hour, either way; the daemon sees it at its next tick, a second later at most.
+    /// Space is freed, or the disk replaced: mostly soon, sometimes after hours.
+    fn mend_later(&mut self) {
+        let longest = if self.rng.percent(20) { 180 } else { 10 };
+        let lasts = self.rng.between(1000, longest * MINUTE);
+        self.plan_in(lasts, Happening::SpaceIsFreed);
+    }
+
+    /// How long a commit takes.
+    pub(super) fn sync_takes(&self) -> u64 {
+        if self.now < self.slow_until { self.rng.between(30_000, 60_000) } else { self.rng.between(1, 20) }
+    }
+
+    /// The process dies and nothing else: what it wrote is there, synced or not.
+    fn kill(&mut self) {
+        self.tally.kills += 1;
+        self.disk.disarm();
+        let Some(life) = self.life.take() else { return };
+        let lost: Vec<Waiting> = life.queue.into_iter().filter_map(|request| request.reply).collect();
+        for waiting in lost {
+            self.refuse(waiting);
+        }
+        // Nobody closes the file.
+        self.disk.cut_off();
+        drop((life.committer, life.reader));
+        self.disk.plug_in();
+        self.oracle.crashed();
+        self.boot();
+    }
+
+    /// The machine sleeps, and everything that was to happen happens when it wakes; only the wall clock goes on.
+    fn suspend(&mut self) {
+        self.tally.suspensions += 1;
+        let asleep = self.rng.between(MINUTE, 120 * MINUTE);
+        self.slept += asleep;
+        self.now = self.now + DurationMs(asleep);
+    }
+
+    /// The wall clock is set by up to an hour, either way; in some worlds by years, for a while.
     fn set_clock(&mut self) {
-        let before = self.wall();
+        if self.is_wild && self.rng.percent(60) {
+            self.tally.wild_clocks += 1;
+            let year = 365 * 24 * 60 * i64::try_from(MINUTE).expect("small");
+            let back_to_1970 = -i64::try_from(self.now.0 - 5000).expect("before 1970 is nothing");
+            let skew = [-year, 10 * year, back_to_1970, year][self.rng.below(4) as usize];
+            let lasts = self.rng.between(MINUTE, 60 * MINUTE);
+            self.plan_in(lasts, Happening::ClockIsRight);
+            // Some machines begin with it.
+            if self.rng.percent(50) {
+                self.plan_in(1, Happening::Crash);
+            }
+            return self.set_skew(skew);
+        }
         let by = i64::try_from(self.rng.below(60 * MINUTE)).expect("small");
-        self.skew += if self.rng.percent(50) { by } else { -by };
+        self.set_skew(self.skew + if self.rng.percent(50) { by } else { -by });
+    }
+
+    /// The daemon sees it at its next tick, a second later at most.
+    pub(super) fn set_skew(&mut self, skew: i64) {
+        let before = self.wall();
+        self.skew = skew;
         self.oracle.clock_set_back(before.since(self.wall()));
         self.tally.clock_steps += 1;
         let Some(life) = &mut self.life else { return };
@@ -104,9 +170,7 @@ impl World {
         // Every other time a job has its turn, so that it goes on through whatever happens between.
         self.turns += 1;
         if self.turns.is_multiple_of(2) {
-            let (ops, keys) = job_turn(&life.reader, now);
-            life.queue.push(Request { ops, reply: Some(Waiting::Job(keys)) });
-            return self.plan_commit();
+            return self.work_off_jobs();
         }
         let page = life.reader.dlq(&DeliveryFilter::default(), None, 10).expect("readable");
         let keys: Vec<_> = page.rows.iter().map(|dead| dead.entry.key).collect();
@@ -124,19 +188,18 @@ impl World {
         self.plan_commit();
     }
 
-    /// Retention, by a plan that is far too short, so that it finds something.
+    /// Retention, by a plan that is far too short for all but repeats, so that it finds something.
     pub(super) fn sweep(&mut self) {
         let next = self.rng.between(10 * MINUTE, 90 * MINUTE);
         self.plan_in(next, Happening::Sweep);
         let before = self.wall() - DurationMs(self.rng.between(90 * MINUTE, 180 * MINUTE));
         let part = |kept: u64| (!self.rng.percent(kept)).then_some(before);
-        let plan = SweepPlan {
-            events_before: part(30),
-            attempts_before: part(30),
-            dlq_before: part(50),
-            dedupe_before: part(30),
-        };
+        let (events_before, attempts_before, dlq_before) = (part(30), part(30), part(50));
+        let (wall, monotonic) = (self.wall(), self.monotonic());
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
+        // What makes a repeat is forgotten by the daemon's own rule, wherever the clock is.
+        let guarded = maintenance::plan(&self.snapshot.retention, life.guard.now(wall, monotonic));
+        let plan = SweepPlan { events_before, attempts_before, dlq_before, ..guarded };
         // Also a sweep whose commit fails may have removed something.
         self.oracle.swept(&plan);
         let Ok(rows) = life.committer.store().sweep(&plan) else {
@@ -164,6 +227,8 @@ impl World {
                     | Happening::Reload
                     | Happening::Controls
                     | Happening::Sweep
+                    | Happening::Keeping
+                    | Happening::ClockIsRight
                     | Happening::SpaceIsFreed
             )
         });
@@ -177,6 +242,28 @@ impl World {
     pub(super) fn read_fails(&self) -> bool {
         let closed = self.life.as_ref().is_none_or(|life| life.closed);
         closed || (self.now < UnixMs(crate::setup::START.0 + 8 * 60 * MINUTE) && self.rng.percent(2))
+    }
+}
+
+impl World {
+    /// Dead deliveries that no replay helps.
+    pub(super) fn poisoned(&self) -> u64 {
+        let life = self.life.as_ref().expect("alive");
+        let page = life.reader.dlq(&DeliveryFilter::default(), None, 1000).expect("readable");
+        let poisoned = |dead: &postbackd::store::read::DlqEntry| {
+            let event = life.reader.event(dead.entry.key.seq).expect("readable");
+            event.is_some_and(|event| event.data.contains_key("poison"))
+        };
+        page.rows.iter().filter(|dead| poisoned(dead)).count() as u64
+    }
+
+    /// A page of the job that replays everything.
+    pub(super) fn work_off_jobs(&mut self) {
+        let now = self.wall();
+        let Some(life) = &mut self.life else { return };
+        let (ops, keys) = job_turn(&life.reader, now);
+        life.queue.push(Request { ops, reply: Some(Waiting::Job(keys)) });
+        self.plan_commit();
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postbackd::config::snapshot::Snapshot;
+use postbackd::domain::alert::AlertMemory;
 use postbackd::domain::dedupe::HashKey;
 use postbackd::domain::id::{DeliveryKey, DestinationId, InstanceId};
 use postbackd::domain::name::DestinationName;
@@ -14,12 +15,14 @@ use postbackd::domain::outcome::Disposition;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::{Committer, Request};
 use postbackd::pipeline::dispatch::{Loaded, Missing, Rendered, Sent, conclude, none_sent, render};
+use postbackd::pipeline::maintenance::GuardedClock;
 use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
 use postbackd::store::read::Reader;
 use postbackd::store::write::{Owed, WriteOp};
 use postbackd::store::{AtHand, Counts, Options, Store};
 
 use crate::disk::Disk;
+use crate::keeping::Taken;
 use crate::oracle::Oracle;
 use crate::peers::{Peer, Retried, not_before};
 use crate::reloads::Listed;
@@ -39,6 +42,9 @@ pub(super) enum Waiting {
     Operator(Verb, Vec<DeliveryKey>),
     /// Those whose turn it is.
     Job(Vec<DeliveryKey>),
+    /// Those that may be given up.
+    Purge(Vec<DeliveryKey>),
+    Alerts(AlertMemory),
 }
 
 /// A delivery of an exchange, and what its end asks for.
@@ -70,19 +76,35 @@ pub(super) enum Verb {
 #[derive(Debug)]
 pub(super) enum Happening {
     Submit(Vec<Plan>),
-    Commit { life: u64 },
-    Ended { life: u64, ended: Box<Ended>, members: Vec<Member> },
-    Page { life: u64, page: Box<Input> },
-    Tick { life: u64 },
+    Commit {
+        life: u64,
+    },
+    Ended {
+        life: u64,
+        ended: Box<Ended>,
+        members: Vec<Member>,
+    },
+    Page {
+        life: u64,
+        page: Box<Input>,
+    },
+    Tick {
+        life: u64,
+    },
     Crash,
     Temper(DestinationId),
     Trouble,
-    Recover { life: u64 },
+    Recover {
+        life: u64,
+    },
     SpaceIsFreed,
     Operator,
     Reload,
     Controls,
     Sweep,
+    Keeping,
+    /// The clock is right again.
+    ClockIsRight,
 }
 
 /// One run of the daemon between two crashes.
@@ -95,6 +117,7 @@ pub(super) struct Life {
     pub(super) scheduler: Scheduler,
     pub(super) instance: InstanceId,
     pub(super) hash_key: HashKey,
+    pub(super) guard: GuardedClock,
     pub(super) queue: Vec<Request<Waiting>>,
     commit_planned: bool,
     pub(super) tick_at: Option<UnixMs>,
@@ -106,6 +129,17 @@ pub struct World {
     pub(super) now: UnixMs,
     /// What the wall clock is ahead of it.
     pub(super) skew: i64,
+    /// Milliseconds that the machine slept.
+    pub(super) slept: u64,
+    /// Whether the clock is years off now and then.
+    pub(super) is_wild: bool,
+    /// Exchanges that some destinations may have in flight since a reload.
+    pub(super) limits: BTreeMap<DestinationId, usize>,
+    /// Exchanges in flight that each lane may have, where more were under way when its limit was lowered.
+    pub(super) granted: BTreeMap<DestinationId, usize>,
+    /// Until when a sync takes half a minute and more.
+    pub(super) slow_until: UnixMs,
+    pub(super) backup: Option<Taken>,
     order: u64,
     pub(super) agenda: BTreeMap<(UnixMs, u64), Happening>,
     pub(super) disk: Disk,
@@ -127,10 +161,17 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let rng = Arc::new(Rng::new(seed));
         let snapshot = setup::snapshot(&rng);
+        let is_wild = rng.percent(25);
         let mut world = Self {
             rng,
             now: START,
             skew: 0,
+            slept: 0,
+            is_wild,
+            limits: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            slow_until: START,
+            backup: None,
             order: 0,
             agenda: BTreeMap::new(),
             disk: Disk::default(),
@@ -160,7 +201,32 @@ impl World {
         world.plan_in(3_600_000, Happening::Reload);
         world.plan_in(3_600_000, Happening::Controls);
         world.plan_in(7_200_000, Happening::Sweep);
+        world.plan_in(3_600_000, Happening::Keeping);
         world
+    }
+
+    /// A world in which nothing goes wrong by itself.
+    pub fn calm(seed: u64, requests: Vec<Vec<Plan>>) -> Self {
+        let mut world = Self::new(seed);
+        world.agenda.retain(|_, happening| matches!(happening, Happening::Page { .. } | Happening::Tick { .. }));
+        world.is_wild = false;
+        for plans in requests {
+            world.plan_at(plans[0].at, Happening::Submit(plans));
+        }
+        world
+    }
+
+    /// Lets everything happen until then.
+    pub fn run_until(&mut self, end: UnixMs) {
+        while let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= end
+        {
+            let ((at, _), happening) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.happen(happening);
+            self.look();
+        }
+        self.now = self.now.max(end);
     }
 
     /// Runs to the end; panics where anything is wrong. Returns the tally and a digest of all that happened.
@@ -175,7 +241,10 @@ impl World {
                 self.heal();
                 continue;
             }
-            assert!(at <= end + RECOVERY, "still busy {RECOVERY} after all trouble ended: {happening:?}");
+            assert!(
+                at <= end + RECOVERY + DurationMs(self.slept),
+                "still busy {RECOVERY} after all trouble ended: {happening:?}"
+            );
             self.now = self.now.max(at);
             self.mix(at.0);
             self.happen(happening);
@@ -185,6 +254,8 @@ impl World {
             }
         }
         self.final_check();
+        self.tally.seeds = 1;
+        self.tally.simulated_ms = self.now.since(START).0;
         (self.tally, self.digest)
     }
 
@@ -215,6 +286,8 @@ impl World {
             Happening::Reload => self.reload(),
             Happening::Controls => self.controls(),
             Happening::Sweep => self.sweep(),
+            Happening::Keeping => self.keep_house(),
+            Happening::ClockIsRight => self.set_skew(0),
         }
     }
 
@@ -229,7 +302,11 @@ impl World {
         self.ids = store.number_destinations(&names).expect("no fault is armed while booting");
         let pauses = store.reader().pauses().expect("no fault is armed while booting");
         self.oracle.pausing.restarted(&pauses);
+        self.oracle.alerts_found(&store.reader().alerts().expect("no fault is armed while booting"));
+        let newest = store.reader().newest_receipt().expect("no fault is armed while booting");
+        let guard = GuardedClock::new(newest, self.wall(), self.monotonic());
         self.lives += 1;
+        self.granted.clear();
         let rules = self.rules();
         // Often less than what is owed, so that lanes live from page to page.
         let capacity = usize::try_from(self.rng.between(2, 40)).expect("small");
@@ -238,6 +315,7 @@ impl World {
             reader: store.reader(),
             instance: store.instance(),
             hash_key: store.hash_key(),
+            guard,
             committer: Committer::new(store),
             closed: false,
             scheduler: Scheduler::with_capacity(rules, capacity, self.wall()).with_pauses(pauses),
@@ -254,7 +332,7 @@ impl World {
         if !life.commit_planned {
             life.commit_planned = true;
             let number = life.number;
-            let took = self.rng.between(1, 20);
+            let took = self.sync_takes();
             self.plan_in(took, Happening::Commit { life: number });
         }
     }
@@ -391,7 +469,7 @@ impl World {
         let id = batch[0].key.destination;
         let destination = self.destination(id);
         let lane = life.scheduler.lane(id).expect("a lane");
-        assert!(lane.in_flight() <= destination.lane.concurrency, "more in flight than allowed");
+        assert!(lane.in_flight() <= self.limit_of(id), "more in flight than allowed");
         assert!(batch.len() <= destination.adapter.batch_max(), "more together than allowed");
         let members: Vec<_> = batch.iter().map(|owed| (owed.key, owed.history.owed_since)).collect();
         let load = |owed: Owed| {

@@ -68,9 +68,10 @@ impl Batch<'_> {
         Ok(None)
     }
 
-    /// Makes later copies of this event repeats.
+    /// Makes later copies of this event repeats. Its key is never older than one before it, so that what comes in while
+    /// the clock is behind is still known once the clock is right.
     fn remember(&mut self, op: &Accept, seq: EventSeq) -> Result<(), StoreError> {
-        let received_at = op.event.received_at;
+        let received_at = op.heard_at.max(self.filters.newest());
         let bucket = schema::bucket_of(seq);
         let found = DedupeRow { seq: seq.0, received_at: received_at.0, content: op.content.0 };
         let bytes = row::encode(&found)?;

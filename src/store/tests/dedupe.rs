@@ -117,3 +117,17 @@ fn a_failed_commit_acknowledges_nothing_and_a_repeat_after_reopening_is_safe() {
     assert_eq!(reader.ledger().deliveries[&ONE].pending, 2, "readers survive a reopening");
     store.assert_sound();
 }
+
+// Rows 30 and 31: the clock was a year behind, or at 1970, when the event came in.
+#[test]
+fn what_came_in_while_the_clock_was_behind_is_a_repeat_once_it_is_right() {
+    let mut store = Disk::default().store();
+    store.accept(event("before", 1000), vec![owe(ONE)]);
+    store.accept(event("behind", 10), vec![owe(ONE)]);
+    for _ in 0..2 {
+        let again = with_window(store.accept_op(event("behind", 1100), vec![owe(ONE)]), 990);
+        assert!(matches!(store.one(again), Applied::Duplicate { .. }));
+        store.reopen().unwrap();
+    }
+    store.assert_sound();
+}

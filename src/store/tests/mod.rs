@@ -113,7 +113,8 @@ impl Store {
         let id = event.event_id.clone().unwrap_or_default();
         let key: DedupeKey = self.hash_key().dedupe_key(&event, &Discriminator::EventId(id));
         let content = self.hash_key().content(&event);
-        WriteOp::Accept(Accept { event: Arc::new(event), key, content, repeat_since: UnixMs(0), plan })
+        let (heard_at, repeat_since) = (event.received_at, UnixMs(0));
+        WriteOp::Accept(Accept { event: Arc::new(event), key, content, heard_at, repeat_since, plan })
     }
 
     fn one(&mut self, op: WriteOp) -> Applied {

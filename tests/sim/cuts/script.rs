@@ -110,7 +110,8 @@ impl Script {
             }
         };
         let plan = (1..=u32::try_from(DESTINATIONS).expect("few")).map(planned).collect();
-        WriteOp::Accept(Accept { event: Arc::new(event), key, content, repeat_since: UnixMs(0), plan })
+        let (event, repeat_since) = (Arc::new(event), UnixMs(0));
+        WriteOp::Accept(Accept { event, key, content, heard_at: now, repeat_since, plan })
     }
 
     fn settle(&self, reader: &Reader, rng: &Rng) -> Option<WriteOp> {
