@@ -12,6 +12,8 @@ use postbackd::domain::time::UnixMs;
 use postbackd::pipeline::commit::Request;
 use postbackd::store::Options;
 use postbackd::store::offline::Offline;
+use postbackd::store::offline::restore::Wish;
+use postbackd::store::read::Bodies;
 use postbackd::store::write::{Purge, WriteOp};
 
 use crate::disk::Disk;
@@ -53,7 +55,7 @@ impl World {
         let Some(life) = &mut self.life else { return };
         let under_way =
             life.scheduler.lane(destination).map(postbackd::pipeline::lane::Lane::under_way).unwrap_or_default();
-        let owed = life.reader.outbox_page(destination, None, 1000).expect("readable");
+        let owed = life.reader.outbox_page(destination, None, 1000, Bodies::NONE).expect("readable");
         let keys = owed.iter().map(|owed| owed.key).filter(|key| !under_way.contains(&key.seq)).collect();
         let reason = "simulated".to_owned();
         let ops = vec![WriteOp::Purge(Purge { destination, at, reason, under_way, limit: SLICE })];
@@ -84,7 +86,8 @@ impl World {
         std::fs::write(&store, self.disk.bytes()).expect("room for it");
         std::fs::write(&file, bytes).expect("room for it");
         let offline = Offline::claim(dir.path(), "").expect("a directory of ours");
-        let report = offline.restore(&file, self.wall(), Options { cache: 1024 * 1024 });
+        let options = Options { cache: 1024 * 1024 };
+        let report = offline.restore(&Wish { file: &file, sent: None, now: self.wall(), options });
         let report = report.unwrap_or_else(|error| panic!("a backup that was made is refused: {error}"));
         self.disk.replace(std::fs::read(&store).expect("the restored store"));
         self.oracle.restored(oracle, report.floor);
