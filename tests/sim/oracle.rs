@@ -237,6 +237,8 @@ impl Oracle {
         }
         self.places = before.places;
         self.repeats = before.repeats;
+        // Who was told of something is not told again.
+        self.alerts = before.alerts;
         assert!(self.places.keys().all(|seq| seq.0 < floor), "a number may be given out again after {floor}");
         self.set_back = self.set_back.max(before.set_back);
         self.events_swept |= before.events_swept;

@@ -10,7 +10,7 @@ use postbackd::pipeline::scheduler::Input;
 use postbackd::pipeline::{jobs, maintenance};
 use postbackd::store::SweepPlan;
 use postbackd::store::job::Selection;
-use postbackd::store::read::{DeliveryFilter, Reader};
+use postbackd::store::read::{DeliveryFilter, DlqEntry, Reader};
 use postbackd::store::write::{Discard, JobPlan, Replay, WriteOp};
 
 use crate::disk::Fault;
@@ -246,15 +246,16 @@ impl World {
 }
 
 impl World {
-    /// Dead deliveries that no replay helps.
-    pub(super) fn poisoned(&self) -> u64 {
+    /// Dead deliveries that no replay helps: refused for good, or too old for their platform.
+    pub(super) fn hopeless(&self) -> u64 {
         let life = self.life.as_ref().expect("alive");
         let page = life.reader.dlq(&DeliveryFilter::default(), None, 1000).expect("readable");
-        let poisoned = |dead: &postbackd::store::read::DlqEntry| {
+        let hopeless = |dead: &DlqEntry| {
             let event = life.reader.event(dead.entry.key.seq).expect("readable");
-            event.is_some_and(|event| event.data.contains_key("poison"))
+            let is_expired = dead.entry.delivery.state.reason() == Some("expired");
+            is_expired || event.is_some_and(|event| event.data.contains_key("poison"))
         };
-        page.rows.iter().filter(|dead| poisoned(dead)).count() as u64
+        page.rows.iter().filter(|dead| hopeless(dead)).count() as u64
     }
 
     /// A page of the job that replays everything.
