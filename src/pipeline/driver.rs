@@ -192,7 +192,7 @@ impl Driver {
                     work.outcomes.push_back(WriteOp::Pause { destination, pause });
                 }
                 Effect::Load { destination, after, limit, bodies } => {
-                    self.load(destination, (after, limit, bodies), work)
+                    self.load(destination, (after, limit, bodies), work);
                 }
             }
         }
