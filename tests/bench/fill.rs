@@ -80,6 +80,7 @@ fn accept(store: &Store, number: u64, destination: DestinationId) -> WriteOp {
         key: store.hash_key().dedupe_key(&event, &Discriminator::EventId(id)),
         content: store.hash_key().content(&event),
         event: Arc::new(event),
+        heard_at: now(),
         repeat_since: UnixMs(0),
         plan: vec![Planned::Owe { destination, target: "lead".parse().expect("a name") }],
     })

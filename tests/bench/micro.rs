@@ -147,6 +147,7 @@ fn accept(key: HashKey, number: u64) -> WriteOp {
         key: key.dedupe_key(&event, &discriminator),
         content: key.content(&event),
         event: Arc::new(event),
+        heard_at: NOW,
         repeat_since: UnixMs(0),
         plan: vec![Planned::Owe { destination: DESTINATION, target: target() }],
     })
