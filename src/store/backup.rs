@@ -252,7 +252,13 @@ fn at(path: &Path, error: io::Error) -> BackupError {
 fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<'_>) -> Result<u64, BackupError> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(|error| at(path, error))?;
-    let wanted = fill(view, FileBackend::new(file)?, taken_at, between)?;
+    let written = file.try_clone().map_err(|error| at(path, error))?;
+    // Written out slice by slice: the file system makes whoever syncs next wait for what is not, the writer among them.
+    let mut between = || {
+        written.sync_data().map_err(|error| at(path, error))?;
+        between()
+    };
+    let wanted = fill(view, FileBackend::new(file)?, taken_at, &mut between)?;
     let copied = builder().set_check_integrity_on_open(true).open(path)?;
     let found = rows_of(&copied.begin_read()?)?;
     copied.close()?;
