@@ -38,6 +38,7 @@ mod serve;
 mod status;
 mod strict_json;
 mod trial;
+mod walk;
 
 use std::sync::Arc;
 

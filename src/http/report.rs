@@ -1,6 +1,6 @@
 //! `GET /v1/report`: how many deliveries of each destination stand where, and what the sent ones are worth, by hour or day.
 //!
-//! Everything goes by the time of receipt, in UTC. One request adds up a bounded number of deliveries and carries a cursor: who
+//! Everything goes by the time of receipt, in UTC. One request adds up deliveries for a bounded time and carries a cursor: who
 //! asks adds the pieces of a period together.
 
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use super::dto::delivery_id;
 use super::json::Json;
 use super::problem::Problem;
 use super::query::{Frame, Names, Query};
+use super::walk::{self, walk};
 use crate::domain::delivery::Status;
+use crate::domain::id::DestinationId;
 use crate::domain::sum::Sum;
 use crate::domain::time::UnixMs;
 use crate::store::read::DeliveryEntry;
 
 const KEYS: [&str; 6] = ["by", "destination", "event", "since", "until", "cursor"];
-/// Deliveries added up by one request, at most: what one page's share of work has room for anyway.
-const ROWS: usize = 5000;
 const HOUR_MS: u64 = 3_600_000;
 
 #[derive(Debug, Serialize)]
@@ -63,16 +63,28 @@ pub(super) async fn report(State(state): State<AppState>, RawQuery(raw): RawQuer
     let after = query.window(instance)?.after;
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
-    let page = state.read(move |reader| reader.deliveries(&filter, after, ROWS)).await?;
-    let cursor = page.next.map(|key| delivery_id(instance, key));
-    Ok(Json(Report { rows: rows(&page.rows, width, &names), cursor }).into_response())
+    let page = |after| {
+        let (state, filter) = (state.clone(), filter.clone());
+        async move { state.read(move |reader| reader.deliveries(&filter, after, walk::ROWS)).await }
+    };
+    let mut sheet = Sheet { width, ..Sheet::default() };
+    let cursor = walk(&*state.clock, after, page, |entry| sheet.add(entry)).await?;
+    let cursor = cursor.map(|key| delivery_id(instance, key));
+    Ok(Json(Report { rows: sheet.rows(&names), cursor }).into_response())
 }
 
-fn rows(entries: &[DeliveryEntry], width: u64, names: &Names) -> Vec<Row> {
-    let mut tallies: BTreeMap<(u64, String), Tally> = BTreeMap::new();
-    for DeliveryEntry { key, delivery, event } in entries {
-        let period = delivery.received_at.0 / width * width;
-        let tally = tallies.entry((period, names.shown(key.destination))).or_default();
+/// What was added up so far, by period and destination.
+#[derive(Debug, Default)]
+struct Sheet {
+    /// Of a period, in milliseconds.
+    width: u64,
+    tallies: BTreeMap<(u64, DestinationId), Tally>,
+}
+
+impl Sheet {
+    fn add(&mut self, DeliveryEntry { key, delivery, event }: &DeliveryEntry) {
+        let period = delivery.received_at.0 / self.width * self.width;
+        let tally = self.tallies.entry((period, key.destination)).or_default();
         let status = delivery.state.status();
         *tally.counts.entry(status.as_str()).or_default() += 1;
         if status == Status::Sent
@@ -82,7 +94,16 @@ fn rows(entries: &[DeliveryEntry], width: u64, names: &Names) -> Vec<Row> {
             tally.value.entry(currency.to_owned()).or_default().add(Sum::from(value));
         }
     }
-    tallies.into_iter().map(|((period, destination), tally)| row(UnixMs(period), destination, &tally)).collect()
+
+    /// By period, then by name.
+    fn rows(&self, names: &Names) -> Vec<Row> {
+        let shown = |((period, destination), tally): (&(u64, DestinationId), &Tally)| {
+            row(UnixMs(*period), names.shown(*destination), tally)
+        };
+        let mut rows: Vec<Row> = self.tallies.iter().map(shown).collect();
+        rows.sort_by(|a, b| (&a.period, &a.destination).cmp(&(&b.period, &b.destination)));
+        rows
+    }
 }
 
 fn row(period: UnixMs, destination: String, tally: &Tally) -> Row {
@@ -108,7 +129,7 @@ mod tests {
     use super::*;
     use crate::domain::delivery::{Delivery, History, State};
     use crate::domain::event::tests::sample;
-    use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+    use crate::domain::id::{DeliveryKey, EventSeq};
 
     #[test]
     fn deliveries_are_added_up_by_period_and_destination() {
@@ -127,10 +148,15 @@ mod tests {
             entry(1, at - HOUR_MS, sent()),
         ];
         let names = Names::new([("crm".parse().unwrap(), DestinationId(1))]);
-        let found = rows(&entries, HOUR_MS, &names);
+        let added = |width: u64| {
+            let mut sheet = Sheet { width, ..Sheet::default() };
+            entries.iter().for_each(|entry| sheet.add(entry));
+            sheet.rows(&names)
+        };
+        let found = added(HOUR_MS);
         let told: Vec<_> = found.iter().map(|row| (row.period.as_str(), row.accepted, row.sent, row.pending)).collect();
         assert_eq!(told, [("2026-11-21T22:00:00.000Z", 1, 1, 0), ("2026-11-21T23:00:00.000Z", 3, 2, 1)]);
         assert_eq!(found[1].value, BTreeMap::from([("USD".to_owned(), "50.00".to_owned())]));
-        assert_eq!(rows(&entries, 24 * HOUR_MS, &names).len(), 1);
+        assert_eq!(added(24 * HOUR_MS).len(), 1);
     }
 }

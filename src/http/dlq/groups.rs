@@ -1,27 +1,22 @@
 //! `GET /v1/dlq/groups`: the dead by what went wrong, each group with the filter that selects exactly it.
 //!
 //! Looks at entries for a bounded time, newest receipt first. What it could not look at is behind `cursor`; until there is none,
-//! every count means "at least".
-
-use std::time::Duration;
+//! every count means "at least". Who follows it adds the groups of the same key together.
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::WALK_ROWS;
 use crate::domain::id::InstanceId;
 use crate::http::AppState;
 use crate::http::dto::delivery_id;
 use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::http::query::{DEAD_KEYS, FILTER_KEYS, Frame, Names, Query, among_the_dead};
+use crate::http::walk::{self, walk};
 use crate::pipeline::faults::{Faults, Group, GroupKey};
 use crate::store::read::Answered;
-
-/// How long one request looks.
-const LOOKS_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Serialize)]
 struct Listing<'a> {
@@ -56,18 +51,13 @@ pub(crate) async fn groups(State(state): State<AppState>, RawQuery(raw): RawQuer
     let names = state.names().await?;
     let filter = query.filter(Frame { names: &names, now: state.clock.now() })?;
     among_the_dead(&filter, "").map_err(Problem::fields)?;
-    let mut after = query.window(instance)?.after;
-    let deadline = state.clock.monotonic() + LOOKS_FOR;
+    let after = query.window(instance)?.after;
     let mut faults = Faults::default();
-    let cursor = loop {
-        let wanted = filter.clone();
-        let page = state.read(move |reader| reader.dlq(&wanted, after, WALK_ROWS)).await?;
-        page.rows.iter().for_each(|row| faults.take(row));
-        after = page.next;
-        if after.is_none() || state.clock.monotonic() >= deadline {
-            break after;
-        }
+    let page = |after| {
+        let (state, filter) = (state.clone(), filter.clone());
+        async move { state.read(move |reader| reader.dlq(&filter, after, walk::ROWS)).await }
     };
+    let cursor = walk(&*state.clock, after, page, |row| faults.take(row)).await?;
     let groups = faults.ranked().into_iter().map(|(key, group)| shown(key, group, instance, &names, &query)).collect();
     let Faults { others, entries, .. } = faults;
     let complete = cursor.is_none() && query.get("cursor").is_none();

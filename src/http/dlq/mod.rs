@@ -21,9 +21,6 @@ use crate::domain::delivery::Autopsy;
 use crate::domain::id::{DeliveryId, InstanceId};
 use crate::store::read::{DlqEntry, Total};
 
-/// Entries looked at in one piece: an entry may carry tens of kilobytes.
-const WALK_ROWS: usize = 200;
-
 #[derive(Debug, Serialize)]
 struct Listing<'a> {
     /// Entries that match the filter, on all pages.
