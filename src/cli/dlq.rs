@@ -38,7 +38,7 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
         }
         DlqVerb::Groups { filter, reason, cursor } => {
             let filter = parameters(&filter, reason.as_deref());
-            groups::groups(&connect()?, &filter, cursor.as_deref(), json).await
+            groups::groups(&connect()?, &filter, cursor.as_deref(), (json, clock)).await
         }
         DlqVerb::Export { format, filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
