@@ -25,7 +25,8 @@ use crate::store::read::DeliveryFilter;
 /// Entries of one page: each carries a whole event and a request.
 const ROWS: usize = 25;
 /// The filters of the DLQ, as the API knows them.
-pub(super) const FILTERS: [&str; 7] = ["destination", "event", "reason", "uid", "event_id", "since", "until"];
+pub(super) const FILTERS: [&str; 10] =
+    ["destination", "event", "reason", "uid", "event_id", "since", "until", "response_status", "detail", "fault"];
 
 #[derive(Debug, Default, Deserialize)]
 struct Listing {
@@ -108,6 +109,8 @@ struct DlqPage {
     wrong: Option<Shown>,
     replay: String,
     discard: String,
+    /// The same entries by what went wrong.
+    groups: String,
     /// Where a form of a row leads back to.
     back: String,
     first: Option<String>,
@@ -170,6 +173,7 @@ impl DlqPage {
             wrong: None,
             replay: confirm("replay"),
             discard: confirm("discard"),
+            groups: filter.link("/ui/dlq/groups"),
             back: filter.link("/ui/dlq"),
             first: None,
             next: cursor.map(|cursor| filter.clone().with("cursor", &cursor).link("/ui/dlq")),
@@ -229,6 +233,15 @@ pub(super) async fn newest(state: &AppState, limit: usize) -> Result<(Vec<Dead>,
         }
     }
     Ok((entries, total))
+}
+
+/// What is said to be wrong with an entry, without what is about a person; nothing where it has left the DLQ.
+pub(super) async fn detail(state: &AppState, id: &str) -> Result<Shown, Problem> {
+    match ask::answer::<Entry>(dlq::entry(State(state.clone()), Ok(Path(id.to_owned()))).await).await {
+        Ok(entry) => Ok(Mask::of(&entry.event).text(&entry.detail)),
+        Err(problem) if problem.said().0 == "not_found" => Ok(Shown::default()),
+        Err(problem) => Err(problem),
+    }
 }
 
 async fn listing(state: &AppState, filter: &Form, limit: usize) -> Result<Listing, Problem> {

@@ -73,6 +73,10 @@ pub(super) struct Filters {
     pub(super) event_id: String,
     pub(super) since: String,
     pub(super) until: String,
+    /// Of the DLQ only.
+    pub(super) response_status: String,
+    pub(super) detail: String,
+    pub(super) fault: String,
     /// Whether anything is filtered.
     pub(super) any: bool,
 }
@@ -165,6 +169,9 @@ impl Filters {
             event_id: filter.field("event_id"),
             since: filter.field("since"),
             until: filter.field("until"),
+            response_status: filter.field("response_status"),
+            detail: filter.field("detail"),
+            fault: filter.field("fault"),
             any: !filter.is_empty(),
         })
     }

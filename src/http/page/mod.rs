@@ -2,7 +2,7 @@
 //! script keeps it fresh. Everything it needs is in the binary, and its policy allows nothing else.
 //!
 //! ```text
-//! visitor::admit (who, whose form) ──> overview  log  event  dlq  jobs (reading: GET) ── ask ──> the API's own handlers
+//! visitor::admit (who, whose form) ──> overview  log  event  dlq  groups  jobs (reading: GET) ── ask ──> the API's own handlers
 //!                                  └─> act  jobs (forms: POST, then 303)  login ── ask ─┘
 //! ```
 //!
@@ -16,6 +16,7 @@ mod assets;
 mod dlq;
 mod event;
 mod form;
+mod groups;
 mod jobs;
 mod kind;
 mod log;
@@ -50,6 +51,7 @@ pub(super) const BEHIND: &[Route] = &[
     ("/ui/log", || get(log::log)),
     ("/ui/events/{id}", || get(event::event)),
     ("/ui/dlq", || get(dlq::list)),
+    ("/ui/dlq/groups", || get(groups::groups)),
     ("/ui/dlq/confirm", || get(dlq::confirm)),
     ("/ui/dlq/{id}", || get(dlq::entry)),
     ("/ui/dlq/replay", || post(act::replay)),

@@ -32,6 +32,8 @@ struct Overview {
     /// Since when it runs, the store and the disk, in words.
     uptime: String,
     store: String,
+    /// Those that the daemon takes by itself; `None` where it takes none.
+    backup: Option<Backup>,
     loaded: Option<When>,
     refused: Option<When>,
     balance: Vec<(&'static str, String)>,
@@ -58,6 +60,31 @@ struct Status {
     events: Events,
     balance: Balance,
     destinations: BTreeMap<String, Destination>,
+    backup: ToldBackup,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToldBackup {
+    every: Option<String>,
+    running: bool,
+    last_success: Option<TakenBackup>,
+    last_error: Option<LastError>,
+    next_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TakenBackup {
+    at: String,
+    bytes: u64,
+}
+
+/// Automatic backups as they are shown.
+struct Backup {
+    every: String,
+    last: Option<(When, String)>,
+    error: Option<(When, Shown)>,
+    next: Option<When>,
+    running: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,6 +237,7 @@ pub(super) async fn overview(State(state): State<AppState>, frame: Frame, form: 
         frame: Frame { part: "overview", ..frame },
         uptime: text::span(status.uptime_s),
         store: store(&status.store),
+        backup: status.backup.shown(now),
         loaded: When::new(&status.config.loaded_at, now),
         refused: status.config.error.as_ref().and_then(|error| When::new(&error.at, now)),
         balance: books(&status.balance).map(|(word, number)| (word, text::count(number))).to_vec(),
@@ -232,6 +260,21 @@ fn store(store: &Store) -> String {
         p50 => format!(", commit p50 {} p99 {}", text::millis(p50), text::millis(store.commit_ms.p99)),
     };
     format!("{}{free}{commit}", text::bytes(store.bytes))
+}
+
+impl ToldBackup {
+    fn shown(&self, now: UnixMs) -> Option<Backup> {
+        let last =
+            self.last_success.as_ref().and_then(|last| Some((When::new(&last.at, now)?, text::bytes(last.bytes))));
+        let error = self.last_error.as_ref();
+        Some(Backup {
+            every: self.every.clone()?,
+            last,
+            error: error.and_then(|error| Some((When::new(&error.at, now)?, error.message.clone()))),
+            next: self.next_at.as_deref().and_then(|at| When::new(at, now)),
+            running: self.running,
+        })
+    }
 }
 
 fn events(events: &Events) -> String {
