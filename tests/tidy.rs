@@ -232,10 +232,10 @@ fn each_row_of_the_catalogue_has_a_test() {
             (None, Some(reason)) => println!("{row:2}  without a test: {reason}"),
             (None, None) if AWAITED.contains(&row) => println!("{row:2}  awaited"),
             (None, None) => {
-                breaches.push(format!("row {row}: write a test that shows it, with \"// Row {row}.\" above it"))
+                breaches.push(format!("row {row}: write a test that shows it, with \"// Row {row}.\" above it"));
             }
             (Some(_), Some(_)) => {
-                breaches.push(format!("row {row} has a test: take it out of WITHOUT_TEST in tests/tidy.rs"))
+                breaches.push(format!("row {row} has a test: take it out of WITHOUT_TEST in tests/tidy.rs"));
             }
         }
     }

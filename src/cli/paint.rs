@@ -48,10 +48,9 @@ impl Columns {
 fn head(line: &str, state: Style) -> String {
     let style = match line.split_whitespace().next() {
         Some("!") => state,
-        Some("~" | "paused" | "left" | "alerts") => WAIT,
         Some("alert") if line.starts_with("alert    critical") => BAD,
-        Some("alert") => WAIT,
         Some("balance") if line.contains(" IS NOT ") => BAD,
+        Some("~" | "paused" | "left" | "alerts" | "alert") => WAIT,
         Some(_) | None => return line.to_owned(),
     };
     painted(style, line)

@@ -82,10 +82,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         background: Background::default(),
         seal: Seal::default(),
     };
-    thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || drop(writer_done.send(writer.run())))
-        .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
+    spawn(writer, writer_done)?;
     let driver = Driver {
         scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
         dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
@@ -121,6 +118,15 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     };
     let besides = [tokio::spawn(jobs::run(pipeline.clone())), tokio::spawn(backups::run(pipeline.clone()))];
     Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), besides, drain })
+}
+
+/// Starts the writer's thread; `done` is told how it ended.
+fn spawn(writer: Writer, done: oneshot::Sender<Result<(), WriterFault>>) -> Result<(), StoreError> {
+    thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || drop(done.send(writer.run())))
+        .map(drop)
+        .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))
 }
 
 /// With the statistics that were kept of all destinations, also of those that are not configured now: a name may return by

@@ -87,7 +87,7 @@ pub enum Rush {
 /// Up to this size every transaction leaves what an opening after a crash needs (performance of small transactions suffers
 /// by a fifth at most, and an opening without it would take some 4 s at this size).
 /// Tests have no small files, so that they see both ways.
-const QUICK_BYTES: u64 = if cfg!(test) { 0 } else { 2 << 30 };
+const QUICK_BYTES: u64 = if cfg!(test) { 1 } else { 2 << 30 };
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]

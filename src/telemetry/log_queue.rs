@@ -176,11 +176,11 @@ mod tests {
         let dropped = queue.count.dropped.load(Ordering::Relaxed);
         assert!((99..=100).contains(&dropped), "{dropped}");
         assert!(telling.try_recv().is_err(), "nothing went out yet");
-        for _ in 0..LINES + 1 {
+        for _ in 0..=LINES {
             go.send(()).unwrap();
         }
         telling.recv().unwrap();
-        queue.flush(Duration::from_secs(60));
+        queue.flush(Duration::from_mins(1));
         assert!(telling.try_recv().is_err(), "told once");
         assert_eq!(out.lock().unwrap().first().map(String::as_str), Some("0\n"));
         assert_eq!(u64::try_from(out.lock().unwrap().len()).unwrap() + dropped, u64::try_from(LINES + 100).unwrap());
@@ -202,7 +202,7 @@ mod tests {
         drop(go);
         let queue = Queue::start(Pipe { let_through, out: Arc::default() }, || panic!("to whom?")).unwrap();
         (0..10).for_each(|_| queue.put(b"line\n"));
-        queue.flush(Duration::from_secs(60));
+        queue.flush(Duration::from_mins(1));
         assert_eq!(queue.count.dropped.load(Ordering::Relaxed), 10);
     }
 }

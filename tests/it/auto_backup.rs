@@ -28,7 +28,7 @@ async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     assert!(first.contains("postbackd_backup_ok 1\n"), "it is there from the first second: {first}");
     // One at a time: another may be in the way.
     while daemon.cli(&["backup", "mine"], "").await.code != 0 {}
-    let is_auto = |name: &String| name.starts_with("postbackd-auto-") && !name.ends_with(".tmp");
+    let is_auto = |name: &String| name.starts_with("postbackd-auto-") && name.strip_suffix(".tmp").is_none();
     let series = || backups(&daemon).into_iter().filter(is_auto).collect::<Vec<_>>();
     until("a first one", || !series().is_empty()).await;
     let oldest = series().remove(0);
