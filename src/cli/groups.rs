@@ -40,7 +40,9 @@ pub async fn groups(
     if !groups.is_empty() {
         out::line(&table(&groups, is_complete(&found)))?;
     }
-    notes(&found, &groups, cursor).iter().for_each(|note| out::note(note));
+    for note in notes(&found, &groups, cursor) {
+        out::note(&note);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,7 +62,7 @@ async fn followed(
         anyhow::ensure!(next.is_none() || next != at, "the daemon answered the cursor it was asked with");
         at = next;
         if at.is_none() || clock.monotonic() >= deadline {
-            return Ok(sum.shown(cursor.is_none() && at.is_none(), at));
+            return Ok(sum.shown(cursor.is_none() && at.is_none(), at.as_deref()));
         }
     }
 }
@@ -94,7 +96,7 @@ impl Sum {
     }
 
     /// The largest first, as the daemon has them.
-    fn shown(self, complete: bool, cursor: Option<String>) -> Value {
+    fn shown(self, complete: bool, cursor: Option<&str>) -> Value {
         let Self { entries, others, groups } = self;
         let mut groups: Vec<_> = groups.into_values().collect();
         groups.sort_by_key(|group| std::cmp::Reverse(number(group.get("count"))));

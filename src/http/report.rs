@@ -150,7 +150,9 @@ mod tests {
         let names = Names::new([("crm".parse().unwrap(), DestinationId(1))]);
         let added = |width: u64| {
             let mut sheet = Sheet { width, ..Sheet::default() };
-            entries.iter().for_each(|entry| sheet.add(entry));
+            for entry in &entries {
+                sheet.add(entry);
+            }
             sheet.rows(&names)
         };
         let found = added(HOUR_MS);
