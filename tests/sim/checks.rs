@@ -52,10 +52,10 @@ impl World {
         let life = self.life.as_ref().expect("alive at the end");
         let findings = life.reader.verify().expect("readable");
         assert!(findings.is_empty(), "at the end: {findings:#?}");
-        let Repeats { after_crash, after_doubt, after_restore } = self.oracle.repeats;
-        self.tally.repeats_after_crash += after_crash;
-        self.tally.repeats_after_doubt += after_doubt;
-        self.tally.repeats_after_restore += after_restore;
+        let Repeats { crashes, doubts, restores } = self.oracle.repeats;
+        self.tally.repeats_after_crash += crashes;
+        self.tally.repeats_after_doubt += doubts;
+        self.tally.repeats_after_restore += restores;
         let acknowledged: Vec<(u64, EventSeq)> = self.oracle.acknowledged.iter().map(|(i, s)| (*i, *s)).collect();
         for (identity, seq) in acknowledged {
             for (destination, delivery, attempts) in life.reader.trace(seq).expect("readable") {

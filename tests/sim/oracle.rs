@@ -57,9 +57,9 @@ enum Cause {
 /// Events that receivers took again, by cause.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Repeats {
-    pub after_crash: u64,
-    pub after_doubt: u64,
-    pub after_restore: u64,
+    pub crashes: u64,
+    pub doubts: u64,
+    pub restores: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,9 +130,9 @@ impl Oracle {
         assert!(known.accepted <= 1 + known.excused, "{key:?} was taken again without an excuse: {known:?}");
         if known.accepted > 1 {
             match known.cause {
-                Cause::Crash => self.repeats.after_crash += 1,
-                Cause::Doubt => self.repeats.after_doubt += 1,
-                Cause::Restore => self.repeats.after_restore += 1,
+                Cause::Crash => self.repeats.crashes += 1,
+                Cause::Doubt => self.repeats.doubts += 1,
+                Cause::Restore => self.repeats.restores += 1,
                 Cause::Replay => panic!("{key:?} was taken again without a cause: {known:?}"),
             }
         }

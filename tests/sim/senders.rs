@@ -142,7 +142,7 @@ impl World {
 
     /// What has passed since the beginning, but for the time the machine slept.
     pub(super) fn monotonic(&self) -> Duration {
-        self.now.since(START).to_std() - Duration::from_millis(self.slept)
+        self.now.since(START).to_std().saturating_sub(Duration::from_millis(self.slept))
     }
 
     /// The wall clock, which can be set.
