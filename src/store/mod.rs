@@ -87,7 +87,7 @@ pub enum Rush {
 /// Up to this size every transaction leaves what an opening after a crash needs (performance of small transactions suffers
 /// by a fifth at most, and an opening without it would take some 4 s at this size).
 /// Tests have no small files, so that they see both ways.
-const QUICK_BYTES: u64 = if cfg!(test) { 1 } else { 2 << 30 };
+const QUICK_BYTES: Option<u64> = if cfg!(test) { None } else { Some(2 << 30) };
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -249,8 +249,9 @@ impl Store {
     /// What the next transaction leaves for an opening after a crash: all it needs while the file is small, since that costs
     /// little then. It grows with the file, so beyond that only where nothing else waits.
     fn repair(&self, rush: Rush) -> Repair {
+        let is_small = QUICK_BYTES.is_some_and(|limit| self.reader().file_bytes() < limit);
         match rush {
-            Rush::Hurried if self.reader().file_bytes() >= QUICK_BYTES => Repair::Whole,
+            Rush::Hurried if !is_small => Repair::Whole,
             Rush::Calm | Rush::Hurried => Repair::Quick,
         }
     }
