@@ -48,6 +48,15 @@ pub(super) fn count(rhythm: &mut Rhythm, now: UnixMs, total: u64) {
     }
 }
 
+/// Nobody could send while the daemon was down, so a source was silent only for as long as it was listened to: to the half
+/// hour, as that was kept last.
+pub(super) fn wake(rhythm: &mut Rhythm, now: UnixMs) {
+    let heard = UnixMs(rhythm.newest.saturating_add(1).saturating_mul(SLOT.0));
+    if let Some(last) = &mut rhythm.last_event_at {
+        *last = *last + now.since(heard.max(*last));
+    }
+}
+
 /// How many events its worst day of the last ones had in the hours it has been silent for; `None` where that is not long
 /// enough, or nothing is known.
 pub(super) fn missed(rhythm: &Rhythm, now: UnixMs, after: DurationMs) -> Option<u64> {

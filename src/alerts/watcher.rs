@@ -30,13 +30,15 @@ pub struct Watcher {
     /// When a destination was down last.
     downs: BTreeMap<DestinationName, UnixMs>,
     stepped: Option<(UnixMs, i64)>,
+    /// Sources were not looked at since an earlier process ended.
+    slept: bool,
     changed: bool,
 }
 
 impl Watcher {
     /// With what an earlier process knew.
     pub fn new(memory: AlertMemory) -> Self {
-        Self { book: Book::new(memory.open), rhythms: memory.rhythms, ..Self::default() }
+        Self { book: Book::new(memory.open), rhythms: memory.rhythms, slept: true, ..Self::default() }
     }
 
     /// What the next process must know.
@@ -166,13 +168,18 @@ impl Watcher {
 
     fn silence(&mut self, policy: &Policy, now: UnixMs, books: &Books, found: &mut Vec<Finding>) {
         self.rhythms.retain(|name, _| books.sources.contains_key(name));
+        let slept = std::mem::take(&mut self.slept);
         for (name, total) in &books.sources {
             let rhythm = self.rhythms.entry(name.clone()).or_default();
-            let before = (rhythm.newest, rhythm.last_event_at);
-            rhythm::count(rhythm, now, *total);
-            self.changed |= before.0 != rhythm.newest;
-            let (Some(rule), Some(last)) = (&policy.silence, rhythm.last_event_at) else { continue };
             let id = format!("source/{name}/silence");
+            // What was told goes on: only an event ends it.
+            if slept && self.book.open(&id).is_none() {
+                rhythm::wake(rhythm, now);
+            }
+            let newest = rhythm.newest;
+            rhythm::count(rhythm, now, *total);
+            self.changed |= newest != rhythm.newest;
+            let (Some(rule), Some(last)) = (&policy.silence, rhythm.last_event_at) else { continue };
             let lasted = now.since(last);
             let set = rule.sources.get(name);
             let usual = match set {

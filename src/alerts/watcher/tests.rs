@@ -351,6 +351,24 @@ fn the_rhythm_of_a_source_survives_a_restart() {
 }
 
 #[test]
+fn time_in_which_the_daemon_was_down_is_no_silence_of_a_source() {
+    let mut world = World::new();
+    world.policy.remind = None;
+    world.minutes(1440 * 5 + 600, day_and_night);
+    let hours = DurationMs::from_hours(4);
+    world.vitals.now = world.vitals.now + hours;
+    world.restart();
+    world.minutes(30, |_| ());
+    assert_eq!(world.told, [], "nobody could send");
+    world.minutes(120, |_| ());
+    assert_eq!(world.said(), ["problem source/app/silence"], "somebody could, and did not");
+    world.vitals.now = world.vitals.now + hours;
+    world.restart();
+    world.minutes(30, |_| ());
+    assert_eq!(world.said(), ["problem source/app/silence"], "only an event ends it");
+}
+
+#[test]
 fn a_clock_that_jumps_is_told_and_neither_reminds_nor_ends_anything() {
     let mut world = World::new();
     world.crm().state = Standing::Held;
