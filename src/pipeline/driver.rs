@@ -335,6 +335,15 @@ impl Driver {
         }
     }
 
+    /// Before the first step, as a pause holds from the start: whoever looks earlier must not take the lane for one that sends.
+    pub(super) fn show_first(&self, now: UnixMs) {
+        for (id, lane) in self.scheduler.lanes() {
+            if let Some(destination) = self.routing.destination(id) {
+                self.board.set_lane(&destination.name, view(lane, now));
+            }
+        }
+    }
+
     /// A lane whose destination has gone from the configuration is told by the books, not by the board.
     fn show_lane(&self, id: DestinationId, lane: &Lane, now: UnixMs, journal: &mut Journal) -> LaneView {
         let view = view(lane, now);

@@ -99,6 +99,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         drain: drain_rx,
         maintenance: Maintenance::new(guarded),
     };
+    driver.show_first(now);
     let pipeline = Pipeline {
         started_at: env.clock.monotonic(),
         env,

@@ -93,6 +93,24 @@ async fn what_nobody_watches_any_more_is_told_as_closed_and_not_as_recovered() {
 }
 
 #[tokio::test]
+async fn a_restart_tells_nothing_of_a_destination_that_is_paused() {
+    let (crm, ops) = (Sink::with_status(400).await, Sink::with_status(200).await);
+    let rules = "[alerts.rules]\nsuccess_rate = { min_attempts = 1 }\ndlq_growth = false\nfailures_in_row = false\n";
+    let config = [FAST, rules, &webhook("crm", &crm.url("/"), ""), &hook("ops", &ops, "json")];
+    let mut daemon = Daemon::start(&config.concat()).await;
+    deposit(&daemon, "1").await;
+    assert_eq!(json(&ops.wait_for(1).await[0].body)["id"], "crm/rate");
+    daemon.cli(&["pause", "crm", "--reason", "we call them"], "").await;
+    assert_eq!(json(&ops.wait_for(2).await[1].body)["kind"], "closed");
+    daemon.terminate();
+    daemon.restart().await;
+    // Whoever looks first must know it already.
+    assert_eq!(daemon.get("/status").await.json()["destinations"]["crm"]["state"], "paused");
+    daemon.edit("[destinations.crm]", "[destinations.crm]\nurll = 1");
+    assert_eq!(json(&ops.wait_for(3).await[2].body)["id"], "config");
+}
+
+#[tokio::test]
 async fn slack_discord_and_telegram_get_their_own_shapes() {
     let sinks = [Sink::with_status(200).await, Sink::with_status(204).await, Sink::with_status(200).await];
     let [slack, discord, telegram] = &sinks;
