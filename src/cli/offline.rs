@@ -140,6 +140,12 @@ fn report_lines(report: &Report, dry_run: bool) -> Vec<String> {
         if each.settled > 0 {
             let left = each.owed.saturating_sub(each.settled);
             line = format!("{line}; {} of them were sent since and are settled as sent: {left} are left", each.settled);
+            if each.ended > 0 {
+                line = format!(
+                    "{line}; the present store knows {} as ended otherwise (given up, or dead): resumed, those are sent",
+                    each.ended
+                );
+            }
         } else if matches!(present, Present::Same { .. }) {
             line = format!(
                 "{line}; the present store knows {} of them as sent already and {} as ended otherwise: resumed, those are sent again",
@@ -186,4 +192,25 @@ fn report_json(report: &Report, dry_run: bool) -> Value {
         "present": { "state": state, "events_not_in_backup": newer, "detail": detail },
         "settled": report.settled(), "jobs_ended": jobs, "first_sequence": floor, "set_aside": aside.as_ref().map(|path| path.display().to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::InstanceId;
+    use crate::store::offline::restore::Owed;
+
+    #[test]
+    fn what_was_given_up_since_is_told_also_where_the_rest_is_settled() {
+        let backup = Contents { instance: InstanceId::from_random(1), events: 9, accepted: 9, owed: 9, taken_at: None };
+        let owed = Owed { destination: "crm".parse().unwrap(), owed: 9, sent: 6, ended: 2, settled: 6 };
+        let present = Present::Same { newer: 0 };
+        let report = Report { backup, owed: vec![owed], present, jobs: 0, floor: 1, aside: None };
+        let said = report_lines(&report, true).join("\n");
+        assert!(
+            said.contains("crm: 9 owed; 6 of them were sent since and are settled as sent: 3 are left; "),
+            "{said}"
+        );
+        assert!(said.contains("knows 2 as ended otherwise"), "{said}");
+    }
 }

@@ -62,7 +62,7 @@ pub(super) type Rejected = Arc<Mutex<BTreeMap<SourceName, u64>>>;
 #[derive(Debug, thiserror::Error)]
 pub enum WriterFault {
     #[error(
-        "the disk failed under the store ({0}), so nothing is acknowledged any more; see to the disk (dmesg), then start          again: the whole store is checked before events are taken, and postbackd.suspect beside it is the mark for that"
+        "the disk failed under the store ({0}), so nothing is acknowledged any more; see to the disk (dmesg), then start again: the whole store is checked before events are taken, and postbackd.suspect beside it is the mark for that"
     )]
     Medium(String),
     #[error("the store failed twice in a row, the last time with: {0}; what was acknowledged is on disk, start again")]

@@ -258,6 +258,12 @@ fn sent(key: DeliveryKey) -> WriteOp {
 
 // Row 1.
 #[test]
+fn what_ends_the_process_is_said_in_one_even_line() {
+    let said = WriterFault::Medium("EIO".to_owned()).to_string();
+    assert!(said.contains("EIO") && !said.contains("  ") && !said.contains('\n'), "{said}");
+}
+
+#[test]
 fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
     let mut acknowledged = 0;
     for operations in 0..80 {
