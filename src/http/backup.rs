@@ -92,6 +92,7 @@ fn problem(error: &BackupError) -> Problem {
         BackupError::Parent(_) | BackupError::File { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "backup_file", "The file cannot be written")
         }
+        BackupError::Medium(_) => (StatusCode::INTERNAL_SERVER_ERROR, "backup_disk", "A disk failed"),
         BackupError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store", "The store cannot be copied now"),
         BackupError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "The daemon is stopping"),
     };

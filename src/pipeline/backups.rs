@@ -28,6 +28,8 @@ use crate::store::read::Reader;
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long a stop waits for the end of a slice.
 const LAST_SLICE: Duration = Duration::from_secs(1);
+/// How long a start or a reload waits for the directory of backups, which may be another machine's.
+const LOOK_AROUND: Duration = Duration::from_secs(2);
 /// Nothing is waited for longer than this, so that a step of the clock is noticed.
 const LOOK: Duration = Duration::from_mins(1);
 /// After a failure: a tenth of the usual time, between these.
@@ -66,7 +68,7 @@ pub struct Taken {
 pub struct Failed {
     /// The first in a row.
     pub since: UnixMs,
-    /// The last one.
+    /// The last one; where the backup itself was made, when that was taken.
     pub at: UnixMs,
     pub message: String,
 }
@@ -81,15 +83,23 @@ pub(super) struct Backups {
 }
 
 impl Backups {
-    /// With what an earlier process has left: its series goes on, and its unfinished file is removed.
-    pub(super) fn start(reader: &Reader, settings: &Settings, now: UnixMs) -> Self {
-        match reader.clear_unfinished_backups(settings.dir.as_deref()) {
-            Ok(0) => {}
-            Ok(count) => info!(count, "What an interrupted backup had left was removed."),
-            Err(error) => warn!(%error, "What an interrupted backup left cannot be removed."),
-        }
+    /// With what an earlier process has left: its series goes on, and its unfinished file is removed. A directory that hangs
+    /// keeps nobody waiting for long: then there is no backup before it answers.
+    pub(super) fn start(reader: &Reader, settings: &Settings, now: UnixMs) -> Arc<Self> {
         let backups = Self { turn: Arc::new(Semaphore::new(1)), view: Mutex::default(), unfinished: Mutex::default() };
-        backups.set(reader, settings, now);
+        let backups = Arc::new(backups);
+        backups.want(reader, settings, now);
+        let turn = Arc::clone(&backups.turn).try_acquire_owned();
+        let (found, reader, settings) = (Arc::clone(&backups), reader.clone(), settings.clone());
+        at_most(LOOK_AROUND, move || {
+            match reader.clear_unfinished_backups(settings.dir.as_deref()) {
+                Ok(0) => {}
+                Ok(count) => info!(count, "What an interrupted backup had left was removed."),
+                Err(error) => warn!(%error, "What an interrupted backup left cannot be removed."),
+            }
+            found.find(&reader, &settings, now);
+            drop(turn);
+        });
         backups
     }
 
@@ -102,19 +112,27 @@ impl Backups {
     }
 
     /// From here on these settings hold. What lies in another directory is another series.
-    fn set(&self, reader: &Reader, settings: &Settings, now: UnixMs) {
+    fn want(&self, reader: &Reader, settings: &Settings, now: UnixMs) {
         let directory = reader.backups_directory(settings.dir.as_deref()).unwrap_or_default();
-        let last = reader.series(settings.dir.as_deref(), now).unwrap_or_default().pop();
-        let last = last.filter(|kept| kept.taken_at <= now);
-        let last = last.map(|kept| Taken { at: kept.taken_at, file: kept.file, bytes: kept.bytes });
         let mut view = self.view();
         let stays = view.every == settings.every && view.directory == directory;
         if !stays {
             view.on_since = now;
             view.failed = None;
         }
+        if view.directory != directory {
+            view.last = None;
+        }
         (view.every, view.keep, view.directory) = (settings.every, settings.keep, directory);
-        view.last = last;
+        view.next_at = due(&view, now);
+    }
+
+    /// Looks for the newest one of the series.
+    fn find(&self, reader: &Reader, settings: &Settings, now: UnixMs) {
+        let last = reader.series(settings.dir.as_deref(), now).unwrap_or_default().pop();
+        let last = last.filter(|kept| kept.taken_at <= now);
+        let mut view = self.view();
+        view.last = last.map(|kept| Taken { at: kept.taken_at, file: kept.file, bytes: kept.bytes });
         view.next_at = due(&view, now);
     }
 
@@ -134,11 +152,13 @@ impl Backups {
 /// When the next one is to be taken; `None` where none are.
 fn due(view: &BackupView, now: UnixMs) -> Option<UnixMs> {
     let every = view.every?;
-    if let Some(failed) = &view.failed {
+    // What is of the future is of a clock that was put right since: it says nothing about how long ago it was. And where only
+    // older ones could not be removed, another one is no remedy.
+    let is_made = |failed: &Failed| view.last.as_ref().is_some_and(|last| last.at >= failed.at);
+    if let Some(failed) = view.failed.as_ref().filter(|failed| failed.at <= now && !is_made(failed)) {
         let pause = DurationMs(every.0 / 10).clamp(AGAIN.0, AGAIN.1).min(every);
         return Some(failed.at + pause);
     }
-    // A last one of the future means that the clock was put right: it says nothing about how long ago it was.
     Some(view.last.as_ref().filter(|last| last.at <= now).map_or(now, |last| last.at + every))
 }
 
@@ -150,13 +170,20 @@ impl BackupView {
             return Some(format!("the last automatic backup failed: {}", failed.message));
         }
         let since = self.last.as_ref().map_or(self.on_since, |last| last.at.max(self.on_since));
-        let late = !self.is_running && now.since(since) > DurationMs(every.0.saturating_mul(2).saturating_add(LATE.0));
-        late.then(|| format!("no automatic backup since {}, although one is due every {every}", since.to_rfc3339()))
+        let (excused, why) =
+            if self.is_running { (RUN_MOST, "; one is still being written") } else { (DurationMs::ZERO, "") };
+        let most = [every, every, LATE, excused].iter().fold(0_u64, |sum, span| sum.saturating_add(span.0));
+        let late = now.since(since) > DurationMs(most);
+        late.then(|| {
+            format!("no automatic backup since {}, although one is due every {every}{why}", since.to_rfc3339())
+        })
     }
 }
 
 /// What a backup may come later than it is due.
 const LATE: DurationMs = DurationMs::from_secs(120);
+/// What one that is being written may come later than that: more hangs, as a network's directory does.
+const RUN_MOST: DurationMs = DurationMs::from_hours(6);
 
 impl Pipeline {
     /// The right to make a backup; `None` while one is being made, and once the daemon stops.
@@ -262,11 +289,12 @@ impl Backups {
     fn failed(&self, taken: Option<Taken>, message: String, now: UnixMs) -> bool {
         let mut view = self.view();
         view.is_running = false;
+        let at = taken.as_ref().map_or(now, |taken| taken.at);
         if taken.is_some() {
             view.last = taken;
         }
         let since = view.failed.as_ref().map(|failed| failed.since);
-        view.failed = Some(Failed { since: since.unwrap_or(now), at: now, message });
+        view.failed = Some(Failed { since: since.unwrap_or(now), at, message });
         view.failures = view.failures.saturating_add(1);
         view.next_at = due(&view, now);
         since.is_none()
@@ -281,7 +309,10 @@ pub(super) async fn run(pipeline: Pipeline) {
         let now = pipeline.env.clock.now();
         if pipeline.backups.is_news(&pipeline.reader, &settings) {
             let (reader, backups, fresh) = (pipeline.reader.clone(), Arc::clone(&pipeline.backups), settings.clone());
-            tokio::task::spawn_blocking(move || backups.set(&reader, &fresh, now)).await.ok();
+            backups.want(&reader, &fresh, now);
+            let found = tokio::task::spawn_blocking(move || backups.find(&reader, &fresh, now));
+            // Of a directory that hangs, it is told when the next one is late.
+            timeout(LOOK_AROUND, found).await.ok();
         }
         let next = due(&pipeline.backups.view(), now);
         let wait = match next {
@@ -305,6 +336,21 @@ impl Backups {
         let view = self.view();
         let directory = reader.backups_directory(settings.dir.as_deref()).unwrap_or_default();
         (view.every, view.keep, &view.directory) != (settings.every, settings.keep, &directory)
+    }
+}
+
+/// Does `work` on a thread for it, and waits for its end at most so long.
+fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    let begun = thread::Builder::new().name("backups".to_owned()).spawn(move || {
+        work();
+        // Whoever waited may have gone on.
+        done.send(()).ok();
+    });
+    match begun.map(|_| ended.recv_timeout(limit)) {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => warn!("The directory of backups does not answer yet; everything else goes on."),
+        Err(error) => warn!(%error, "The directory of backups cannot be looked into."),
     }
 }
 
@@ -334,6 +380,18 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_hangs_keeps_no_start_waiting() {
+        let (answer, hangs) = std::sync::mpsc::channel::<()>();
+        let (ended, end) = std::sync::mpsc::channel();
+        at_most(Duration::from_millis(1), move || {
+            hangs.recv().unwrap();
+            ended.send(()).unwrap();
+        });
+        answer.send(()).unwrap();
+        end.recv().unwrap();
+    }
+
+    #[test]
     fn the_next_is_due_a_span_after_the_last_and_at_once_where_there_is_none() {
         let hour = DurationMs::from_hours(1);
         assert_eq!(due(&view(None), NOW), Some(NOW));
@@ -351,6 +409,12 @@ mod tests {
         assert_eq!(of(DurationMs::from_secs(1200)), Some(NOW + DurationMs::from_secs(120)));
         assert_eq!(of(DurationMs::from_secs(300)), Some(NOW + minute));
         assert_eq!(of(DurationMs::from_secs(5)), Some(NOW + DurationMs::from_secs(5)));
+        // The clock was put back by a year.
+        let later = NOW + DurationMs::from_days(365);
+        assert_eq!(due(&failing(later, later), NOW), Some(NOW));
+        // One was made, and an older one could not be removed.
+        let full = BackupView { last: view(Some(NOW)).last, ..failing(NOW, NOW) };
+        assert_eq!(due(&full, NOW), Some(NOW + DAY));
     }
 
     #[test]
@@ -364,6 +428,9 @@ mod tests {
         assert!(old.trouble(NOW + DAY + DAY + DAY).is_some());
         let off = BackupView { every: None, ..failing(NOW, NOW) };
         assert_eq!(off.trouble(NOW), None);
-        assert_eq!(BackupView { is_running: true, ..view(None) }.trouble(NOW + DAY + DAY + DAY), None);
+        // One that takes its time is no trouble, one that hangs is.
+        let running = BackupView { is_running: true, ..view(None) };
+        assert_eq!(running.trouble(NOW + DAY + DAY + RUN_MOST), None);
+        assert!(running.trouble(NOW + DAY + DAY + DAY).unwrap().contains("is still being written"));
     }
 }

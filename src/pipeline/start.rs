@@ -56,7 +56,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let pauses = reader.pauses()?;
     let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
     let reserve = snapshot.storage.reserve;
-    let kept = Arc::new(Backups::start(&reader, &snapshot.backup, now));
+    let kept = Backups::start(&reader, &snapshot.backup, now);
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let board = Arc::new(board(&reader)?);

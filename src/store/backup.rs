@@ -83,18 +83,30 @@ pub enum BackupError {
     /// The operator must look at the directory.
     #[error("{path}: {error}")]
     File { path: PathBuf, error: io::Error },
+    /// The operator must look at both disks: which of them it was is not told by the engine.
+    #[error("reading the store or writing the backup failed ({0}); look at the disks of both (dmesg)")]
+    Medium(String),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Whoever waited between slices wants no more.
     #[error("the daemon is stopping; nothing is left of the backup")]
     Stopped,
+}
+
+impl From<StoreError> for BackupError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Medium(cause) => Self::Medium(cause),
+            StoreError::Full(_) | StoreError::Failed(_) => Self::Store(error),
+        }
+    }
 }
 
 macro_rules! from_engine {
     ($($error:ident),*) => {
         $(impl From<redb::$error> for BackupError {
             fn from(error: redb::$error) -> Self {
-                Self::Store(error.into())
+                StoreError::from(error).into()
             }
         })*
     };

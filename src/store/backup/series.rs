@@ -49,7 +49,8 @@ impl Reader {
         Ok(series)
     }
 
-    /// Removes what is beyond `keep`, oldest first and never `fresh`, which has just been made; how many went.
+    /// Removes what is beyond `keep`, oldest first and never `fresh`, which has just been made; how many went. One that stays put
+    /// keeps no other.
     pub fn prune(
         &self,
         directory: Option<&Path>,
@@ -59,12 +60,16 @@ impl Reader {
         let series = self.series(directory, now).map_err(|error| at(fresh, error))?;
         let beyond = series.len().saturating_sub(keep);
         let old = series.iter().filter(|kept| kept.file != fresh).take(beyond);
-        let mut gone = 0;
+        let (mut gone, mut stays) = (0, None);
         for kept in old {
-            fs::remove_file(&kept.file).map_err(|error| at(&kept.file, error))?;
-            gone += 1;
+            match fs::remove_file(&kept.file) {
+                Ok(()) => gone += 1,
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => stays = Some(at(&kept.file, error)),
+            }
         }
-        Ok(gone)
+        stays.map_or(Ok(gone), Err)
     }
 }
 

@@ -195,6 +195,29 @@ fn the_oldest_of_the_series_go_and_nothing_else_does() {
 }
 
 #[test]
+fn one_of_the_series_that_cannot_be_removed_keeps_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let reader = store.reader();
+    let home = dir.path().join("elsewhere");
+    let [stuck, old, fresh] =
+        [1000, 2000, 3000].map(|at| home.join(format!("postbackd-{}.redb", reader.series_name(UnixMs(at)))));
+    fs::create_dir_all(&stuck).unwrap();
+    for file in [&old, &fresh] {
+        fs::write(file, "").unwrap();
+    }
+    let said = reader.prune(Some(&home), 1, (&fresh, UnixMs(3000))).unwrap_err().to_string();
+    assert!(said.contains(&stuck.display().to_string()), "{said}");
+    assert!(!old.exists() && fresh.exists());
+}
+
+#[test]
+fn a_disk_that_fails_is_not_said_to_be_the_store_s_where_it_may_be_the_backup_s() {
+    let said = BackupError::from(redb::StorageError::Io(std::io::Error::from_raw_os_error(5))).to_string();
+    assert!(said.contains("Input/output error") && !said.contains("under the store"), "{said}");
+}
+
+#[test]
 fn a_directory_without_a_parent_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let store = lived_in(dir.path(), 3);
