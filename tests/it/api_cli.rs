@@ -139,6 +139,7 @@ async fn replay_and_discard_want_to_be_told_which_and_say_what_they_did() {
         &["dlq", "replay", &id, "--all"],
         &["dlq", "discard", &id],
         &["dlq", "discard", "--reason", "x"],
+        &["dlq", "replay", "--reason", "tls"],
         &["dlq", "nonsense"],
     ] {
         assert_eq!(daemon.cli(wrong, "").await.code, 2, "{wrong:?}");
@@ -147,7 +148,6 @@ async fn replay_and_discard_want_to_be_told_which_and_say_what_they_did() {
         &["dlq", "replay", "dlv_1"][..],
         &["dlq", "replay", "--destination", "nobody"],
         &["dlq", "replay", "--all", "--rate", "fast"],
-        &["dlq", "replay", "--reason", "tls"],
         &["dlq", "replay", stranger],
     ] {
         let told = daemon.cli(refused, "").await;

@@ -99,7 +99,7 @@ impl World {
                     assert!(keys.contains(&key) || !self.oracle.may_be_over(key), "{key:?} was not to be given up");
                     self.oracle.given_up(key);
                 }
-                self.gave_up(*destination, seqs.len());
+                self.gave_up(seqs.len());
             }
             (Waiting::Alerts(memory), [Applied::Counted]) => {
                 self.tally.alert_memories += 1;
