@@ -177,6 +177,12 @@ fn note(done: &Applied, facts: &mut Vec<Input>) {
             facts.push(Input::Control(Control::Resumed { destination: *destination }));
         }
         Applied::Purged { destination, seqs } => {
+            // What came in with the same transaction would be sent before the scheduler heard that it is given up.
+            for fact in facts.iter_mut() {
+                if let Input::Owed(owed) = fact {
+                    owed.retain(|owed| owed.key.destination != *destination || !seqs.contains(&owed.key.seq));
+                }
+            }
             facts.push(Input::Purged { destination: *destination, seqs: seqs.clone() });
         }
         Applied::Duplicate { .. }
