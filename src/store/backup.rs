@@ -43,8 +43,9 @@ const DIRECTORY: &str = "backups";
 /// Tests have slices of seven, so that a few events take several.
 const SLICE_ROWS: usize = if cfg!(test) { 7 } else { 2000 };
 const SLICE_BYTES: usize = 1 << 20;
-/// Page cache of the file in the making.
-const CACHE: usize = 16 << 20;
+/// Page cache of the file in the making. It is written in order, so that more would bring nothing; and every backup has a
+/// thread of its own, of which the system's allocator may keep what was once used.
+const CACHE: usize = 4 << 20;
 
 /// What is to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
