@@ -38,6 +38,8 @@ async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     assert_eq!((&status["state"], &status["backup"]["every"]), (&"ok".into(), &"1s".into()), "{status:#}");
     let text = daemon.get("/status?format=text").await.text();
     assert!(text.contains("\nbackup   every 1s, 2 kept: last 20"), "{text}");
+    let page = daemon.get("/").await.text();
+    assert!(page.contains("<dt>Backup</dt><dd>every 1s, last <time"), "{page}");
     let trail = daemon.get("/v1/audit").await.json();
     let deeds = trail["deeds"].as_array().unwrap();
     assert!(deeds.iter().any(|deed| deed["action"] == "backup" && deed["by"] == "file"), "{trail:#}");
@@ -49,6 +51,8 @@ async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     let status = daemon.wait_for_status(|status| status["state"] == "degraded").await;
     assert!(status["reasons"][0].as_str().unwrap().starts_with("the last automatic backup failed: "), "{status:#}");
     assert!(!status["backup"]["last_error"].is_null(), "{status:#}");
+    let page = daemon.get("/").await.text();
+    assert!(page.contains("<strong class=\"bad-word\">failed</strong> <time"), "{page}");
     assert!(daemon.get("/metrics").await.text().contains("postbackd_backup_ok 0\n"));
     daemon.edit("every = \"1s\"", "every = \"never\"");
     assert_eq!(daemon.post("/v1/reload", "").await.status, 200);

@@ -340,6 +340,18 @@ async fn many_are_counted_before_they_are_replayed() {
     assert!(ask.contains("Replay 3 deliveries?") && ask.contains("name=\"destination\" value=\"a\""), "{ask}");
     assert!(visitor.get(&daemon, "/ui/dlq/confirm?verb=discard").await.text().contains("Discard 6 deliveries?"));
     refused_page(&visitor.get(&daemon, "/ui/dlq/confirm?verb=replay&destination=x").await, 422, "no destination");
+    let groups = visitor.get(&daemon, "/ui/dlq/groups?destination=a").await.text();
+    assert!(groups.contains("all 3 looked at") && groups.contains("class=\"c-tries num\">3<"), "{groups}");
+    let link = quoted(&groups, "c-event\"><a href=\"").replace("&#38;", "&");
+    assert!(link.contains("&fault=") && link.contains("&response_status=400"), "{link}");
+    let listed = visitor.get(&daemon, &link).await.text();
+    assert!(listed.contains("<small>3 match"), "{listed}");
+    let confirm = quoted(&listed, "class=\"all\"><a class=\"button\" href=\"").replace("&#38;", "&");
+    assert!(visitor.get(&daemon, &confirm).await.text().contains("Replay 3 deliveries?"), "{confirm}");
+    let none = visitor.get(&daemon, "/ui/dlq?response_status=404").await.text();
+    assert!(none.contains("Nothing matches these filters."), "{none}");
+    let wrong = visitor.get(&daemon, "/ui/dlq/groups?fault=1").await.text();
+    assert!(wrong.contains("fault: "), "{wrong}");
     for empty in [&[][..], &[("id", "")], &[("destination", "")], &[("all", "yes")]] {
         for path in ["/ui/dlq/replay", "/ui/dlq/discard"] {
             let fields = [empty, &[("why", "x")]].concat();
