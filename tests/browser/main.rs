@@ -186,3 +186,32 @@ async fn all_of_it_works_without_javascript() {
     daemon.wait_for_status(|status| status["balance"]["sent"] == 2).await;
     browser.end().await;
 }
+
+#[tokio::test]
+async fn a_job_is_watched_and_cancelled_by_its_form() {
+    for scripts in [Scripts::On, Scripts::Off] {
+        let Some(browser) = Browser::start(scripts).await else { return };
+        let sink = Sink::start(vec![Act::Reply(Reply::new(400, "no"))]).await;
+        let daemon = Daemon::start(&webhook("crm", &sink.url("/"))).await;
+        send(&daemon, "trade-1").await;
+        send(&daemon, "trade-2").await;
+        dead(&daemon, 2).await;
+        let started = daemon.post("/v1/dlq/replay", r#"{"all":true,"rate":"1/h"}"#).await.json();
+        assert!(started["job"].is_string(), "{started}");
+        let base = format!("http://127.0.0.1:{}", daemon.port);
+        browser.open(&base).await;
+        assert_eq!(browser.count("#jobs .s-running").await, 1);
+        browser.click("#jobs h2 a").await;
+        browser.settle("/ui/jobs", "#jobs .job progress", 1).await;
+        browser.click("#jobs .job form button").await;
+        browser.settle("/ui/jobs", "#jobs .s-cancelled", 1).await;
+        assert!(browser.text(".notice").await.contains("is cancelled: "));
+        assert_eq!(browser.count("#jobs form").await, 0, "there is nothing left to cancel");
+        let job = daemon.get("/v1/jobs").await.json()["jobs"][0].clone();
+        assert_eq!((&job["id"], &job["state"]), (&started["job"], &json!("cancelled")));
+        if scripts == Scripts::On {
+            assert_eq!(browser.complaints().await, [""; 0]);
+        }
+        browser.end().await;
+    }
+}
