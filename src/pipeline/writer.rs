@@ -288,16 +288,17 @@ impl Writer {
     /// Everything that has gathered, up to the size of one transaction.
     fn gather(&mut self, first: Command) -> Vec<Request<Reply>> {
         self.look_for_file();
-        let refuse_ingest = self.disk.is_short(&*self.clock, &self.board);
+        let short = self.disk.is_short(&*self.clock, &self.board).then_some(Unavailable::Disk);
+        let refusal = self.board.lost().map(Unavailable::Store).or(short);
         let mut requests = Vec::new();
         // Outcomes that wait leave half of the room to events: neither keeps the other waiting for long.
         let mut ops = self.outcomes.len().min(TRANSACTION_OPS / 2);
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Write(request) if refuse_ingest && accepts(&request) => {
-                    if let Some(reply) = request.reply {
-                        drop(reply.send(Err(Unavailable::Disk)));
+                Command::Write(request) if refusal.is_some() && accepts(&request) => {
+                    if let (Some(reply), Some(why)) = (request.reply, &refusal) {
+                        drop(reply.send(Err(why.clone())));
                     }
                 }
                 Command::Write(request) => {
@@ -325,8 +326,8 @@ impl Writer {
         requests
     }
 
-    /// Looks whether the store still has its name. Where it has not, [`super::Pipeline`] refuses whatever comes and nothing new
-    /// is sent, but outcomes, and what waited already, still go into the open file: a backup of it is whole.
+    /// Looks whether the store still has its name. Where it has not, events are refused and nothing new is sent, but outcomes,
+    /// and what operators asked for already, still go into the open file: a backup of it is whole.
     fn look_for_file(&mut self) {
         let now = self.clock.monotonic();
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOK_EVERY) {

@@ -186,6 +186,10 @@ impl Bench {
     fn with(reserve: u64, cache: usize) -> Self {
         let disk = Disk::default();
         let store = disk.store_with(cache);
+        Self::over(store, disk, reserve)
+    }
+
+    fn over(store: Store, disk: Disk, reserve: u64) -> Self {
         let (reader, hash_key) = (store.reader(), store.hash_key());
         let (commands, commands_rx) = mpsc::channel(64);
         let (facts_tx, facts) = mpsc::channel(1024);
@@ -282,6 +286,18 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
         drop(bench.stop());
     }
     assert!((1..80).contains(&acknowledged), "{acknowledged} of 80: cuts have to hit commits and miss them");
+}
+
+// Row 16.
+#[test]
+fn who_finds_that_the_file_is_gone_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Fixed).unwrap();
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let bench = Bench::over(store, Disk::default(), 0);
+    assert!(matches!(bench.accept("a"), Err(Unavailable::Store(_))));
+    assert_eq!(bench.reader.ledger().deliveries.len(), 0);
+    bench.stop().unwrap();
 }
 
 // Rows 4 and 5.

@@ -63,11 +63,7 @@ impl Store {
             drop(opened);
             match error {
                 StoreError::Full(_) => tracing::warn!(%error, "Compacting was given up; the store is used as it is."),
-                StoreError::Medium(ref cause) => {
-                    suspect::mark(dir, cause);
-                    return Err(failed(&path, &error));
-                }
-                StoreError::Failed(_) => return Err(failed(&path, &error)),
+                StoreError::Medium(_) | StoreError::Failed(_) => return Err(failed(&path, &error)),
             }
             opened = place.open(options.cache, None, &damage)?;
         }
@@ -89,6 +85,10 @@ fn bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
+/// Where the disk failed, the file is marked: whoever opens it next reads all of it first.
 fn failed(path: &Path, error: &StoreError) -> OpenError {
+    if let (StoreError::Medium(cause), Some(home)) = (error, path.parent()) {
+        suspect::mark(home, cause);
+    }
     refuse(path, format!("compacting failed ({error}); no row was changed: start without compacting"))
 }

@@ -93,6 +93,8 @@ pub(super) struct Marks {
     zones: Zoning,
     /// Which part of the next slice is the first.
     first: usize,
+    /// Slices in a row that did nothing and got no further.
+    idle: usize,
 }
 
 /// See [`Marks`].
@@ -110,6 +112,11 @@ impl Marks {
     #[cfg(test)]
     pub fn zoned(&self) -> bool {
         self.zones == Zoning::Done
+    }
+
+    /// Whether every scan begins where it does in `other`.
+    fn same_places(self, other: Self) -> bool {
+        Self { first: 0, idle: 0, ..self } == Self { first: 0, idle: 0, ..other }
     }
 
     /// A delivery of this event has become final or dead, or has left the DLQ.
@@ -168,7 +175,8 @@ impl<'t, 's> Sweep<'t, 's> {
     }
 
     pub fn run(mut self, slice: &Slice<'_>) -> Result<Leftover, StoreError> {
-        let first = self.marks.first;
+        let began = self.marks;
+        let first = began.first;
         self.marks.first = (first + 1) % PARTS.len();
         let mut emptied = Vec::new();
         for part in PARTS.iter().cycle().skip(first).take(PARTS.len()) {
@@ -183,14 +191,21 @@ impl<'t, 's> Sweep<'t, 's> {
             }
         }
         let zoned = self.make_zones()?;
+        let moved = self.left < SWEEP_ROWS || zoned > 0 || !emptied.is_empty() || !self.marks.same_places(began);
+        self.marks.idle = if moved { 0 } else { began.idle + 1 };
+        // Each part was the first once: a further round would see what this one saw.
+        let stuck = self.marks.idle >= PARTS.len();
         let mut freed = 0;
-        if !self.cut && slice.excess > 0 {
+        if (!self.cut || stuck) && slice.excess > 0 {
             self.freed = 0;
             self.sweep_events(UnixMs(u64::MAX), slice.excess)?;
             freed = self.freed;
         }
         let rows = SWEEP_ROWS.saturating_sub(self.left) + zoned;
-        let ended = !self.cut && self.marks.zones == Zoning::Done;
+        let ended = stuck || (!self.cut && self.marks.zones == Zoning::Done);
+        if ended {
+            self.marks.idle = 0;
+        }
         Ok(Leftover { swept: Swept { rows, freed, ended }, marks: self.marks, emptied })
     }
 
@@ -255,7 +270,12 @@ impl<'s> Frontier<'s> {
 
     /// Counts one more entry; breaks where this slice has looked at enough.
     fn look(&mut self, seq: EventSeq) -> ControlFlow<()> {
-        if self.looks >= LOOKS || (self.looks >= LOOKS_LEAST && (self.enough)()) {
+        let over = self.looks >= LOOKS_LEAST && (self.enough)();
+        // Without time, fewer are taken for the end: the next slice would begin with the same ones, for ever.
+        if over && self.too_new >= LOOKS_LEAST {
+            return ControlFlow::Break(());
+        }
+        if over || self.looks >= LOOKS {
             self.cut_at(seq);
             return ControlFlow::Break(());
         }

@@ -55,6 +55,38 @@ fn slices_without_any_time_come_to_an_end_too() {
     assert!(seqs.iter().all(|seq| store.reader().event(*seq).unwrap().is_none()), "after {slices} slices");
 }
 
+/// Slices without any time, until one says that there is nothing more.
+fn slices(store: &mut Store, plan: SweepPlan) -> usize {
+    let nothing_left = |swept: Swept| swept.ended && swept.rows == 0;
+    let slices = std::iter::repeat_with(|| slice(store, Slice { plan, excess: 0, enough: &|| true }));
+    slices.take(100).take_while(|swept| !nothing_left(*swept)).count()
+}
+
+#[test]
+fn what_stays_is_not_looked_at_for_ever_where_there_is_no_time() {
+    let mut store = Disk::default().store();
+    for at in 0..300 {
+        let seq = store.accept(event(&at.to_string(), 1), vec![owe(ONE)]).seq;
+        store.settle(key(seq, ONE), 2, if at % 2 == 0 { DEAD } else { Disposition::Sent });
+    }
+    // All of them are younger than that.
+    let all = Some(UnixMs(1));
+    let plan = SweepPlan { events_before: all, attempts_before: all, dlq_before: all, dedupe_before: all };
+    assert!(slices(&mut store, plan) < 10);
+    store.assert_sound();
+}
+
+#[test]
+fn a_scan_that_gets_no_further_is_over() {
+    let mut store = Disk::default().store();
+    store.accept(event("ahead", 1_000_000), vec![]);
+    for at in 0..200 {
+        store.accept(event(&at.to_string(), 1), vec![owe(ONE)]);
+    }
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert!((1..10).contains(&slices(&mut store, plan)));
+}
+
 #[test]
 fn a_slice_goes_along_with_what_is_committed_and_sees_it() {
     let mut store = Disk::default().store();
