@@ -66,7 +66,6 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let (orders, orders_rx) = mpsc::channel(ORDERS);
     let (probes, probes_rx) = mpsc::channel(1);
     let (drain, drain_rx) = oneshot::channel();
-    let (writer_done, writer_rx) = oneshot::channel();
     let writer = Writer {
         committer: Committer::new(store),
         commands: commands_rx,
@@ -82,7 +81,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         background: Background::default(),
         seal: Seal::default(),
     };
-    spawn(writer, writer_done)?;
+    let writer = spawn(writer)?;
     let driver = Driver {
         scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
         dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
@@ -118,15 +117,16 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         job_news: Arc::default(),
     };
     let besides = [tokio::spawn(jobs::run(pipeline.clone())), tokio::spawn(backups::run(pipeline.clone()))];
-    Ok(Running { pipeline, writer: writer_rx, driver: tokio::spawn(driver.run()), besides, drain })
+    Ok(Running { pipeline, writer, driver: tokio::spawn(driver.run()), besides, drain })
 }
 
-/// Starts the writer's thread; `done` is told how it ended.
-fn spawn(writer: Writer, done: oneshot::Sender<Result<(), WriterFault>>) -> Result<(), StoreError> {
+/// Starts the writer's thread; what comes back tells how it ended.
+fn spawn(writer: Writer) -> Result<oneshot::Receiver<Result<(), WriterFault>>, StoreError> {
+    let (done, ended) = oneshot::channel();
     thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || drop(done.send(writer.run())))
-        .map(drop)
+        .map(|_| ended)
         .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))
 }
 
