@@ -94,7 +94,8 @@ impl Directory {
         }
     }
 
-    /// Why the store's name no longer stands for the file that is open.
+    /// Why the store's name no longer stands for the file that is open. Where that cannot be seen, as behind a directory that
+    /// nobody may enter, it is not known to be lost.
     pub fn lost(&self) -> Option<String> {
         let own = self.open.as_ref()?.metadata().ok()?;
         let path = self.store();
@@ -102,10 +103,13 @@ impl Directory {
         match fs::metadata(self.store()) {
             Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => None,
             Ok(_) => Some(format!("another file has taken the place of {path}")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Some(format!("{path} has been deleted or moved away"))
             }
-            Err(error) => Some(format!("{path} cannot be looked at ({error})")),
+            Err(error) => {
+                tracing::warn!(%error, "Whether the store's file is in its place cannot be seen.");
+                None
+            }
         }
     }
 

@@ -298,6 +298,21 @@ fn reopening_is_never_opening_another_store_in_this_ones_place() {
 }
 
 #[test]
+fn a_store_that_cannot_be_looked_for_is_not_called_lost() {
+    let home = Home::used();
+    let store = home.open().unwrap();
+    let aside = home.path().with_extension("aside");
+    fs::rename(home.path(), &aside).unwrap();
+    // A name that leads to itself: there is no telling what is behind it.
+    std::os::unix::fs::symlink(home.path(), home.path()).unwrap();
+    assert_eq!(store.lost(), None);
+    fs::remove_file(home.path()).unwrap();
+    assert!(store.lost().is_some());
+    fs::rename(aside, home.path()).unwrap();
+    assert_eq!(store.lost(), None);
+}
+
+#[test]
 fn a_store_whose_directory_is_gone_can_still_be_saved() {
     let home = Home::used();
     let store = home.open().unwrap();
