@@ -41,6 +41,7 @@ mod routing;
 pub mod scheduler;
 mod seal;
 mod settle;
+mod standing;
 mod start;
 pub mod trial;
 mod upkeep;
@@ -52,7 +53,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use tokio::time::timeout;
 use url::Url;
 
 use crate::config::snapshot::Snapshot;
@@ -80,6 +80,7 @@ use control::Pauses;
 use maintenance::GuardedClock;
 use operator::Orders;
 use routing::Routing;
+use standing::Standing;
 use writer::{Command, Rejected, Reply};
 
 /// What the writer says.
@@ -198,15 +199,8 @@ impl Pipeline {
         let routing = self.routing();
         let heard_at = self.guarded.now(wall, self.env.clock.monotonic());
         let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, heard_at)).collect();
-        let mut answer = self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) }))?;
-        let Ok(answered) = timeout(ANSWER_WITHIN, &mut answer).await else {
-            // It still stands in the writer's queue, and takes its room there.
-            tokio::spawn(async move {
-                answer.await.ok();
-                drop(room);
-            });
-            return Err(Unavailable::Slow);
-        };
+        let answer = self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) }))?;
+        let answered = Standing::new(answer, room).answered(ANSWER_WITHIN).await.ok_or(Unavailable::Slow)?;
         let applied = answered.unwrap_or(Err(Unavailable::Stopping))?;
         Ok(applied.into_iter().filter_map(|done| self.receipt(&done)).collect())
     }
