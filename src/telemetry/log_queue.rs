@@ -1,7 +1,7 @@
 //! Lines of the log on their way out: a bounded queue, and a thread that writes them to standard error.
 //!
 //! Whoever logs never waits. Where nobody reads the pipe, or the journal is stuck, or the disk is full, the queue fills up
-//! ([`LINES`], [`BYTES`]) and what comes then is dropped and counted; once lines go out again the log says how many were
+//! (`LINES`, `BYTES`) and what comes then is dropped and counted; once lines go out again the log says how many were
 //! lost. Lines that cannot be written at all (standard error is closed) are dropped and counted too.
 
 use std::io::{self, Write};
