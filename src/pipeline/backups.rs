@@ -1,6 +1,6 @@
 //! Backups: those that are asked for, and those that the daemon takes by itself (`[backup]`).
 //!
-//! One at a time, on a thread of its own that gives way to everything else: at the lowest priority, with a pause between
+//! One at a time, on a thread of its own that gives way to everything else: at a low priority, with a pause between
 //! slices. Who asked and hung up does not end it. A stop ends it between slices; what is still unfinished after a while
 //! (the last check of a large file cannot be interrupted) loses its file, so that a clean stop leaves nothing half done.
 //!
@@ -354,10 +354,14 @@ fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// A tenth of what others get of a busy processor. Not the least there is: as long as a backup takes, the store's file cannot
+/// use again what is freed, and on a machine without a moment's rest it would grow many times over.
+const NICENESS: i32 = 10;
+
 /// Everything else goes first. Where this is not allowed, the pauses between slices have to do.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(19) {
+    if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "The backup's thread keeps its priority.");
     }
 }
