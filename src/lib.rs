@@ -14,9 +14,11 @@
 //! ```
 //!
 //! 1. **Disk first.** No reply, no timer and no ended lease before the commit returned. A commit that failed has an unknown
-//!    outcome: the sender gets 503, the file is opened again, and a repeat of the same event is recognised.
+//!    outcome: the sender gets 503, the file is opened again, and a repeat of the same event is recognised. Where the disk
+//!    itself failed, the process ends and leaves a mark if it can, by which the next start reads the whole file first.
 //! 2. **One writer, natural group commit.** A thread owns every write transaction; a batch is what gathered while the last
-//!    commit ran. Ingest, outcomes of attempts and operator commands share batches.
+//!    commit ran. Ingest, outcomes of attempts and operator commands share batches; work that nobody waits for (retention, pages
+//!    of jobs) goes along with them, paid from one budget.
 //! 3. **Decide, then do.** Every decision is a synchronous function of state, input, time and dice; async code waits and
 //!    moves data.
 //! 4. **No lease rows.** What is in flight lives in memory; a crash means one repeat with the same id. Start, recovery and

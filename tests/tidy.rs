@@ -120,7 +120,7 @@ const WITHOUT_TEST: &[(u32, &str)] = &[(
     "killing for want of memory is SIGKILL (row 21), which the kernel decides on; the bounds that make it unlikely are held by rows 55 and 77",
 )];
 
-/// Rows whose tests are being written.
+/// Rows that still want a test.
 const AWAITED: &[u32] = &[7];
 
 /// A file below `src` or `tests`.
