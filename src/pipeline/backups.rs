@@ -1,8 +1,8 @@
 //! Backups: those that are asked for, and those that the daemon takes by itself (`[backup]`).
 //!
-//! One at a time, on a thread of its own that gives way to everything else: at a low priority, with a pause between
-//! slices. Who asked and hung up does not end it. A stop ends it between slices; what is still unfinished after a while
-//! (the last check of a large file cannot be interrupted) loses its file, so that a clean stop leaves nothing half done.
+//! One at a time, on a thread of its own that gives way to everything else: at a low priority, with a rest after every
+//! bit of work while somebody sends. Who asked and hung up does not end it. A stop ends it at the next rest; what is still
+//! unfinished after a while (a directory may hang) loses its file, so that a clean stop leaves nothing half done.
 //!
 //! When the next one is due is a function of the directory and the configuration: a restart changes nothing.
 
@@ -21,13 +21,15 @@ use crate::config::backup::Backup as Settings;
 use crate::domain::audit::{Deed, Right, Who};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::StoreError;
-use crate::store::backup::{Backup, BackupError, Order};
+use crate::store::backup::{Backup, BackupError, Order, Rest};
 use crate::store::read::Reader;
 
-/// Between slices of some 10 ms.
-const PAUSE: Duration = Duration::from_millis(10);
-/// How long a stop waits for the end of a slice.
-const LAST_SLICE: Duration = Duration::from_secs(1);
+/// So much work, then a rest while somebody sends. The scheduler of the system lets a thread of low priority work on for some
+/// milliseconds although others have something to do; those who send would feel that.
+const WORK: Duration = Duration::from_micros(500);
+const REST: Duration = Duration::from_millis(2);
+/// How long a stop waits for the end of a bit of work.
+const LAST_BIT: Duration = Duration::from_secs(1);
 /// How long a start or a reload waits for the directory of backups, which may be another machine's.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
 /// Nothing is waited for longer than this, so that a step of the clock is noticed.
@@ -138,7 +140,7 @@ impl Backups {
 
     /// Lets nobody begin, waits for who has begun, and removes what is unfinished then.
     pub(super) async fn stop(&self) {
-        let last = timeout(LAST_SLICE, Arc::clone(&self.turn).acquire_owned()).await;
+        let last = timeout(LAST_BIT, Arc::clone(&self.turn).acquire_owned()).await;
         self.turn.close();
         if last.is_err()
             && let Some(path) = self.unfinished().take()
@@ -207,12 +209,8 @@ impl Pipeline {
         let (pipeline, runtime) = (self.clone(), Handle::current());
         let work = move || {
             give_way();
-            let mut between = || {
-                runtime.block_on(async { sleep(PAUSE).await });
-                if pipeline.is_stopping() { Err(BackupError::Stopped) } else { Ok(()) }
-            };
             *pipeline.backups.unfinished() = pipeline.reader.unfinished_backup(&order);
-            let made = between().and_then(|()| pipeline.reader.backup(&order, &mut between));
+            let made = pipeline.reader.backup(&order, pipeline.rest(runtime));
             pipeline.backups.unfinished().take();
             drop(turn);
             // Whoever asked may have gone away.
@@ -224,6 +222,24 @@ impl Pipeline {
             .spawn(work)
             .map_err(|error| failed(&format!("the backup's thread cannot be started: {error}")))?;
         made.await.unwrap_or_else(|_| Err(failed("the storage engine gave up")))
+    }
+
+    /// What the thread of a backup does after every bit of work.
+    fn rest(&self, runtime: Handle) -> Rest {
+        let pipeline = self.clone();
+        let mut since = pipeline.env.clock.monotonic();
+        Box::new(move || {
+            if pipeline.is_stopping() {
+                return Err(BackupError::Stopped);
+            }
+            if pipeline.env.clock.monotonic().saturating_sub(since) >= WORK {
+                if !pipeline.board.is_quiet() {
+                    runtime.block_on(async { sleep(REST).await });
+                }
+                since = pipeline.env.clock.monotonic();
+            }
+            Ok(())
+        })
     }
 
     /// Takes one by itself, and removes what is beyond `keep` once it is whole.
@@ -358,7 +374,7 @@ fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) {
 /// use again what is freed, and on a machine without a moment's rest it would grow many times over.
 const NICENESS: i32 = 10;
 
-/// Everything else goes first. Where this is not allowed, the pauses between slices have to do.
+/// Everything else goes first. Where this is not allowed, the rests have to do.
 fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {

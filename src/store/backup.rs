@@ -1,48 +1,39 @@
 //! A backup of a store in use: every row of one moment, written into a file of its own.
 //!
-//! One read transaction gives the moment; the writer goes on meanwhile. Tables are copied row by row, in slices between
-//! which the caller may wait, into a file under a temporary name in `backups/` beside the store. `meta` comes last, so
-//! that what was cut short is no store. Once all is there the file is closed, opened anew with the checksum of every page
-//! checked, its rows are counted table by table, and only then does it get its name: a file under a final name is whole.
+//! One read transaction gives the moment; the writer goes on meanwhile. Tables are copied row by row (`copy`) into a file
+//! under a temporary name in `backups/` beside the store; after every bit of work the caller may rest, or end it (`rests`).
+//! `meta` comes last, so that what was cut short is no store. Once all is there the file is closed, opened anew with the
+//! checksum of every page checked, its rows are counted table by table, and only then does it get its name: a file under a
+//! final name is whole.
 //! What a process that died left behind is removed at the next start and by the next backup; it has the store's instance in
 //! its name, so that two stores may share a directory.
 //!
 //! The rules between rows (`store::verify`) are not checked here: they need several reads for each row. `postbackd
 //! verify` does that, elsewhere and at leisure.
 //!
-//! As long as it takes, pages that the writer frees stay in use, so that the store's own file may grow.
+//! As long as rows are copied, pages that the writer frees stay in use, so that the store's own file may grow.
 
+mod copy;
+mod rests;
 pub mod series;
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, Key, Range, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageBackend, TableError, TableHandle, Value,
-};
+use redb::{Builder, ReadTransaction, ReadableDatabase, StorageBackend};
 
 use super::error::StoreError;
-use super::handle::{begin_fill, begin_write};
 use super::read::Reader;
-use super::row::{self, NumberRow};
-use super::schema::{
-    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
-    META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
-};
 use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
+use copy::{Rows, fill, rows_of};
+use rests::{Paced, Rests};
 
 /// The directory of backups, beside the store.
 const DIRECTORY: &str = "backups";
-/// A slice ends after so many rows, or bytes of values: some 10 ms of work.
-/// Tests have slices of seven, so that a few events take several.
-const SLICE_ROWS: usize = if cfg!(test) { 7 } else { 2000 };
-const SLICE_BYTES: usize = 1 << 20;
 /// Page cache of the file in the making. It is written in order, so that more would bring nothing; and every backup has a
 /// thread of its own, of which the system's allocator may keep what was once used.
 const CACHE: usize = 4 << 20;
@@ -89,7 +80,7 @@ pub enum BackupError {
     Medium(String),
     #[error(transparent)]
     Store(StoreError),
-    /// Whoever waited between slices wants no more.
+    /// Whoever rested wants no more.
     #[error("the daemon is stopping; nothing is left of the backup")]
     Stopped,
 }
@@ -115,8 +106,8 @@ macro_rules! from_engine {
 
 from_engine!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
 
-/// What happens between slices: a little wait, or an end.
-pub type Between<'b> = &'b mut dyn FnMut() -> Result<(), BackupError>;
+/// Called after every bit of work, some 100 microseconds: rests if it likes, or ends the backup.
+pub type Rest = Box<dyn FnMut() -> Result<(), BackupError> + Send>;
 
 impl Reader {
     /// The backups in `directory` and their sizes, by name; those that are being written have another ending.
@@ -170,7 +161,7 @@ impl Reader {
     }
 
     /// Writes a backup of the store as of now; blocks until it is made. One at a time: the caller sees to it.
-    pub fn backup(&self, order: &Order, between: Between<'_>) -> Result<Backup, BackupError> {
+    pub fn backup(&self, order: &Order, rest: Rest) -> Result<Backup, BackupError> {
         let nowhere = || StoreError::Failed("this store is in no file".to_owned());
         let directory = self.backups_directory(order.directory.as_deref()).ok_or_else(nowhere)?;
         let unfinished = self.unfinished_backup(order).ok_or_else(nowhere)?;
@@ -182,13 +173,7 @@ impl Reader {
         let place = Place::prepare(directory, &order.name, unfinished)?;
         self.clear_unfinished_backups(order.directory.as_deref()).map_err(|error| at(&place.directory, error))?;
         place.check_room(order.reserve, self.file_bytes())?;
-        let made = self.shared.view().map_err(BackupError::from).and_then(|view| {
-            let mut watch = || {
-                between()?;
-                place.check_room(order.reserve, 0)
-            };
-            make(&view, &place.unfinished, order.at, &mut watch)
-        });
+        let made = self.shared.view().map_err(BackupError::from).and_then(|view| make(view, &place, order, rest));
         let rows = made.inspect_err(|_| place.clear())?;
         let bytes = place.publish()?;
         Ok(Backup { file: place.file, bytes, rows, taken_at: order.at })
@@ -197,13 +182,8 @@ impl Reader {
 
 impl Reader {
     /// The rows of a backup without its file: into an empty backend, for tests of what a power cut leaves of it.
-    pub fn copy_into(
-        &self,
-        backend: impl StorageBackend,
-        taken_at: UnixMs,
-        between: Between<'_>,
-    ) -> Result<u64, BackupError> {
-        Ok(fill(&self.shared.view()?, backend, taken_at, between)?.values().sum())
+    pub fn copy_into(&self, backend: impl StorageBackend, taken_at: UnixMs, rest: Rest) -> Result<u64, BackupError> {
+        Ok(fill(&self.shared.view()?, backend, taken_at, &Rests::new(rest), &mut || Ok(()))?.values().sum())
     }
 }
 
@@ -261,20 +241,24 @@ fn at(path: &Path, error: io::Error) -> BackupError {
     BackupError::File { path: path.to_owned(), error }
 }
 
-/// Copies everything of `view` into a new file at `path`, and checks that it is there; the number of rows.
-fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<'_>) -> Result<u64, BackupError> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
-    let file = file.map_err(|error| at(path, error))?;
+/// Copies everything of `view` into a new file, and checks that it is there; the number of rows.
+fn make(view: ReadTransaction, place: &Place, order: &Order, rest: Rest) -> Result<u64, BackupError> {
+    let path = &place.unfinished;
+    let opened = |options: &mut OpenOptions| options.open(path).map_err(|error| at(path, error));
+    let file = opened(OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))?;
     let written = file.try_clone().map_err(|error| at(path, error))?;
+    let rests = Rests::new(rest);
     // Written out slice by slice: the file system makes whoever syncs next wait for what is not, the writer among them.
     let mut between = || {
         written.sync_data().map_err(|error| at(path, error))?;
-        between()
+        place.check_room(order.reserve, 0)
     };
-    let wanted = fill(view, FileBackend::new(file)?, taken_at, &mut between)?;
-    let copied = builder().set_check_integrity_on_open(true).open(path)?;
-    let found = rows_of(&copied.begin_read()?)?;
-    copied.close()?;
+    let wanted = fill(&view, FileBackend::new(file)?, order.at, &rests, &mut between)?;
+    // From here on the writer may use again what it has freed.
+    drop(view);
+    let file = opened(OpenOptions::new().read(true).write(true))?;
+    let found =
+        count(Paced::new(FileBackend::new(file)?, rests.clone())).map_err(|error| rests.ended().unwrap_or(error))?;
     if wanted != found {
         let text = format!("the copy differs from the store: rows by table are {found:?} instead of {wanted:?}");
         return Err(StoreError::Failed(text).into());
@@ -282,129 +266,16 @@ fn make(view: &ReadTransaction, path: &Path, taken_at: UnixMs, between: Between<
     Ok(found.values().sum())
 }
 
-/// Copies everything of `view` into an empty backend; how many rows each table has there.
-fn fill(
-    view: &ReadTransaction,
-    backend: impl StorageBackend,
-    taken_at: UnixMs,
-    between: Between<'_>,
-) -> Result<BTreeMap<String, u64>, BackupError> {
-    let to = builder().create_with_backend(backend)?;
-    let mut copy = Copying { view, to: &to, between, taken_at, meta: 0 };
-    copy.tables()?;
-    let mut wanted = rows_of(view)?;
-    wanted.insert(META.name().to_owned(), copy.meta);
-    to.close()?;
-    Ok(wanted)
+/// How many rows each table of a finished copy has, once the checksum of every page was checked.
+fn count(copy: impl StorageBackend) -> Result<Rows, BackupError> {
+    let copied = builder().set_check_integrity_on_open(true).create_with_backend(copy)?;
+    let found = rows_of(&copied.begin_read()?)?;
+    copied.close()?;
+    Ok(found)
 }
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
     builder
-}
-
-/// How many rows each table has; also of tables that this version does not know, so that none is forgotten.
-fn rows_of(transaction: &ReadTransaction) -> Result<BTreeMap<String, u64>, StoreError> {
-    let mut rows = BTreeMap::new();
-    for table in transaction.list_tables()? {
-        let name = table.name().to_owned();
-        rows.insert(name, transaction.open_untyped_table(table)?.len()?);
-    }
-    Ok(rows)
-}
-
-struct Copying<'c> {
-    view: &'c ReadTransaction,
-    to: &'c Database,
-    between: Between<'c>,
-    taken_at: UnixMs,
-    /// Rows of `meta`.
-    meta: u64,
-}
-
-/// Whether a table has more than the slice.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slice {
-    Full,
-    Last,
-}
-
-impl Copying<'_> {
-    fn tables(&mut self) -> Result<(), BackupError> {
-        self.table(DESTINATIONS)?;
-        self.table(INBOX)?;
-        self.table(DEDUPE)?;
-        self.table(DELIVERIES)?;
-        self.table(OUTBOX)?;
-        self.table(DLQ)?;
-        self.table(ATTEMPTS)?;
-        self.table(COUNTS)?;
-        self.table(EVENT_COUNTS)?;
-        self.table(PAUSES)?;
-        self.table(JOBS)?;
-        self.table(AUDIT)?;
-        self.table(STATS)?;
-        self.table(ZONES)?;
-        self.table(ZONE_UIDS)?;
-        self.table(ALERTS)?;
-        self.meta()
-    }
-
-    /// The last rows, and with them all others become durable.
-    fn meta(&mut self) -> Result<(), BackupError> {
-        let transaction = begin_write(self.to)?;
-        {
-            let mut to = transaction.open_table(META)?;
-            for entry in self.view.open_table(META)?.iter()? {
-                let (name, value) = entry?;
-                to.insert(name.value(), value.value())?;
-            }
-            let taken_at = row::encode(&NumberRow(self.taken_at.0)).map_err(StoreError::from)?;
-            to.insert(META_BACKUP_TAKEN, taken_at.as_slice())?;
-            self.meta = to.len()?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// A table that a file from before lacks is lacking in the copy too.
-    fn table<K: Key + 'static, V: Value + 'static>(&mut self, table: Definition<K, V>) -> Result<(), BackupError> {
-        let rows = match self.view.open_table(table) {
-            Ok(rows) => rows,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut rows = rows.iter()?;
-        while self.slice(table, &mut rows)? == Slice::Full {
-            (self.between)()?;
-        }
-        Ok(())
-    }
-
-    fn slice<K: Key + 'static, V: Value + 'static>(
-        &self,
-        table: Definition<K, V>,
-        rows: &mut Range<'_, K, V>,
-    ) -> Result<Slice, BackupError> {
-        let transaction = begin_fill(self.to)?;
-        let mut slice = Slice::Last;
-        {
-            let mut to = transaction.open_table(table)?;
-            let (mut count, mut bytes) = (0, 0_usize);
-            for entry in rows {
-                let (key, value) = entry?;
-                let value = value.value();
-                bytes = bytes.saturating_add(V::as_bytes(&value).as_ref().len());
-                to.insert(key.value(), value)?;
-                count += 1;
-                if count >= SLICE_ROWS || bytes >= SLICE_BYTES {
-                    slice = Slice::Full;
-                    break;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(slice)
-    }
 }

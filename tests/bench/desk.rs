@@ -1,5 +1,5 @@
 //! What the operator's desk costs those who send: `cargo bench --bench desk`, with `POSTBACKD_BENCH_DEEDS` (some of `none replay sweep
-//! backup all`, default all of them) and `POSTBACKD_BENCH_ROUNDS` (default 1).
+//! backup all`, default all of them) and `POSTBACKD_BENCH_ROUNDS` (default 1; more are also printed together).
 //!
 //! Two daemons side by side, each with as many dead deliveries (`POSTBACKD_BENCH_DEAD`, default 100,000) and as many that
 //! were sent. Fresh events come to both at a steady rate. At one of them nothing else happens; at the other the dead are
@@ -51,9 +51,19 @@ struct World {
 }
 
 /// Milliseconds, in order.
+#[derive(Default)]
 struct Figures {
     acknowledged: Vec<f64>,
     arrived: Vec<f64>,
+}
+
+impl Figures {
+    fn add(&mut self, more: Self) {
+        for (all, more) in [(&mut self.acknowledged, more.acknowledged), (&mut self.arrived, more.arrived)] {
+            all.extend(more);
+            all.sort_by(f64::total_cmp);
+        }
+    }
 }
 
 #[tokio::main]
@@ -69,24 +79,35 @@ async fn main() {
         [Deed::None, Deed::Replay, Deed::Sweep, Deed::Backup, Deed::All].into_iter().filter(is_wanted).collect();
     println!("{dead} dead and {dead} sent deliveries at each of two daemons; {rate} fresh events/s for {span} s");
     println!("{:<26} {:<12} {:>9} {:>9} {:>9} {:>9}", "what is done", "", "ack p50", "ack p99", "sent p50", "sent p99");
-    let repeated = deeds.iter().flat_map(|deed| vec![*deed; rounds.unwrap_or(1)]);
-    for deed in repeated {
-        let (quiet, busy) = tokio::join!(World::start(dead), World::start(dead));
-        let (quiet, (busy, took)) =
-            tokio::join!(quiet.measure(rate, span), async { busy.measure_busy(deed, dead, rate, span).await });
-        print(&format!("{deed:?}, {took}"), "quiet", &quiet);
-        print("", "busy", &busy);
-        let ratio = |of: &dyn Fn(&Figures) -> f64| of(&busy) / of(&quiet);
-        println!(
-            "{:<26} {:<12} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
-            "",
-            "busy / quiet",
-            ratio(&|figures| at(&figures.acknowledged, 500)),
-            ratio(&|figures| at(&figures.acknowledged, 990)),
-            ratio(&|figures| at(&figures.arrived, 500)),
-            ratio(&|figures| at(&figures.arrived, 990)),
-        );
+    for deed in deeds {
+        let (mut all_quiet, mut all_busy) = (Figures::default(), Figures::default());
+        for _ in 0..rounds.unwrap_or(1) {
+            let (quiet, busy) = tokio::join!(World::start(dead), World::start(dead));
+            let (quiet, (busy, took)) =
+                tokio::join!(quiet.measure(rate, span), async { busy.measure_busy(deed, dead, rate, span).await });
+            print_pair(&format!("{deed:?}, {took}"), &quiet, &busy);
+            all_quiet.add(quiet);
+            all_busy.add(busy);
+        }
+        if rounds.is_some_and(|rounds| rounds > 1) {
+            print_pair(&format!("{deed:?}, all rounds"), &all_quiet, &all_busy);
+        }
     }
+}
+
+fn print_pair(what: &str, quiet: &Figures, busy: &Figures) {
+    print(what, "quiet", quiet);
+    print("", "busy", busy);
+    let ratio = |of: &dyn Fn(&Figures) -> f64| of(busy) / of(quiet);
+    println!(
+        "{:<26} {:<12} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
+        "",
+        "busy / quiet",
+        ratio(&|figures| at(&figures.acknowledged, 500)),
+        ratio(&|figures| at(&figures.acknowledged, 990)),
+        ratio(&|figures| at(&figures.arrived, 500)),
+        ratio(&|figures| at(&figures.arrived, 990)),
+    );
 }
 
 fn print(what: &str, who: &str, Figures { acknowledged, arrived }: &Figures) {

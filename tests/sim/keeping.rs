@@ -66,7 +66,7 @@ impl World {
         let at = self.wall();
         let Some(life) = &self.life else { return };
         let disk = Disk::default();
-        life.reader.copy_into(disk.clone(), at, &mut || Ok(())).expect("the store can be read");
+        life.reader.copy_into(disk.clone(), at, Box::new(|| Ok(()))).expect("the store can be read");
         self.tally.backups += 1;
         let mut oracle = self.oracle.clone();
         // What is on its way to the disk now is not in the backup, and may be done twice.

@@ -85,19 +85,20 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn a_backup_holds_every_row_of_one_moment_while_a_writer_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = lived_in(dir.path(), 40);
-    let before = dump(&store.shared.view().unwrap());
-    let reader = store.reader();
-    let mut written = 0;
-    let Backup { file, rows, bytes, .. } = reader
-        .backup(&order("a"), &mut || {
-            written += 1;
-            let seq = store.accept(event(&format!("new{written}"), 900), vec![owe(ONE), owe(TWO)]).seq;
-            store.settle(DeliveryKey { seq, destination: TWO }, 901, Disposition::Sent);
-            Ok(())
-        })
-        .unwrap();
-    assert!(written > 20, "it went on meanwhile");
+    let store = lived_in(dir.path(), 40);
+    let (before, reader) = (dump(&store.shared.view().unwrap()), store.reader());
+    let writer = Arc::new(Mutex::new((store, 0)));
+    let meanwhile = Arc::clone(&writer);
+    let rest = move || {
+        let (store, written) = &mut *meanwhile.lock().unwrap();
+        *written += 1;
+        let seq = store.accept(event(&format!("new{written}"), 900), vec![owe(ONE), owe(TWO)]).seq;
+        store.settle(DeliveryKey { seq, destination: TWO }, 901, Disposition::Sent);
+        Ok(())
+    };
+    let Backup { file, rows, bytes, .. } = reader.backup(&order("a"), Box::new(rest)).unwrap();
+    let (store, written) = &*writer.lock().unwrap();
+    assert!(*written > 20, "it went on meanwhile");
     store.assert_sound();
     assert_eq!(bytes, fs::metadata(&file).unwrap().len());
     let mut copied = dump_file(&file);
@@ -119,19 +120,41 @@ fn a_backup_holds_every_row_of_one_moment_while_a_writer_goes_on() {
 fn a_backup_that_is_given_up_leaves_nothing_and_the_next_one_sweeps_up_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let reader = lived_in(dir.path(), 20).reader();
-    assert!(reader.backup(&order("x"), &mut || Ok(())).is_err(), "the store is closed");
+    assert!(reader.backup(&order("x"), Box::new(|| Ok(()))).is_err(), "the store is closed");
     let store = Store::open(dir.path(), OPTIONS, &Dice::default()).unwrap();
-    let given_up = store.reader().backup(&order("a"), &mut || Err(BackupError::Stopped));
+    let given_up = store.reader().backup(&order("a"), Box::new(|| Err(BackupError::Stopped)));
     assert!(matches!(given_up, Err(BackupError::Stopped)), "{given_up:?}");
     assert_eq!(names(dir.path()), Vec::<String>::new());
     let mine = store.reader().unfinished_backup(&order("dead")).unwrap();
     fs::write(&mine, "half").unwrap();
     fs::write(dir.path().join("backups/postbackd-x.0000000000.redb.tmp"), "another store's, at work").unwrap();
     fs::write(dir.path().join("backups/notes.tmp"), "an operator's own").unwrap();
-    store.reader().backup(&order("a"), &mut || Ok(())).unwrap();
+    store.reader().backup(&order("a"), Box::new(|| Ok(()))).unwrap();
     assert_eq!(names(dir.path()), ["notes.tmp", "postbackd-a.redb", "postbackd-x.0000000000.redb.tmp"]);
-    let again = store.reader().backup(&order("a"), &mut || Ok(()));
+    let again = store.reader().backup(&order("a"), Box::new(|| Ok(())));
     assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
+}
+
+// A stop does not wait for the check of a large copy.
+#[test]
+fn a_backup_can_be_ended_while_its_checksums_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 20);
+    let rests = Arc::new(Mutex::new(0_u32));
+    let until = |most: u32| {
+        let rests = Arc::clone(&rests);
+        *rests.lock().unwrap() = 0;
+        Box::new(move || {
+            let mut rests = rests.lock().unwrap();
+            *rests += 1;
+            if *rests > most { Err(BackupError::Stopped) } else { Ok(()) }
+        })
+    };
+    store.reader().copy_into(Disk::default(), UnixMs(5000), until(u32::MAX)).unwrap();
+    let copied = *rests.lock().unwrap();
+    let ended = store.reader().backup(&order("a"), until(copied));
+    assert!(matches!(ended, Err(BackupError::Stopped)), "{ended:?}");
+    assert_eq!(names(dir.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -140,26 +163,28 @@ fn a_backup_leaves_the_reserve_free_and_is_for_the_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let store = lived_in(dir.path(), 3);
     let greedy = Order { reserve: u64::MAX, ..order("a") };
-    let refused = store.reader().backup(&greedy, &mut || Ok(()));
+    let refused = store.reader().backup(&greedy, Box::new(|| Ok(())));
     assert!(matches!(refused, Err(BackupError::Disk { .. })), "{refused:?}");
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let Backup { file, .. } = store.reader().backup(&order("a"), &mut || Ok(())).unwrap();
+    let Backup { file, .. } = store.reader().backup(&order("a"), Box::new(|| Ok(()))).unwrap();
     assert_eq!((mode(file), mode(dir.path().join("backups"))), (0o600, 0o700));
 }
 
 #[test]
 fn a_store_that_is_reopened_meanwhile_does_not_wait_for_the_backup() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = lived_in(dir.path(), 40);
+    let store = lived_in(dir.path(), 40);
     let reader = store.reader();
-    let mut reopened = false;
-    let cut = reader.backup(&order("a"), &mut || {
+    let store = Arc::new(Mutex::new(store));
+    let (meanwhile, mut reopened) = (Arc::clone(&store), false);
+    let rest = move || {
         if !std::mem::replace(&mut reopened, true) {
-            store.reopen().unwrap();
+            meanwhile.lock().unwrap().reopen().unwrap();
         }
         Ok(())
-    });
-    store.assert_sound();
+    };
+    let cut = reader.backup(&order("a"), Box::new(rest));
+    store.lock().unwrap().assert_sound();
     // What is read already may do without the file; nothing half is left either way.
     assert_eq!(names(dir.path()).len(), usize::from(cut.is_ok()), "{cut:?}");
 }
@@ -173,7 +198,7 @@ fn the_oldest_of_the_series_go_and_nothing_else_does() {
     let take = |at: u64| {
         let name = reader.series_name(UnixMs(at));
         let order = Order { at: UnixMs(at), directory: Some(elsewhere.clone()), ..order(&name) };
-        let file = reader.backup(&order, &mut || Ok(())).unwrap().file;
+        let file = reader.backup(&order, Box::new(|| Ok(()))).unwrap().file;
         (reader.prune(Some(&elsewhere), 2, (&file, UnixMs(at))).unwrap(), file)
     };
     let own = ["postbackd-mine.redb", "postbackd-auto-0000000000-20260101T000000.000Z.redb", "notes"];
@@ -222,6 +247,6 @@ fn a_directory_without_a_parent_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let store = lived_in(dir.path(), 3);
     let nowhere = Order { directory: Some(dir.path().join("a/b")), ..order("a") };
-    let refused = store.reader().backup(&nowhere, &mut || Ok(())).unwrap_err().to_string();
+    let refused = store.reader().backup(&nowhere, Box::new(|| Ok(()))).unwrap_err().to_string();
     assert!(refused.contains("neither") && refused.contains("backup.dir"), "{refused}");
 }

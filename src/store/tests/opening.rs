@@ -320,7 +320,7 @@ fn a_store_whose_directory_is_gone_can_still_be_saved() {
     assert!(store.lost().is_some());
     let order =
         crate::store::backup::Order { name: "rescue".to_owned(), at: UnixMs(5000), reserve: 0, directory: None };
-    let saved = store.reader().backup(&order, &mut || Ok(())).unwrap();
+    let saved = store.reader().backup(&order, Box::new(|| Ok(()))).unwrap();
     let saved = crate::store::offline::examine(&saved.file, OPTIONS).unwrap();
     assert_eq!(saved.reader().verify().unwrap(), Vec::<String>::new());
     assert_eq!(saved.contents().unwrap().events, 1);

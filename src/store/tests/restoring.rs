@@ -24,7 +24,7 @@ const TAKEN: UnixMs = UnixMs(1_764_000_000_000);
 
 fn backup(store: &Store, name: &str) -> PathBuf {
     let order = Order { name: name.to_owned(), at: TAKEN, reserve: 0, directory: None };
-    store.reader().backup(&order, &mut || Ok(())).unwrap().file
+    store.reader().backup(&order, Box::new(|| Ok(()))).unwrap().file
 }
 
 fn restore(dir: &Path, file: &Path, now: UnixMs) -> Result<Report, OpenError> {

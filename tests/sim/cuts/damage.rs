@@ -166,7 +166,7 @@ fn a_backup_that_was_cut_short_is_no_store() {
         let (from, to) = (Tape::new(image), Tape::new(Image::default()));
         let store = open(&from, &rng).expect("a sound disk");
         let before = from.position();
-        store.reader().copy_into(to.clone(), UnixMs(5000), &mut || Ok(())).expect("a sound disk");
+        store.reader().copy_into(to.clone(), UnixMs(5000), Box::new(|| Ok(()))).expect("a sound disk");
         assert_eq!(from.position(), before, "the store was written to");
         let ops = to.ops();
         let mut cutter = Cutter::new(&Image::default(), &ops);
