@@ -19,34 +19,36 @@ const ASK: Duration = Duration::from_secs(30);
 /// Several times [`ASK`], as a slow disk may hold a process up.
 const GRANTED_USEC: u32 = 120_000_000;
 
-/// The store; `None` where the daemon was told to stop before it was compacted. What that leaves is a sound store.
+/// The store; `None` where the daemon was told to stop before it was open. Whatever it was at then (a check, a repair, an
+/// upgrade, a compaction) ends with the process, as by a kill: that leaves a sound store.
 pub(super) async fn open(
     snapshot: &Snapshot,
     entropy: Arc<SystemEntropy>,
     first: AtStart,
     stop: &mut StopSignals,
 ) -> anyhow::Result<Option<Store>> {
+    tokio::select! {
+        opened = opened(snapshot, entropy, first) => opened.map(Some),
+        () = stop.wait() => {
+            notify(&[NotifyState::Stopping, NotifyState::Status("stopping before the store was open")]);
+            info!("Stopping before the store was open; no event was changed.");
+            Ok(None)
+        }
+    }
+}
+
+async fn opened(snapshot: &Snapshot, entropy: Arc<SystemEntropy>, first: AtStart) -> anyhow::Result<Store> {
     let dir = snapshot.storage.path.clone();
     let options = store::Options { cache: snapshot.storage.cache };
-    let compacting = match first {
-        AtStart::Open => {
-            return Ok(Some(waiting(move || Store::open(&dir, options, &*entropy)).await?));
-        }
+    match first {
+        AtStart::Open => waiting(move || Store::open(&dir, options, &*entropy)).await,
         AtStart::Compact => {
             info!(store = %dir.display(), "Compacting the store before it is used.");
             notify(&[NotifyState::Status("compacting the store")]);
-            waiting(move || Store::open_compacted(&dir, options, &*entropy))
-        }
-    };
-    tokio::select! {
-        done = compacting => {
-            let (store, Compacted { before, after }) = done?;
+            let compacted = waiting(move || Store::open_compacted(&dir, options, &*entropy)).await;
+            let (store, Compacted { before, after }) = compacted?;
             info!(bytes_before = before, bytes_after = after, "The store is compacted.");
-            Ok(Some(store))
-        }
-        () = stop.wait() => {
-            info!("Stopping while the store was being compacted; no row was changed.");
-            Ok(None)
+            Ok(store)
         }
     }
 }

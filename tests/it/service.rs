@@ -87,6 +87,31 @@ async fn the_manager_is_told_of_start_reload_refusal_and_stop() {
     manager.expect("STOPPING=1");
 }
 
+// Rows 22 and 23: a check of a large store on a dying disk may take hours. In its place, a mark that never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_the_store_is_being_opened_is_obeyed_at_once_and_clean() {
+    let mut daemon = Daemon::start("").await;
+    assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"1"}"#).await.status, 202);
+    daemon.terminate();
+    let before = std::fs::read(daemon.path("data/postbackd.redb")).unwrap();
+    let mark = daemon.path("data/postbackd.suspect");
+    assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    let manager = Manager::of(&mut daemon, None);
+    for signal in [Signal::TERM, Signal::INT] {
+        daemon.restart_until_listening().await;
+        daemon.signal(signal);
+        let began = Instant::now();
+        assert_eq!(daemon.ended().await, Some(0));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let stopping = manager.expect("STOPPING=1");
+        assert!(stopping.iter().any(|line| line.contains("before the store was open")), "{stopping:?}");
+    }
+    assert!(std::fs::read(daemon.path("data/postbackd.redb")).unwrap() == before, "it was written to");
+    std::fs::remove_file(mark).unwrap();
+    daemon.restart().await;
+    daemon.wait_for_status(|status| status["events"]["accepted"] == 1).await;
+}
+
 // Row 27.
 #[tokio::test(flavor = "multi_thread")]
 async fn signs_of_life_come_in_half_the_time_and_not_from_a_daemon_that_is_stopped() {
