@@ -369,6 +369,9 @@ impl Writer {
                 Err(error) => {
                     tries += 1;
                     warn!(%error, tries, "The store cannot be opened again yet.");
+                    if let Some(cause) = self.committer.store().medium_fault() {
+                        return Err(WriterFault::Medium(cause));
+                    }
                     // A full disk is waited for, but not by a daemon that was told to stop.
                     if (!full || self.stopping) && tries >= REOPEN_TRIES {
                         return Err(WriterFault::Open(error));

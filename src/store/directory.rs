@@ -37,6 +37,13 @@ pub(super) struct Directory {
     open: Option<File>,
 }
 
+/// Whether the store's file is known for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Held {
+    Now,
+    Before,
+}
+
 /// What the directory holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
@@ -83,15 +90,16 @@ impl Directory {
         self.path.join(STORE)
     }
 
-    /// Remembers which file it is that was opened as the store.
-    pub fn hold(&mut self) {
+    /// Remembers which file it is that stands for the store, before anything is read from it; whether that is new.
+    pub fn hold(&mut self) -> Held {
         if self.open.is_some() {
-            return;
+            return Held::Before;
         }
         match File::open(self.store()) {
             Ok(file) => self.open = Some(file),
             Err(error) => tracing::warn!(%error, "Whether the store's file stays in its place cannot be watched."),
         }
+        Held::Now
     }
 
     /// Why the store's name no longer stands for the file that is open. Where that cannot be seen, as behind a directory that
@@ -113,13 +121,12 @@ impl Directory {
         }
     }
 
-    /// Where the store is opened: at its name, or, where that stands for another file by now, at the handle of the one that
-    /// was opened first. So opening again is never opening another.
+    /// Where the store is read and opened: at the handle of the file that had its name at first, whatever the name stands for
+    /// by now. So a file that takes its place is never opened as this store, nor is this one judged by it. Where there is no
+    /// `/proc`, the name has to do.
     pub fn way_in(&self) -> PathBuf {
-        match &self.open {
-            Some(file) if self.lost().is_some() => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-            Some(_) | None => self.store(),
-        }
+        let handle = self.open.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
+        handle.filter(|handle| handle.exists()).unwrap_or_else(|| self.store())
     }
 
     pub fn unfinished_store(&self) -> PathBuf {
@@ -187,7 +194,7 @@ impl Directory {
 }
 
 pub(super) fn refuse(path: &Path, detail: impl Into<String>) -> OpenError {
-    OpenError::Path { path: path.to_owned(), detail: detail.into() }
+    OpenError::Path { path: path.to_owned(), detail: detail.into(), medium: None }
 }
 
 fn make(path: &Path) -> Result<(), OpenError> {

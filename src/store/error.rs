@@ -28,9 +28,24 @@ pub enum StoreError {
 /// The store could not be opened; no event in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The operator must act: `detail` says what is wrong with `path` and what to do.
+    /// The operator must act: `detail` says what is wrong with `path` and what to do. Where the disk is to blame, `medium` is
+    /// what it said.
     #[error("{path}: {detail}")]
-    Path { path: PathBuf, detail: String },
+    Path { path: PathBuf, detail: String, medium: Option<String> },
+}
+
+impl OpenError {
+    /// The same, with the disk to blame.
+    pub(super) fn by_medium(self, cause: String) -> Self {
+        let Self::Path { path, detail, .. } = self;
+        Self::Path { path, detail, medium: Some(cause) }
+    }
+
+    /// What the disk said, where it is to blame.
+    pub fn medium(&self) -> Option<&str> {
+        let Self::Path { medium, .. } = self;
+        medium.as_deref()
+    }
 }
 
 /// Whether an I/O error means that there is no room: a full file system, a quota, or a limit on the size of files.

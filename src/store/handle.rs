@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::damage::Damage;
-use super::error::StoreError;
+use super::error::{OpenError, StoreError};
 use super::ledger::Ledger;
 use super::suspect::Suspicion;
 use crate::domain::dedupe::HashKey;
@@ -84,6 +84,13 @@ impl Shared {
     /// Why the disk cannot be trusted, where it has failed.
     pub fn medium_fault(&self) -> Option<String> {
         self.suspicion.cause()
+    }
+
+    /// Takes note where it was the disk that kept the file from being opened.
+    pub fn suspect(&self, error: &OpenError) {
+        if let Some(cause) = error.medium() {
+            drop(self.suspicion.watch::<()>(Err(StoreError::Medium(cause.to_owned()))));
+        }
     }
 
     /// The books as of the last commit.

@@ -258,21 +258,36 @@ impl Store {
 
     /// Drops the handle and opens the same file again: after any [`StoreError`] but [`StoreError::Medium`], after which the
     /// process ends. Readers stay valid; in between they are
-    /// told that the store is closed. May be tried again after it failed.
+    /// told that the store is closed. May be tried again after it failed, unless there is a [`Store::medium_fault`] now: the
+    /// disk failed, or somebody has written another store over the open file.
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         if let Err(error) = self.shared.close() {
             tracing::warn!(%error, "The store did not close cleanly; it is opened anew.");
         }
-        let opened = self.place.open(self.options.cache, None, &self.shared.damage)?;
-        if opened.identity != self.shared.identity {
-            let path = self.place.file().unwrap_or_default();
-            return Err(directory::refuse(&path, "another store has taken the place of this one; restart postbackd"));
-        }
+        let opened =
+            self.place.open(self.options.cache, None, &self.shared.damage).and_then(|opened| self.same(opened));
+        let opened = opened.inspect_err(|error| self.shared.suspect(error))?;
         self.memory = opened.memory;
         self.marks = Marks::default();
         self.sealed = true;
         self.shared.replace(opened.database, opened.ledger);
         Ok(())
+    }
+
+    /// Refuses what has taken the place of this store's bytes. What was committed is there for good, so numbers that were
+    /// given are known.
+    fn same(&self, opened: Opened) -> Result<Opened, OpenError> {
+        let what = if opened.identity != self.shared.identity {
+            "another store"
+        } else if opened.memory.next_seq < self.memory.next_seq {
+            "an older state of it"
+        } else {
+            return Ok(opened);
+        };
+        let path = self.place.file().unwrap_or_default();
+        let cause = format!("{what} was written over the open file");
+        let advice = "what was in it is gone: put back a backup (postbackd restore FILE)";
+        Err(directory::refuse(&path, format!("{cause}, and {advice}")).by_medium(cause))
     }
 
     /// Closes cleanly, telling what went wrong.

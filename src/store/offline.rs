@@ -51,7 +51,7 @@ impl Offline {
             let detail = "there is no such directory; name the daemon's data directory in storage.path or with --dir";
             return Err(refuse(dir, detail));
         }
-        let directory = Directory::claim(dir).map_err(|OpenError::Path { path, detail }| {
+        let directory = Directory::claim(dir).map_err(|OpenError::Path { path, detail, .. }| {
             if detail == IN_USE {
                 refuse(&path, format!("postbackd runs on this store; {instead}"))
             } else {

@@ -11,7 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::damage::Damage;
-use super::directory::{Directory, Found, refuse};
+use super::directory::{Directory, Found, Held, refuse};
 use super::error::{OpenError, StoreError, damaged_text, database_text, medium_text};
 use super::handle::{Identity, begin_write};
 use super::ledger::Ledger;
@@ -86,13 +86,6 @@ impl Place {
         }
     }
 
-    fn way_in(&self) -> PathBuf {
-        match self {
-            Self::Directory(directory) => directory.way_in(),
-            Self::Backend(_) => PathBuf::new(),
-        }
-    }
-
     /// Why the file's name no longer stands for the file that is open.
     pub fn lost(&self) -> Option<String> {
         match self {
@@ -120,62 +113,69 @@ impl Place {
         Ok(opened)
     }
 
-    /// Opens the store that is there, after a check of the whole file where its disk has failed before. Only a blank backend
-    /// is laid out, and only where `entropy` is given.
+    /// Opens the store that is there, the first time after a check of the whole file where its disk has failed before. Only a
+    /// blank backend is laid out, and only where `entropy` is given. Where the disk fails now, the store is marked.
     pub fn open(&mut self, cache: usize, entropy: Option<&dyn Entropy>, damage: &Damage) -> Result<Opened, OpenError> {
-        let path = self.file().unwrap_or_else(|| PathBuf::from("(backend)"));
-        if let Self::Directory(directory) = &*self {
+        if let Self::Directory(directory) = self
+            && directory.hold() == Held::Now
+        {
             suspect::settle(directory, Options { cache })?;
         }
-        let (home, way_in) = (self.home(), self.way_in());
-        let marked = |cause: &str| home.iter().for_each(|home| suspect::mark(home, cause));
-        let opened = guarded(&path, || {
-            let builder = builder(cache);
-            if let Self::Directory(_) = self
-                && let Err(Unfit::Refused(detail)) = refuse_newer(&path, &builder)
-            {
-                return Err(refuse(&path, detail));
+        let path = self.file().unwrap_or_else(|| PathBuf::from("(backend)"));
+        let opened = guarded(&path, || self.open_unmarked(&path, cache, entropy, damage));
+        if let (Some(home), Some(cause)) = (self.home(), opened.as_ref().err().and_then(OpenError::medium)) {
+            suspect::mark(&home, cause);
+        }
+        opened
+    }
+
+    fn open_unmarked(
+        &mut self,
+        path: &Path,
+        cache: usize,
+        entropy: Option<&dyn Entropy>,
+        damage: &Damage,
+    ) -> Result<Opened, OpenError> {
+        let builder = builder(cache);
+        let database = match self {
+            Self::Directory(directory) => {
+                let way_in = directory.way_in();
+                if let Err(Unfit::Refused(detail)) = refuse_newer(&way_in, &builder) {
+                    return Err(refuse(path, detail));
+                }
+                builder.open(&way_in)
             }
-            let database = match self {
-                Self::Directory(_) => builder.open(&way_in),
-                Self::Backend(open) => open(&builder),
-            }
-            .map_err(|error| {
-                if let Some(cause) = medium_text(&error) {
-                    marked(&cause);
-                }
-                refuse(&path, database_text(error))
-            })?;
-            // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.
-            let loaded = guarded(&path, || match (load(&database, damage), entropy) {
-                (Err(Unfit::Blank), Some(entropy)) => {
-                    let identity = draw_identity(&path, entropy)?;
-                    Ok(lay_out(&database, &identity).and_then(|()| load(&database, damage)))
-                }
-                (loaded, _) => Ok(loaded),
-            })?;
-            match loaded {
-                Ok((identity, memory, ledger)) => {
-                    upgrade(&database).map_err(|error| {
-                        if let StoreError::Medium(cause) = &error {
-                            marked(cause);
-                        }
-                        refuse(&path, upgrade_text(&error))
-                    })?;
-                    Ok(Opened { database, identity, memory, ledger })
-                }
-                Err(Unfit::Refused(detail)) => Err(refuse(&path, detail)),
-                Err(Unfit::Unreadable(detail)) => {
-                    marked(&detail);
-                    Err(refuse(&path, detail))
-                }
-                Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
+            Self::Backend(open) => open(&builder),
+        }
+        .map_err(|error| {
+            let medium = medium_text(&error);
+            let refused = refuse(path, database_text(error));
+            match medium {
+                Some(cause) => refused.by_medium(cause),
+                None => refused,
             }
         })?;
-        if let Self::Directory(directory) = self {
-            directory.hold();
-        }
-        Ok(opened)
+        // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.
+        let loaded = guarded(path, || match (load(&database, damage), entropy) {
+            (Err(Unfit::Blank), Some(entropy)) => {
+                let identity = draw_identity(path, entropy)?;
+                Ok(lay_out(&database, &identity).and_then(|()| load(&database, damage)))
+            }
+            (loaded, _) => Ok(loaded),
+        })?;
+        let (identity, memory, ledger) = loaded.map_err(|unfit| match unfit {
+            Unfit::Refused(detail) => refuse(path, detail),
+            Unfit::Unreadable(detail) => refuse(path, detail.clone()).by_medium(detail),
+            Unfit::Blank => refuse(path, FOREIGN),
+        })?;
+        upgrade(&database).map_err(|error| {
+            let refused = refuse(path, upgrade_text(&error));
+            match error {
+                StoreError::Medium(cause) => refused.by_medium(cause),
+                StoreError::Full(_) | StoreError::Failed(_) => refused,
+            }
+        })?;
+        Ok(Opened { database, identity, memory, ledger })
     }
 }
 

@@ -7,9 +7,14 @@
 //!
 //! The mark is `postbackd.suspect`, a text for people. Where the disk takes no mark either, nothing is lost by it: what
 //! was acknowledged was synced by two-phase commits that succeeded, and nothing is acknowledged after the failure.
+//!
+//! No restart reads a failing disk for nothing: what a check found wrong is written into the mark, and as long as the file is
+//! the same, the next start refuses it by that. A mark that nobody can delete keeps no sound store from being used; it only
+//! has the next start read it again.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,6 +27,8 @@ use super::error::{OpenError, StoreError, io_text};
 use super::offline;
 
 const MARK: &str = "postbackd.suspect";
+/// Begins the line of the mark that says which file was read, and what was wrong with it.
+const READ: &str = "Read: ";
 /// Faults that a refusal names.
 const NAMED: usize = 5;
 
@@ -66,10 +73,14 @@ impl Suspicion {
 
 /// Leaves the mark, as far as the disk still lets us.
 pub(super) fn mark(directory: &Path, cause: &str) {
+    leave(directory, cause, "");
+}
+
+fn leave(directory: &Path, cause: &str, more: &str) {
     let path = directory.join(MARK);
     let text = format!(
         "{cause}\nThe disk failed under postbackd.redb. The next start reads the whole file before it takes events; if all of \
-         it is well, this mark goes.\n"
+         it is well, this mark goes.\n{more}"
     );
     let written = File::create(&path)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
@@ -88,44 +99,66 @@ pub(super) fn settle(directory: &Directory, options: Options) -> Result<(), Open
         Err(error) => return Err(refuse(&mark, io_text("reading the mark", &error))),
     };
     let cause = text.lines().next().unwrap_or_default();
-    warn!(store = %path.display(), cause, "The disk failed under this store before: reading all of it before it is used.");
-    let findings = check(&path, options)?;
-    if !findings.is_empty() {
-        let named: Vec<_> = findings.iter().take(NAMED).map(String::as_str).collect();
-        return Err(refuse(
-            &path,
-            format!(
-                "the disk failed under the store ({cause}), and {} faults were found in it: {}; see to the disk, then put \
-                 back a backup (postbackd restore FILE). To go on with what can be read instead, delete {}",
-                findings.len(),
-                named.join("; "),
-                mark.display()
-            ),
-        ));
+    let stamp = stamp(&directory.way_in()).map_err(|error| refuse(&path, io_text("looking at the store", &error)))?;
+    if let Some(found) = text.lines().find_map(|line| line.strip_prefix(READ)?.strip_prefix(&stamp)?.strip_prefix(' '))
+    {
+        let again = format!(
+            "{}; the file was not read again, as it has not changed since: touch {} has it read",
+            damaged(cause, found, &mark),
+            path.display()
+        );
+        return Err(refuse(&path, again));
     }
-    absolve(directory)?;
+    warn!(store = %path.display(), cause, "The disk failed under this store before: reading all of it before it is used.");
+    let findings = check(directory, options)?;
+    if !findings.is_empty() {
+        let named: Vec<_> = findings.iter().take(NAMED).map(|finding| finding.replace('\n', " ")).collect();
+        let found = format!("{} faults were found in it: {}", findings.len(), named.join("; "));
+        leave(directory.path(), cause, &format!("{READ}{stamp} {found}\n"));
+        return Err(refuse(&path, damaged(cause, &found, &mark)));
+    }
     info!("The whole store was read and is sound.");
+    absolve(directory);
     Ok(())
 }
 
-/// Everything wrong with the file as the medium has it.
-fn check(path: &Path, options: Options) -> Result<Vec<String>, OpenError> {
-    let wrong = |error: &io::Error| refuse(path, io_text("reading the store from the disk", error));
-    // What the kernel still means to write is written first, or it could not be forgotten.
-    File::options().write(true).open(path).and_then(|file| file.sync_all()).map_err(|error| wrong(&error))?;
-    let examined = offline::examine(path, options)?;
-    examined.reader().verify().map_err(|error| refuse(path, format!("{error}; see to the disk, then start again")))
+fn damaged(cause: &str, found: &str, mark: &Path) -> String {
+    format!(
+        "the disk failed under the store ({cause}), and {found}; see to the disk, then put back a backup (postbackd restore \
+         FILE). To go on with what can be read instead, delete {}",
+        mark.display()
+    )
 }
 
-/// Removes the mark: the file is sound, or another one has taken its place.
-pub(super) fn absolve(directory: &Directory) -> Result<(), OpenError> {
+/// Tells a file from what it was before, and from one that was put in its place.
+fn stamp(path: &Path) -> io::Result<String> {
+    let meta = fs::metadata(path)?;
+    Ok(format!("{}/{}/{}.{}", meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
+}
+
+/// Everything wrong with the file as the medium has it.
+fn check(directory: &Directory, options: Options) -> Result<Vec<String>, OpenError> {
+    let (path, file) = (directory.store(), directory.way_in());
+    let wrong = |error: &io::Error| refuse(&path, io_text("reading the store from the disk", error));
+    // What the kernel still means to write is written first, or it could not be forgotten.
+    File::options().write(true).open(&file).and_then(|file| file.sync_all()).map_err(|error| wrong(&error))?;
+    let examined = offline::examine(&file, options).map_err(|OpenError::Path { detail, .. }| refuse(&path, detail))?;
+    examined.reader().verify().map_err(|error| refuse(&path, format!("{error}; see to the disk, then start again")))
+}
+
+/// Removes the mark: the file is sound, or another one has taken its place. One that stays does no harm but that the next
+/// start reads the whole file again.
+pub(super) fn absolve(directory: &Directory) {
     let mark = directory.path().join(MARK);
-    match fs::remove_file(&mark) {
-        Ok(()) => File::open(directory.path())
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| refuse(&mark, error.to_string())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refuse(&mark, io_text("removing the mark", &error))),
+    let removed = fs::remove_file(&mark).and_then(|()| File::open(directory.path())?.sync_all());
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(
+                mark = %mark.display(), %error,
+                "The mark of a suspect store cannot be removed: each start reads the whole store until somebody deletes it."
+            );
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 

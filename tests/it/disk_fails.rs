@@ -57,6 +57,33 @@ async fn a_disk_that_fails_ends_the_daemon_with_74_and_loses_nothing_that_was_ac
     }
 }
 
+// Row 8: the mark is on a mount of its own, so that not even root can take it away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_that_cannot_be_deleted_is_told_and_keeps_no_sound_store_from_serving() {
+    let mut daemon = Daemon::prepare("", "");
+    let Some(disk) = SmallDisk::mount(Kind::Tmpfs, &daemon.path("data"), 24) else { return };
+    daemon.enter(disk.enter());
+    daemon.set_log(daemon.path("log"));
+    daemon.restart().await;
+    assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"before"}"#).await.status, 202);
+    daemon.terminate();
+    fs::write(disk.path("postbackd.suspect"), "Input/output error (os error 5)\n").unwrap();
+    disk.sh("mount --bind \"$DATA/postbackd.suspect\" \"$DATA/postbackd.suspect\"");
+    for _ in 0..2 {
+        daemon.restart().await;
+        let log = fs::read_to_string(daemon.path("log")).unwrap();
+        for said in ["reading all of it", "is sound", "cannot be removed", "until somebody deletes it"] {
+            assert!(log.contains(said), "{said}: {log}");
+        }
+        assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"again"}"#).await.status, 202);
+        daemon.terminate();
+    }
+    disk.sh("umount \"$DATA/postbackd.suspect\"");
+    daemon.restart().await;
+    assert!(!disk.path("postbackd.suspect").exists());
+    daemon.terminate();
+}
+
 // Rows 10 and 12: a file that somebody cuts short under the daemon, which finds out by reading.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_cut_short_under_the_daemon_is_suspect_and_refused_until_it_is_whole() {

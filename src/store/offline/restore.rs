@@ -120,7 +120,7 @@ impl Offline {
         self.directory.publish_store()?;
         self.directory.mark(report.backup.instance)?;
         // It was the other file's.
-        suspect::absolve(&self.directory)?;
+        suspect::absolve(&self.directory);
         Ok(Report { aside, ..report })
     }
 

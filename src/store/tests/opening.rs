@@ -231,14 +231,8 @@ fn a_redb_file_of_another_program_is_refused() {
 // Row 80.
 #[test]
 fn a_store_of_a_newer_version_is_refused() {
-    let home = Home::used();
-    let database = Database::open(home.file()).unwrap();
-    let transaction = begin_write(&database).unwrap();
-    let newer = (schema::FORMAT + 1).to_be_bytes();
-    transaction.open_table(schema::META).unwrap().insert(schema::META_FORMAT, newer.as_slice()).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let before = fs::read(home.file()).unwrap();
+    let before = newer();
+    let home = Home::with_file(&before);
     let text = home.open().unwrap_err().to_string();
     assert!(fs::read(home.file()).unwrap() == before, "it was touched");
     assert!(text.contains("newer postbackd (format 3; this version reads 2)"), "{text}");
@@ -295,6 +289,58 @@ fn reopening_is_never_opening_another_store_in_this_ones_place() {
     assert_eq!(store.instance(), instance);
     store.assert_sound();
     assert!(fs::read(home.file()).unwrap() == theirs, "the other file was written to");
+}
+
+// Row 16: neither by a newer version's file, which a start would refuse, nor by what is no store at all.
+#[test]
+fn reopening_does_not_judge_a_file_that_took_this_ones_place() {
+    for other in [b"an editor's idea of a copy".to_vec(), newer()] {
+        let home = Home::used();
+        let mut store = home.open().unwrap();
+        fs::write(home.file().with_extension("new"), &other).unwrap();
+        fs::rename(home.file().with_extension("new"), home.file()).unwrap();
+        store.reopen().unwrap();
+        store.accept(event("b", 100), vec![owe(ONE)]);
+        store.assert_sound();
+        assert!(fs::read(home.file()).unwrap() == other, "the other file was written to");
+    }
+}
+
+/// The bytes of a store that a newer version wrote.
+fn newer() -> Vec<u8> {
+    let home = Home::used();
+    let database = Database::open(home.file()).unwrap();
+    let transaction = begin_write(&database).unwrap();
+    let format = (schema::FORMAT + 1).to_be_bytes();
+    transaction.open_table(schema::META).unwrap().insert(schema::META_FORMAT, format.as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    fs::read(home.file()).unwrap()
+}
+
+// Row 16: written over in place, so that the name still stands for the file.
+#[test]
+fn an_older_state_or_another_store_written_over_the_open_file_is_never_gone_on_with() {
+    let older = Home::used();
+    let older = fs::read(older.file()).unwrap();
+    let other = Home::new();
+    Store::open(&other.path(), OPTIONS, &Dice(AtomicU64::new(99))).unwrap().close().unwrap();
+    let other = fs::read(other.file()).unwrap();
+    for (bytes, what) in [(older, "an older state"), (other, "another store")] {
+        let home = Home::used();
+        let mut store = home.open().unwrap();
+        store.accept(event("b", 100), vec![owe(ONE)]);
+        // Once it is closed, so that the engine has nothing to write over it in turn.
+        store.shared.close().unwrap();
+        fs::write(home.file(), &bytes).unwrap();
+        assert_eq!(store.lost(), None);
+        let text = store.reopen().unwrap_err().to_string();
+        assert!(text.contains(what) && text.contains("postbackd restore"), "{text}");
+        assert!(store.medium_fault().unwrap().contains(what), "so the process ends");
+        let refused = store.commit(&[settle_op(key(EventSeq(1), ONE), UnixMs(100), 1, None, DEAD)]);
+        assert!(refused.is_err());
+        assert!(home.path().join("postbackd.suspect").exists());
+    }
 }
 
 #[test]

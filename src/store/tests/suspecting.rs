@@ -84,6 +84,46 @@ fn a_suspect_store_that_is_damaged_is_refused_by_all_that_would_write_to_it() {
     open(dir.path()).expect("who deletes the mark goes on with what there is");
 }
 
+/// Says what is there, as far as the mark knows.
+fn refusal(dir: &Path) -> String {
+    open(dir).unwrap_err().to_string()
+}
+
+// Row 11: a supervisor starts it again and again, and the medium may be dying.
+#[test]
+fn a_file_that_was_found_damaged_is_not_read_again_until_it_has_changed() {
+    let dir = marked();
+    damage(dir.path());
+    let (first, second) = (refusal(dir.path()), refusal(dir.path()));
+    assert!(!first.contains("not read again"), "{first}");
+    for word in ["not read again", "not in the outbox", "Input/output error", "postbackd restore", "touch "] {
+        assert!(second.contains(word), "{word}: {second}");
+    }
+    assert_eq!(second, refusal(dir.path()), "it does not grow");
+    // As touch does, and whatever writes to it.
+    let file = dir.path().join("postbackd.redb");
+    fs::set_permissions(&file, fs::metadata(&file).unwrap().permissions()).unwrap();
+    assert_eq!(refusal(dir.path()), first, "touched, so it was read");
+    // Another file in its place is another question.
+    let other = tempfile::tempdir().unwrap();
+    lived_in(other.path(), 3).close().unwrap();
+    fs::copy(other.path().join("postbackd.redb"), dir.path().join("new")).unwrap();
+    fs::rename(dir.path().join("new"), &file).unwrap();
+    open(dir.path()).unwrap().assert_sound();
+    assert!(!mark(dir.path()).exists());
+}
+
+// Row 16: opening again looks at the file that is open only, and does not read all of it because of a mark that stays.
+#[test]
+fn reopening_does_not_go_by_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 8);
+    crate::store::suspect::mark(dir.path(), "from before");
+    store.reopen().unwrap();
+    assert!(mark(dir.path()).exists(), "that is for the next start");
+    store.assert_sound();
+}
+
 #[test]
 fn a_backup_that_takes_the_place_of_a_suspect_store_is_not_suspect() {
     let dir = marked();
