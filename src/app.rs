@@ -55,12 +55,12 @@ pub async fn run(Order { mut snapshot, config, first }: Order, passed: Passed) -
     let Listening { files, listeners, probes } = Listening::open(passed, Arc::make_mut(&mut snapshot))?;
     let egress = Arc::new(Egress::new(&snapshot, Arc::clone(&clock))?);
     let channels = channels(&snapshot, &clock)?;
-    let dir = snapshot.storage.path.clone();
     let opened = opening::open(&snapshot, Arc::clone(&entropy), first, &mut stop_signals);
     let Some(store) = opened.await? else { return Ok(()) };
     let transport: Arc<dyn Transport> = Arc::<Egress>::clone(&egress);
     let env = Env { clock: Arc::clone(&clock), entropy, transport };
-    let mut running = pipeline::start(store, Arc::clone(&snapshot), env, dir)?;
+    let descriptors::Shares { inward, exchanges } = descriptors::share();
+    let mut running = pipeline::start(store, Arc::clone(&snapshot), env, exchanges)?;
     let standing = Arc::new(ArcSwap::default());
     let (reloads, requests) = mpsc::channel(RELOADS_WAITING);
     let courier = Arc::<Channels>::clone(&channels);
@@ -73,7 +73,7 @@ pub async fn run(Order { mut snapshot, config, first }: Order, passed: Passed) -
         // An error means that whoever would say so is gone, which says the same.
         stopping.wait_for(|stop| *stop).await.ok();
     };
-    let mut server = tokio::spawn(http::serve(listeners, descriptors::share(), state, stopped));
+    let mut server = tokio::spawn(http::serve(listeners, inward, state, stopped));
     say_ready(&snapshot);
     let reloading = Reloads {
         pipeline: running.pipeline.clone(),

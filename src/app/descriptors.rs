@@ -5,6 +5,9 @@
 //! [`OWN`] are for ourselves, a quarter of the rest is for connections to receivers, proxies and name servers, and what is
 //! left is for connections that come in: an eighth of it over Unix sockets, where operators find one however many senders
 //! there are. More of either wait in the kernel's queue.
+//!
+//! Half of what is for receivers is for exchanges under way, shared out among the destinations
+//! ([`crate::pipeline::turns`]); the other half is for connections that are kept for the next one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, info, warn};
@@ -13,27 +16,39 @@ use crate::http::Slots;
 
 /// Connections over TCP and over Unix sockets at the same time, however many descriptors there are.
 const MOST: Slots = Slots { network: 10_000, local: 1_000 };
+/// Exchanges with receivers at the same time, likewise.
+const MOST_EXCHANGES: usize = 10_000;
 /// The store, its directory, a backup, the log, the runtime, listeners, watched files: some twenty, and room for surprises.
 const OWN: usize = 64;
 /// Fewer serve nobody.
 const LEAST: usize = 8;
 
-/// Raises the limit, and says how many connections may come in at the same time.
-pub(super) fn share() -> Slots {
+/// What connections may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shares {
+    /// Connections that come in.
+    pub inward: Slots,
+    /// Exchanges with receivers under way.
+    pub exchanges: usize,
+}
+
+/// Raises the limit, and says how many connections there may be at the same time.
+pub(super) fn share() -> Shares {
     let limit = raise();
-    let slots = slots(limit);
-    let Slots { network, local } = slots;
-    if slots == MOST {
-        debug!(limit, network, local, "File descriptors are shared out.");
+    let shares = shares(limit);
+    let Shares { inward: Slots { network, local }, exchanges } = shares;
+    if shares.inward == MOST {
+        debug!(limit, network, local, exchanges, "File descriptors are shared out.");
     } else {
         info!(
             limit,
             network,
             local,
-            "Few file descriptors: so many connections are served at a time. LimitNOFILE= (ulimit -n) is the limit."
+            exchanges,
+            "Few file descriptors: so many connections are served at a time, and so many exchanges made. LimitNOFILE= (ulimit -n) is the limit."
         );
     }
-    slots
+    shares
 }
 
 /// The limit as it is now; `None` where there is none.
@@ -52,25 +67,33 @@ fn raise() -> Option<u64> {
     }
 }
 
-fn slots(limit: Option<u64>) -> Slots {
-    let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { return MOST };
+fn shares(limit: Option<u64>) -> Shares {
+    let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else {
+        return Shares { inward: MOST, exchanges: MOST_EXCHANGES };
+    };
     let rest = limit.saturating_sub(OWN);
-    let inward = rest.saturating_sub(rest / 4);
+    let outward = rest / 4;
+    let inward = rest.saturating_sub(outward);
     let local = inward / 8;
     let within = |share: usize, most: usize| share.clamp(LEAST, most);
-    Slots { network: within(inward.saturating_sub(local), MOST.network), local: within(local, MOST.local) }
+    Shares {
+        inward: Slots { network: within(inward.saturating_sub(local), MOST.network), local: within(local, MOST.local) },
+        exchanges: within(outward / 2, MOST_EXCHANGES),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    // Row 29.
     #[test]
     fn connections_leave_descriptors_to_everything_else() {
-        assert_eq!(slots(None), MOST);
-        assert_eq!(slots(Some(65_536)), MOST);
-        assert_eq!(slots(Some(1024)), Slots { network: 630, local: 90 });
-        assert_eq!(slots(Some(256)), Slots { network: 126, local: 18 });
-        assert_eq!(slots(Some(20)), Slots { network: LEAST, local: LEAST }, "less would serve nobody");
+        let share = |network, local, exchanges| Shares { inward: Slots { network, local }, exchanges };
+        assert_eq!(shares(None), Shares { inward: MOST, exchanges: MOST_EXCHANGES });
+        assert_eq!(shares(Some(65_536)), Shares { inward: MOST, exchanges: 8184 });
+        assert_eq!(shares(Some(1024)), share(630, 90, 120));
+        assert_eq!(shares(Some(256)), share(126, 18, 24));
+        assert_eq!(shares(Some(20)), share(LEAST, LEAST, LEAST), "less would serve nobody");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
 use crate::config::snapshot::Destination;
@@ -29,9 +30,11 @@ use super::scheduler::{Ended, Part, PartEnd};
 /// What an exchange needs beside the deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatcher {
-    pub env: Env,
-    pub reader: Reader,
+    env: Env,
+    reader: Reader,
     pub instance: InstanceId,
+    /// Exchanges that may be under way at a time ([`super::turns`]).
+    turns: Arc<Semaphore>,
 }
 
 /// An exchange that ended, with what statistics need of it.
@@ -60,10 +63,16 @@ pub enum Missing {
 }
 
 impl Dispatcher {
+    pub(super) fn new(env: Env, reader: Reader, instance: InstanceId, exchanges: usize) -> Self {
+        Self { env, reader, instance, turns: Arc::new(Semaphore::new(exchanges)) }
+    }
+
     /// Makes one exchange for `batch`. Never fails: whatever happens is a verdict.
     pub(super) async fn attempt(self, destination: Arc<Destination>, batch: Vec<Owed>) -> Report {
         let loaded = self.load(batch).await;
         let events = loaded.iter().map(|loaded| loaded.event.as_ref().ok().map(Arc::clone)).collect();
+        // It is never closed; were it, sending would matter more than the bound.
+        let turn = self.turns.acquire().await;
         let at = self.env.clock.now();
         let rendered = render(&destination, self.instance, loaded, at);
         let (ended, took) = match rendered.request {
@@ -75,6 +84,7 @@ impl Dispatcher {
             }
             None => (none_sent(rendered.parts), DurationMs::ZERO),
         };
+        drop(turn);
         let verdict = ended.answer.as_ref().map(|answer| answer.verdict.as_str());
         debug!(destination = %destination.name, verdict, deliveries = ended.parts.len(), "An exchange ended.");
         Report { ended, events, took }

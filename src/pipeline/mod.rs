@@ -4,7 +4,7 @@
 //! when, together with whom), `settle` (what becomes of it), [`control`] (what operators say to lanes; `operator` carries it
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
-//! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company), `seal` (what is left for an opening after a crash).
+//! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company), `seal` (what is left for an opening after a crash), `turns` (how many exchanges at a time).
 //! Async shell: `writer` (the thread that owns the store), `driver` (the task that owns the scheduler), [`Pipeline`] (the
 //! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test event past all of it.
 //!
@@ -44,6 +44,7 @@ mod settle;
 mod standing;
 mod start;
 pub mod trial;
+mod turns;
 mod upkeep;
 pub mod wheel;
 mod writer;
@@ -241,7 +242,8 @@ impl Pipeline {
     /// From here on events fan out and deliveries are sent by `snapshot`, for whose destinations `numbered` was asked.
     /// Deliveries under way end as they began; those of a destination that is gone are parked.
     pub fn reload(&self, snapshot: Arc<Snapshot>, numbered: Numbered) {
-        self.routing.send_replace(Arc::new(Routing::new(snapshot, numbered)));
+        let exchanges = self.routing().exchanges;
+        self.routing.send_replace(Arc::new(Routing::new(snapshot, numbered, exchanges)));
     }
 
     /// Keeps what alerts remember.

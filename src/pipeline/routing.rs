@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tracing::info;
+
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::domain::id::DestinationId;
 use crate::domain::name::DestinationName;
@@ -10,6 +12,7 @@ use crate::domain::name::DestinationName;
 use super::Numbered;
 use super::control::Pauses;
 use super::lane::Rules;
+use super::turns;
 
 /// A snapshot with the store's numbers for its destinations.
 #[derive(Debug)]
@@ -17,19 +20,21 @@ pub(super) struct Routing {
     pub snapshot: Arc<Snapshot>,
     pub ids: Arc<BTreeMap<DestinationName, DestinationId>>,
     by_id: BTreeMap<DestinationId, Arc<Destination>>,
+    /// Exchanges that may be under way at a time, over all destinations.
+    pub exchanges: usize,
     /// As of when the destinations were numbered: for lanes that begin with this snapshot.
     pauses: Pauses,
 }
 
 impl Routing {
-    pub(super) fn new(snapshot: Arc<Snapshot>, numbered: Numbered) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, numbered: Numbered, exchanges: usize) -> Self {
         let Numbered { ids, pauses } = numbered;
         let by_id = snapshot
             .destinations
             .values()
             .filter_map(|destination| Some((*ids.get(&destination.name)?, Arc::clone(destination))))
             .collect();
-        Self { snapshot, ids: Arc::new(ids), by_id, pauses }
+        Self { snapshot, ids: Arc::new(ids), by_id, exchanges, pauses }
     }
 
     /// Destinations that are not what they were in `before`.
@@ -57,9 +62,21 @@ impl Routing {
         &self.pauses
     }
 
-    /// The lanes' rules.
+    /// The lanes' rules, each with no more exchanges at a time than there are turns for it.
     pub(super) fn rules(&self) -> BTreeMap<DestinationId, Rules> {
-        self.by_id.iter().map(|(id, destination)| (*id, Rules::of(destination))).collect()
+        let enabled = self.by_id.iter().filter(|(_, destination)| destination.enabled);
+        let wanted = enabled.map(|(id, destination)| (*id, destination.lane.concurrency)).collect();
+        let turns = turns::share(self.exchanges, &wanted);
+        let rules = |(id, destination): (&DestinationId, &Arc<Destination>)| {
+            let rules = Rules::of(destination);
+            let concurrency = turns.get(id).copied().unwrap_or(rules.concurrency);
+            if concurrency < rules.concurrency {
+                let (destination, configured) = (&destination.name, rules.concurrency);
+                info!(%destination, configured, concurrency, "Fewer exchanges at a time than configured, for want of file descriptors.");
+            }
+            (*id, Rules { concurrency, ..rules })
+        };
+        self.by_id.iter().map(rules).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Starting and stopping the pipeline.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -46,18 +45,18 @@ pub struct Running {
 }
 
 /// Starts the writer and the driver over `store`. Everything owed is read from the store: a fresh start, a restart after a
-/// crash and a restart after years are the same.
-pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) -> Result<Running, StoreError> {
+/// crash and a restart after years are the same. `exchanges` with receivers may be under way at a time.
+pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usize) -> Result<Running, StoreError> {
     let names: Vec<_> = snapshot.destinations.keys().cloned().collect();
     let ids = store.number_destinations(&names)?;
     let reader = store.reader();
     let (instance, hash_key) = (store.instance(), store.hash_key());
     let now = env.clock.now();
     let pauses = reader.pauses()?;
-    let guarded = GuardedClock::new(reader.newest_receipt()?, now, env.clock.monotonic());
-    let reserve = snapshot.storage.reserve;
+    let guarded = Guard::new(GuardedClock::new(store.known_time()?, now, env.clock.monotonic()));
+    let disk = DiskGuard::new(snapshot.storage.path.clone(), snapshot.storage.reserve);
     let kept = Backups::start(&reader, &snapshot.backup, now);
-    let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }));
+    let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }, exchanges));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let board = Arc::new(board(&reader)?);
     let rejected = Arc::new(Mutex::default());
@@ -84,7 +83,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
     let writer = spawn(writer)?;
     let driver = Driver {
         scheduler: Scheduler::new(routing.rules(), now).with_pauses(pauses),
-        dispatcher: Dispatcher { env: env.clone(), reader: reader.clone(), instance },
+        dispatcher: Dispatcher::new(env.clone(), reader.clone(), instance, exchanges),
         env: env.clone(),
         known: routing.names().collect(),
         routing,
@@ -96,7 +95,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, dir: PathBuf) 
         probes: probes_rx,
         writer: commands.clone(),
         drain: drain_rx,
-        maintenance: Maintenance::new(guarded),
+        maintenance: Maintenance::new(guarded.clone()),
     };
     driver.show_first(now);
     let pipeline = Pipeline {

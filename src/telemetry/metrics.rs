@@ -77,6 +77,11 @@ impl Metrics {
         self.panics.inc();
     }
 
+    /// How many those were.
+    pub fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
     }
@@ -113,6 +118,7 @@ mod tests {
         metrics.exchange(&name, DurationMs(31));
         metrics.delivered(&name, DurationMs(900));
         metrics.committed(Duration::from_millis(4));
+        metrics.panicked();
         let mut registry = Registry::with_prefix("postbackd");
         metrics.register(&mut registry);
         let mut text = String::new();
@@ -122,6 +128,7 @@ mod tests {
             "postbackd_exchange_seconds_bucket{le=\"0.05\",destination=\"crm\"} 1",
             "postbackd_delivery_seconds_count{destination=\"crm\"} 1",
             "postbackd_commit_seconds_count 1",
+            "postbackd_attempt_panics_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

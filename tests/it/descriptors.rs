@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::support::daemon::{Daemon, PATIENCE, webhook};
-use crate::support::sink::Sink;
+use crate::support::sink::{Act, Reply, Sink};
 
 /// The daemon with so many descriptors, and a Unix socket beside its port.
 async fn with_descriptors(count: u32, destinations: &str) -> Daemon {
@@ -57,4 +57,37 @@ async fn connections_that_take_all_they_may_leave_descriptors_to_the_store_and_t
     let log = std::fs::read_to_string(daemon.path("log")).unwrap();
     assert!(!log.contains("could not be accepted"), "{log}");
     daemon.terminate();
+}
+
+// Row 29: 160 descriptors leave 12 exchanges at a time, 6 for each of two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_take_turns_where_descriptors_are_few_and_one_that_hangs_takes_nobody_elses() {
+    const EACH: u64 = 6;
+    let (hanging, late) = (
+        Sink::start(vec![Act::Hang]).await,
+        Sink::start(vec![Act::Late(Duration::from_millis(100), Reply::new(200, ""))]).await,
+    );
+    let greedy = |name: &str, url: &str| webhook(name, url) + "concurrency = 100\nbreaker = false\n";
+    let both = greedy("hanging", &hanging.url("/")) + &greedy("late", &late.url("/"));
+    let mut daemon = with_descriptors(160, &both).await;
+    for n in 0..100 {
+        let event = format!(r#"{{"event":"deposit","event_id":"e-{n}"}}"#);
+        assert_eq!(daemon.post("/v1/events", &event).await.status, 202);
+    }
+    let status = daemon
+        .wait_for_status(|status| {
+            for name in ["hanging", "late"] {
+                let in_flight = status["destinations"][name]["in_flight"].as_u64().unwrap();
+                assert!(in_flight <= EACH, "{name} has {in_flight}");
+            }
+            assert!(daemon.handles().0 < 160);
+            status["destinations"]["late"]["counts"]["sent"] == 100
+        })
+        .await;
+    assert_eq!(status["destinations"]["late"]["counts"]["failed"], 0);
+    let seen = late.seen().len();
+    assert_eq!(seen, 100, "each was attempted once");
+    let log = std::fs::read_to_string(daemon.path("log")).unwrap();
+    assert!(log.contains("Fewer exchanges at a time than configured"), "{log}");
+    daemon.kill();
 }

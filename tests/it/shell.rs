@@ -1,6 +1,7 @@
 //! The async shell around scheduler and store, on a wire that does what it is told, a panic included.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,11 +36,16 @@ enum Act {
 }
 
 #[derive(Debug)]
-struct Wire(Mutex<VecDeque<Act>>);
+struct Wire {
+    script: Mutex<VecDeque<Act>>,
+    /// Exchanges that were begun.
+    begun: Arc<AtomicUsize>,
+}
 
 impl Transport for Wire {
     fn exchange<'a>(&'a self, _: &'a DestinationName, _: u64, _: Request) -> ExchangeFuture<'a> {
-        let act = self.0.lock().unwrap().pop_front().unwrap_or(Act::Answer(200));
+        let act = self.script.lock().unwrap().pop_front().unwrap_or(Act::Answer(200));
+        self.begun.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let status = match act {
                 Act::Answer(status) => status,
@@ -58,8 +64,12 @@ impl Transport for Wire {
 struct Bench {
     running: Running,
     reader: Reader,
+    begun: Arc<AtomicUsize>,
     dir: tempfile::TempDir,
 }
+
+/// Exchanges at a time, where a test says nothing else.
+const TURNS: usize = 100;
 
 fn config() -> Snapshot {
     config_of(&["there"])
@@ -93,16 +103,21 @@ fn open(dir: &std::path::Path) -> Store {
 
 impl Bench {
     fn new(script: &[Act]) -> Self {
+        Self::with_turns(script, TURNS)
+    }
+
+    fn with_turns(script: &[Act], turns: usize) -> Self {
+        let begun = Arc::<AtomicUsize>::default();
+        let wire = Wire { script: Mutex::new(script.iter().copied().collect()), begun: Arc::clone(&begun) };
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
-        let env = Env {
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy),
-            transport: Arc::new(Wire(Mutex::new(script.iter().copied().collect()))),
-        };
-        let running = start(store, Arc::new(config()), env, dir.path().to_owned()).unwrap();
+        let mut config = config();
+        dir.path().clone_into(&mut config.storage.path);
+        let env =
+            Env { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), transport: Arc::new(wire) };
+        let running = start(store, Arc::new(config), env, turns).unwrap();
         let reader = running.pipeline.reader().clone();
-        Self { running, reader, dir }
+        Self { running, reader, begun, dir }
     }
 
     /// Hands in an event; where its one delivery is.
@@ -150,6 +165,7 @@ fn is_sent(delivery: &Delivery) -> bool {
     matches!(delivery.state, State::Sent { .. })
 }
 
+// Row 26.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_panics_counts_and_is_tried_again() {
     let bench = Bench::new(&[Act::Panic, Act::Panic, Act::Answer(503)]);
@@ -164,6 +180,7 @@ async fn an_attempt_that_panics_counts_and_is_tried_again() {
     let (_, _, attempts) = bench.reader.trace(key.seq).unwrap().remove(0);
     let verdicts: Vec<&str> = attempts.iter().map(|attempt| attempt.verdict.as_str()).collect();
     assert_eq!(verdicts, ["ambiguous", "ambiguous", "transient", "delivered"]);
+    assert_eq!(bench.running.pipeline.metrics().panics(), 2);
     bench.running.stop(Duration::from_secs(10)).await.unwrap();
 }
 
@@ -181,6 +198,30 @@ async fn a_stop_cuts_off_what_hangs_and_keeps_it_owed() {
     assert!(matches!(delivery.state, State::Pending { .. }), "{delivery:?}");
     assert_eq!(delivery.history.exchanges, 0, "an attempt that was cut off is none");
     assert_eq!(store.reader().verify().unwrap(), Vec::<String>::new());
+}
+
+// Row 29: with fewer turns than the lane has places, what is beyond them waits, and that is no attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exchanges_beyond_the_turns_wait_and_spend_nothing() {
+    let bench = Bench::with_turns(&[Act::Hang, Act::Hang], 2);
+    let hanging = [bench.ingest("a").await, bench.ingest("b").await];
+    let started = Instant::now();
+    while bench.begun.load(Ordering::SeqCst) < 2 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let waiting = [bench.ingest("c").await, bench.ingest("d").await];
+    let name: DestinationName = "there".parse().unwrap();
+    let in_flight = || bench.running.pipeline.lanes().get(&name).map(|lane| lane.in_flight);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!((bench.begun.load(Ordering::SeqCst), in_flight()), (2, Some(2)), "the lane knows how many it has");
+    bench.running.stop(Duration::from_millis(50)).await.unwrap();
+    let store = open(bench.dir.path());
+    for key in hanging.into_iter().chain(waiting) {
+        let delivery = store.reader().delivery(key).unwrap().unwrap();
+        assert!(matches!(delivery.state, State::Pending { .. }), "{delivery:?}");
+        assert_eq!(delivery.history.exchanges, 0);
+    }
 }
 
 /// On one thread the driver finds the new configuration and the order at the same moment, in no particular order.
