@@ -1,6 +1,7 @@
 //! The writer on a disk that fails on command: who is told what, and what is on disk then.
 
 use std::io;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
@@ -54,7 +55,12 @@ enum Fault {
     Dead,
     /// Every operation from then on finds the disk full.
     Full,
+    /// One operation meets a defect of ours, or of the engine.
+    Panic,
 }
+
+#[path = "writer_panic_tests.rs"]
+mod panics;
 
 /// A disk in memory that knows what would survive a power cut.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +94,7 @@ impl Platter {
                 self.fault = None;
                 Err(io::Error::from(io::ErrorKind::StorageFull))
             }
-            Some(Fault::Broken) => {
+            Some(Fault::Broken | Fault::Panic) => {
                 self.fault = None;
                 Err(io::Error::other("bad sector"))
             }
@@ -99,6 +105,19 @@ impl Platter {
 impl Disk {
     fn fail_after(&self, operations: u64, fault: Fault) {
         self.0.lock().unwrap().fuse = Some((operations, fault));
+    }
+
+    /// The platter for one operation, unless it fails.
+    fn step(&self) -> io::Result<MutexGuard<'_, Platter>> {
+        let mut platter = self.0.lock().unwrap();
+        let panics = matches!(platter.fuse, Some((0, Fault::Panic)));
+        let stepped = platter.step();
+        if panics {
+            // Not with the platter in our hands: others would find it poisoned.
+            drop(platter);
+            panic!("a defect");
+        }
+        stepped.map(|()| platter)
     }
 
     fn mend(&self) {
@@ -139,22 +158,19 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
-        platter.step()?;
+        let mut platter = self.step()?;
         platter.live.resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
-        platter.step()?;
+        let mut platter = self.step()?;
         platter.durable = platter.live.clone();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
-        platter.step()?;
+        let mut platter = self.step()?;
         let start = usize::try_from(offset).unwrap();
         platter.live[start..start + data.len()].copy_from_slice(data);
         Ok(())

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Builder, ReadTransaction, ReadableDatabase, StorageBackend};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_full};
 use super::read::Reader;
 use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
@@ -83,6 +83,21 @@ pub enum BackupError {
     /// Whoever rested wants no more.
     #[error("the daemon is stopping; nothing is left of the backup")]
     Stopped,
+}
+
+impl BackupError {
+    /// Whether it wants room: bytes, or a name for one more file.
+    pub fn lacks_room(&self) -> bool {
+        match self {
+            Self::Disk { .. } | Self::Store(StoreError::Full(_)) => true,
+            Self::File { error, .. } => is_full(error),
+            Self::Exists(_)
+            | Self::Parent(_)
+            | Self::Medium(_)
+            | Self::Store(StoreError::Medium(_) | StoreError::Failed(_))
+            | Self::Stopped => false,
+        }
+    }
 }
 
 impl From<StoreError> for BackupError {

@@ -134,6 +134,38 @@ async fn what_cannot_be_recorded_is_not_sent_beyond_a_bound_and_not_sent_again_l
     daemon.terminate();
 }
 
+// Row 7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_inodes_a_backup_fails_loudly_and_leaves_nothing_and_the_store_goes_on() {
+    let sink = Sink::with_status(200).await;
+    let Some((mut daemon, disk)) = on_a_small_disk(&sink, 48).await else { return };
+    assert_eq!(daemon.post("/v1/backup", "").await.status, 200);
+    disk.sh("mount -o remount,nr_inodes=64 \"$DATA\"");
+    let filler = |n: u32| disk.path(&format!("filler-{n}"));
+    let made = (0..1000).take_while(|n| fs::File::create(filler(*n)).is_ok()).count();
+    assert!(made < 64 && disk.free() > 8 << 20, "there is room, and not for a name");
+    let files = || fs::read_dir(disk.path("backups")).unwrap().count();
+    let before = files();
+    for id in 0..20 {
+        let refused = daemon.post("/v1/backup", "").await;
+        assert_eq!(refused.status, 507, "{}", refused.text());
+        assert!(refused.text().contains("backups"), "it says where: {}", refused.text());
+        let event = format!(r#"{{"event":"deposit","event_id":"e-{id}"}}"#);
+        assert_eq!(daemon.post("/v1/events", &event).await.status, 202);
+    }
+    assert_eq!(files(), before);
+    daemon.wait_for_status(|status| status["balance"]["sent"] == 20).await;
+    fs::remove_file(filler(0)).unwrap();
+    let saved = daemon.post("/v1/backup", "").await;
+    assert_eq!(saved.status, 200, "{}", saved.text());
+    // Neither a stop nor a start needs a new file.
+    fs::File::create(filler(0)).unwrap_err();
+    daemon.terminate();
+    daemon.restart().await;
+    daemon.wait_for_status(|status| status["balance"]["balanced"] == true && status["balance"]["sent"] == 20).await;
+    daemon.terminate();
+}
+
 // Row 5: a limit on the size of files is a full disk too, and not the end of the process (SIGXFSZ).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_on_file_sizes_refuses_events_and_does_not_kill() {
