@@ -11,6 +11,17 @@ pub struct UnixMs(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct DurationMs(pub u64);
 
+/// What a store knows of the time, so that a clock which is wrong at a start is found out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownTime {
+    /// The latest time that was believed.
+    pub at: UnixMs,
+    /// How far the wall clock was ahead of that and not believed; zero where it was not.
+    pub ahead: DurationMs,
+    /// For how long the daemon has run with a clock so far ahead.
+    pub ran: DurationMs,
+}
+
 impl UnixMs {
     /// The span from `earlier` to `self`; zero where `earlier` is later.
     pub fn since(self, earlier: Self) -> DurationMs {

@@ -24,6 +24,7 @@ mod driver;
 pub mod fanout;
 pub mod faults;
 pub mod gate;
+pub mod guarded;
 mod halves;
 pub mod jobs;
 mod journal;
@@ -78,7 +79,7 @@ use background::Page;
 use board::Board;
 use commit::Request;
 use control::Pauses;
-use maintenance::GuardedClock;
+use guarded::{DoubtView, Guard};
 use operator::Orders;
 use routing::Routing;
 use standing::Standing;
@@ -103,7 +104,7 @@ pub struct Pipeline {
     reader: Reader,
     instance: InstanceId,
     hash_key: HashKey,
-    guarded: GuardedClock,
+    guarded: Guard,
     /// Events that may wait for the writer at once.
     room: Arc<Semaphore>,
     backups: Arc<backups::Backups>,
@@ -185,6 +186,8 @@ pub struct Health {
     pub reserve_bytes: u64,
     /// Bytes over `retention.size`, and that size, while nothing may go.
     pub over_size: Option<(u64, u64)>,
+    /// The clock is ahead of what is known of the time, so nothing expires by it.
+    pub clock_doubt: Option<DoubtView>,
     /// Commit latency over the last thousand commits.
     pub commit_ms_p50: Option<f64>,
     pub commit_ms_p99: Option<f64>,
@@ -196,10 +199,11 @@ impl Pipeline {
     pub async fn ingest(&self, incoming: Vec<Incoming>) -> Result<Vec<Receipt>, Unavailable> {
         let count = u32::try_from(incoming.len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(count).map_err(|_| Unavailable::Backlog)?;
-        let wall = self.env.clock.now();
+        let (wall, monotonic) = (self.env.clock.now(), self.env.clock.monotonic());
         let routing = self.routing();
-        let heard_at = self.guarded.now(wall, self.env.clock.monotonic());
-        let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, heard_at)).collect();
+        let (clock, window) = (*self.guarded.lock(), routing.snapshot.retention.dedupe);
+        let times = (clock.heard_at(wall, monotonic, window), clock.now(wall, monotonic) - window);
+        let ops = incoming.into_iter().map(|incoming| self.accept(&routing, incoming, times)).collect();
         let answer = self.ask(|reply| Command::Write(Request { ops, reply: Some(reply) }))?;
         let answered = Standing::new(answer, room).answered(ANSWER_WITHIN).await.ok_or(Unavailable::Slow)?;
         let applied = answered.unwrap_or(Err(Unavailable::Stopping))?;
@@ -345,12 +349,11 @@ impl Pipeline {
         Arc::clone(&self.routing.borrow())
     }
 
-    fn accept(&self, routing: &Routing, incoming: Incoming, heard_at: UnixMs) -> WriteOp {
+    fn accept(&self, routing: &Routing, incoming: Incoming, (heard_at, repeat_since): (UnixMs, UnixMs)) -> WriteOp {
         let Incoming { event, discriminator } = incoming;
         let plan = fanout::plan(&routing.snapshot, &routing.ids, &event);
         let key = self.hash_key.dedupe_key(&event, &discriminator);
         let content = self.hash_key.content(&event);
-        let repeat_since = heard_at - routing.snapshot.retention.dedupe;
         WriteOp::Accept(Accept { event: Arc::new(event), key, content, heard_at, repeat_since, plan })
     }
 

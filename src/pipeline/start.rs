@@ -21,7 +21,8 @@ use super::commit::Committer;
 use super::disk::DiskGuard;
 use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
-use super::maintenance::{GuardedClock, Maintenance};
+use super::guarded::{Guard, GuardedClock};
+use super::maintenance::Maintenance;
 use super::operator::ORDERS;
 use super::outcomes::Outcomes;
 use super::routing::Routing;
@@ -72,7 +73,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usi
         rejected: Arc::clone(&rejected),
         board: Arc::clone(&board),
         clock: Arc::clone(&env.clock),
-        disk: DiskGuard::new(dir, reserve),
+        disk,
         pause: REOPEN_PAUSE,
         looked_at: None,
         stopping: false,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::ledger::{Counts, EventCounts};
 use super::row::{
-    AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, PauseRow, RequestRow,
-    RowError, StateRow,
+    AttemptRow, AutopsyRow, CountsRow, DeliveryRow, EventCountsRow, EventRow, HistoryRow, KnownTimeRow, PauseRow,
+    RequestRow, RowError, StateRow,
 };
 use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, Phases, RequestView, State};
 use crate::domain::event::{Event, Object, OccurredAt};
@@ -14,10 +14,22 @@ use crate::domain::limits::{PAUSE_REASON_BYTES, RESPONSE_EXCERPT_BYTES};
 use crate::domain::message::cut;
 use crate::domain::outcome::{DeadReason, RetryReason, SkipReason};
 use crate::domain::pause::{Pause, PausedBy};
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::time::{DurationMs, KnownTime, UnixMs};
 
 /// Headers kept of a request in the DLQ; a template with more than this is cut.
 const HEADERS_KEPT: usize = 256;
+
+impl From<KnownTime> for KnownTimeRow {
+    fn from(known: KnownTime) -> Self {
+        Self { at: known.at.0, ahead: known.ahead.0, ran: known.ran.0 }
+    }
+}
+
+impl From<KnownTimeRow> for KnownTime {
+    fn from(row: KnownTimeRow) -> Self {
+        Self { at: UnixMs(row.at), ahead: DurationMs(row.ahead), ran: DurationMs(row.ran) }
+    }
+}
 
 impl From<&Event> for EventRow {
     fn from(event: &Event) -> Self {

@@ -57,6 +57,7 @@ pub use sweep::{Slice, SweepPlan, Swept};
 use crate::domain::dedupe::HashKey;
 use crate::domain::id::{DestinationId, InstanceId};
 use crate::domain::name::DestinationName;
+use crate::domain::time::{DurationMs, KnownTime, UnixMs};
 use crate::env::entropy::Entropy;
 use apply::Batch;
 use damage::Damage;
@@ -145,6 +146,17 @@ impl Store {
         self.shared.identity.hash_key
     }
 
+    /// What is known of the time: what retention went by last, or, in a file from before that was kept, the newest key of its
+    /// dedupe window. `None` for a new store.
+    pub fn known_time(&self) -> Result<Option<KnownTime>, StoreError> {
+        let kept = self.shared.read(|transaction| {
+            let bytes = transaction.open_table(schema::META)?.get(schema::META_KNOWN_TIME)?;
+            Ok(bytes.and_then(|bytes| row::decode::<row::KnownTimeRow>(bytes.value()).ok()).map(KnownTime::from))
+        })?;
+        let newest = Some(self.memory.filters.newest()).filter(|newest| *newest > UnixMs(0));
+        Ok(kept.or(newest.map(|at| KnownTime { at, ahead: DurationMs::ZERO, ran: DurationMs::ZERO })))
+    }
+
     /// Numbers `names`, giving new names the next free number, in one durable transaction.
     pub fn number_destinations(
         &mut self,
@@ -215,7 +227,7 @@ impl Store {
             self.shared.publish(outcome.ledger);
             self.sealed = repair == Repair::Quick;
         }
-        let swept = outcome.leftover.map(|Leftover { swept, marks, emptied }| {
+        let swept = outcome.leftover.map(|Leftover { swept, marks, emptied, .. }| {
             self.marks = marks;
             for bucket in emptied {
                 self.memory.filters.remove(bucket);

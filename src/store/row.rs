@@ -367,6 +367,14 @@ pub(super) struct IdentityRow {
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct NumberRow(pub u64);
 
+/// Meta: what is known of the time.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct KnownTimeRow {
+    pub at: u64,
+    pub ahead: u64,
+    pub ran: u64,
+}
+
 impl Row for EventRow {}
 impl Row for EventHead {}
 impl Row for DeliveryRow {}
@@ -385,6 +393,7 @@ impl Row for ProblemRow {}
 impl Row for RhythmRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
+impl Row for KnownTimeRow {}
 
 #[cfg(test)]
 mod tests {
@@ -414,6 +423,7 @@ mod tests {
             decode::<RhythmRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),
+            decode::<KnownTimeRow>(bytes).is_ok(),
         ]
         .into_iter()
         .filter(|read| *read)

@@ -6,7 +6,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | name | format, identity, floor of sequence numbers, reach of the DLQ's retention, when a backup was taken |
+//! | meta | name | format, identity, floor of sequence numbers, reach of the DLQ's retention, known time, when a backup was taken |
 //! | destinations | name | number, never reused |
 //! | inbox | seq | event |
 //! | dedupe | bucket (seq ÷ 2^14), discriminator, identity | first event with that key |
@@ -81,6 +81,8 @@ pub(super) const META_FLOOR: &str = "seq_floor";
 pub(super) const META_DLQ_SWEPT: &str = "dlq_swept";
 /// `meta`, of a restored store: no job and no deed below this number is free. A file that was never restored lacks it.
 pub(super) const META_DESK_FLOOR: &str = "desk_floor";
+/// `meta`: what is known of the time. A file from before it was kept lacks it.
+pub(super) const META_KNOWN_TIME: &str = "known_time";
 /// `meta`, of a backup only: when it was taken.
 pub(super) const META_BACKUP_TAKEN: &str = "backup_taken_at";
 

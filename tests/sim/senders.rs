@@ -18,8 +18,9 @@ impl World {
     pub(super) fn submit(&mut self, plans: Vec<Plan>) {
         let (now, monotonic) = (self.wall(), self.monotonic());
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return self.submit_later(plans) };
-        let heard_at = life.guard.now(now, monotonic);
-        let repeat_since = heard_at - self.snapshot.retention.dedupe;
+        let window = self.snapshot.retention.dedupe;
+        let heard_at = life.guard.heard_at(now, monotonic, window);
+        let repeat_since = life.guard.now(now, monotonic) - window;
         let mut ops = Vec::new();
         for planned in &plans {
             let event = event(*planned, now);

@@ -198,8 +198,10 @@ impl World {
         let (wall, monotonic) = (self.wall(), self.monotonic());
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
         // What makes a repeat is forgotten by the daemon's own rule, wherever the clock is.
+        life.guard.look(wall, monotonic);
         let guarded = maintenance::plan(&self.snapshot.retention, life.guard.now(wall, monotonic));
-        let plan = SweepPlan { events_before, attempts_before, dlq_before, ..guarded };
+        let known = Some(life.guard.known(monotonic));
+        let plan = SweepPlan { events_before, attempts_before, dlq_before, known, ..guarded };
         // Also a sweep whose commit fails may have removed something.
         self.oracle.swept(&plan);
         let Ok(rows) = life.committer.store().sweep(&plan) else {

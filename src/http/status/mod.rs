@@ -33,6 +33,7 @@ use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::transport::RouteView;
 use crate::pipeline::backups::BackupView;
+use crate::pipeline::guarded::DoubtView;
 use crate::pipeline::{Health, LaneView, Unavailable};
 use crate::store::read::Reader;
 use crate::store::{Counts, Ledger, StoreError};
@@ -302,6 +303,7 @@ fn judge(
              dead (deliver or discard it), or remembers repeats (retention.dedupe)"
         ));
     }
+    reasons.extend(observed.health.clock_doubt.map(doubted));
     for (name, destination) in destinations {
         // An operator's pause is meant; that a receiver is gone is a fault that nobody chose.
         let gone = destination.paused_by == Some(PausedBy::Destination.as_str());
@@ -330,6 +332,15 @@ fn add(total: &mut Counts, counts: &Counts) {
     ] {
         *sum = sum.saturating_add(part);
     }
+}
+
+/// Why nothing expires.
+fn doubted(DoubtView { ahead, left }: DoubtView) -> String {
+    let (days, hours) = (ahead.0 / 86_400_000, left.0.div_ceil(3_600_000));
+    format!(
+        "the clock is {days} days ahead of the time this store knows: nothing expires by it (retention, repeats) until it has \
+         stayed so for {hours} h more; set it right, or leave it where it is right"
+    )
 }
 
 #[cfg(test)]

@@ -89,12 +89,26 @@ fn observed() -> Observed {
         health: Health {
             reserve_bytes: 0,
             over_size: None,
+            clock_doubt: None,
             failing: Vec::new(),
             free_disk_bytes: Some(10 * 1024 * 1024 * 1024),
             commit_ms_p50: Some(4.1234),
             commit_ms_p99: None,
         },
         postbacks: BTreeMap::new(),
+    }
+}
+
+// Row 30.
+#[test]
+fn a_clock_that_is_years_ahead_is_told_with_the_way_back() {
+    let doubt = DoubtView { ahead: DurationMs::from_days(3652), left: DurationMs(1) };
+    let health = Health { clock_doubt: Some(doubt), ..Health::default() };
+    let status = build(&Observed { health, ..Observed::default() });
+    assert_eq!(status.state, "degraded");
+    let [reason] = &status.reasons[..] else { panic!("{:?}", status.reasons) };
+    for word in ["3652 days ahead", "nothing expires", "for 1 h more", "set it right"] {
+        assert!(reason.contains(word), "{word}: {reason}");
     }
 }
 

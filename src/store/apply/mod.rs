@@ -141,7 +141,7 @@ impl<'t> Batch<'t> {
     fn sweep(&mut self, slice: &Slice<'_>) -> Result<Leftover, StoreError> {
         let (tables, from) = ((&mut self.tables, &mut self.zones), (*self.marks, self.next_seq));
         let leftover = Sweep::new(tables, self.filters, self.damage, from, slice.enough).run(slice)?;
-        self.changed |= leftover.swept.rows > 0;
+        self.changed |= leftover.changed;
         Ok(leftover)
     }
 

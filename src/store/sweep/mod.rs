@@ -8,6 +8,7 @@
 //! What is owed, what is in the DLQ within its time, and the events they need are never removed. The books do not change:
 //! removed rows keep counting. Rows that cannot be read stay.
 
+mod clock;
 mod dedupe;
 mod dlq;
 mod events;
@@ -26,7 +27,7 @@ use super::zone::Zones;
 use crate::domain::delivery::{Delivery, State};
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::domain::limits::SWEEP_ROWS;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{KnownTime, UnixMs};
 
 /// Entries one scan may look at in one slice: some ten milliseconds.
 const LOOKS: usize = 4096;
@@ -53,6 +54,8 @@ pub struct SweepPlan {
     /// Buckets of dedupe keys whose events are all gone: while an event is kept, its repeats are known and it is found by
     /// the sender's id.
     pub dedupe_before: Option<UnixMs>,
+    /// What all of that goes by, for the next start to know.
+    pub known: Option<KnownTime>,
 }
 
 /// A part of retention's work that is small enough to share a transaction with others.
@@ -95,6 +98,8 @@ pub(super) struct Marks {
     first: usize,
     /// Slices in a row that did nothing and got no further.
     idle: usize,
+    /// What the file knows of the time, once that was read.
+    known: Option<KnownTime>,
 }
 
 /// See [`Marks`].
@@ -116,7 +121,8 @@ impl Marks {
 
     /// Whether every scan begins where it does in `other`.
     fn same_places(self, other: Self) -> bool {
-        Self { first: 0, idle: 0, ..self } == Self { first: 0, idle: 0, ..other }
+        let places = |marks: Self| Self { first: 0, idle: 0, known: None, ..marks };
+        places(self) == places(other)
     }
 
     /// A delivery of this event has become final or dead, or has left the DLQ.
@@ -150,6 +156,8 @@ pub(super) struct Leftover {
     pub marks: Marks,
     /// Dedupe buckets that are empty now.
     pub emptied: Vec<u32>,
+    /// There is something to commit.
+    pub changed: bool,
 }
 
 /// The parts of a slice. They take turns in being the first, so that one which uses up every slice starves none.
@@ -179,8 +187,9 @@ impl<'t, 's> Sweep<'t, 's> {
         let first = began.first;
         self.marks.first = (first + 1) % PARTS.len();
         let mut emptied = Vec::new();
+        let kept = slice.plan.known.map_or(Ok(false), |known| self.keep_time(known))?;
         for part in PARTS.iter().cycle().skip(first).take(PARTS.len()) {
-            let SweepPlan { events_before, attempts_before, dlq_before, dedupe_before } = slice.plan;
+            let SweepPlan { events_before, attempts_before, dlq_before, dedupe_before, .. } = slice.plan;
             match part {
                 Part::Dlq => dlq_before.map_or(Ok(()), |before| self.sweep_dlq(before))?,
                 Part::Attempts => attempts_before.map_or(Ok(()), |before| self.sweep_attempts(before))?,
@@ -206,7 +215,8 @@ impl<'t, 's> Sweep<'t, 's> {
         if ended {
             self.marks.idle = 0;
         }
-        Ok(Leftover { swept: Swept { rows, freed, ended }, marks: self.marks, emptied })
+        let swept = Swept { rows, freed, ended };
+        Ok(Leftover { swept, marks: self.marks, emptied, changed: kept || rows > 0 })
     }
 
     /// Where a scan goes on in the next slice.

@@ -237,7 +237,7 @@ proptest! {
                 }
                 Step::Sweep { events, dlq, dedupe } => {
                     let at = |age: u16| Some(UnixMs(now - u64::from(age)));
-                    let plan = SweepPlan { events_before: at(events), attempts_before: at(events), dlq_before: at(dlq), dedupe_before: at(dedupe) };
+                    let plan = SweepPlan { events_before: at(events), attempts_before: at(events), dlq_before: at(dlq), dedupe_before: at(dedupe), known: None };
                     model.swept |= store.sweep(&plan).unwrap() > 0;
                 }
                 Step::Reopen => store.reopen().unwrap(),

@@ -118,14 +118,7 @@ fn no_id_is_handed_out_twice() {
             handed_out = next + 60;
             store.assert_sound();
             for _ in 0..3 {
-                store
-                    .sweep(&SweepPlan {
-                        events_before: None,
-                        attempts_before: None,
-                        dlq_before: None,
-                        dedupe_before: None,
-                    })
-                    .unwrap();
+                store.sweep(&SweepPlan::default()).unwrap();
             }
             assert!(store.marks.zoned(), "the gap is not walked through");
             store.close().unwrap();

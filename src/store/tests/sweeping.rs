@@ -2,13 +2,43 @@
 
 use super::*;
 use crate::domain::limits::SWEEP_ROWS;
+use crate::domain::time::{DurationMs, KnownTime};
 
 const EVERYTHING: SweepPlan = SweepPlan {
     events_before: Some(UnixMs(u64::MAX)),
     attempts_before: Some(UnixMs(u64::MAX)),
     dlq_before: None,
     dedupe_before: Some(UnixMs(u64::MAX)),
+    known: None,
 };
+
+/// A plan that only keeps the time.
+fn keeping(at: u64) -> SweepPlan {
+    let known = KnownTime { at: UnixMs(at), ahead: DurationMs(7), ran: DurationMs(8) };
+    SweepPlan { known: Some(known), ..SweepPlan::default() }
+}
+
+// Row 30.
+#[test]
+fn what_is_known_of_the_time_is_kept_once_an_hour_and_where_it_is_taken_back() {
+    const HOUR: u64 = 3_600_000;
+    let disk = Disk::default();
+    let mut store = disk.store();
+    assert_eq!(store.known_time().unwrap(), None);
+    store.accept(event("a", 5 * HOUR), vec![]);
+    assert_eq!(store.known_time().unwrap().unwrap().at, UnixMs(5 * HOUR), "a file from before it was kept");
+    for (told, kept) in [(9 * HOUR, 9), (10 * HOUR - 1, 9), (10 * HOUR, 10), (9 * HOUR + 1, 10), (3 * HOUR, 3)] {
+        store.sweep(&keeping(told)).unwrap();
+        let known = store.known_time().unwrap().unwrap();
+        assert_eq!((known.at, known.ahead, known.ran), (UnixMs(kept * HOUR), DurationMs(7), DurationMs(8)));
+    }
+    drop(store);
+    let mut store = disk.store();
+    assert_eq!(store.known_time().unwrap().unwrap().at, UnixMs(3 * HOUR), "it is durable");
+    let before = disk.bytes.lock().unwrap().clone();
+    store.sweep(&keeping(3 * HOUR + 5)).unwrap();
+    assert!(*disk.bytes.lock().unwrap() == before, "nothing is written for nothing");
+}
 
 /// Sweeps until nothing is left to do.
 fn sweep_all(store: &mut Store, plan: &SweepPlan) -> usize {
@@ -71,7 +101,7 @@ fn what_stays_is_not_looked_at_for_ever_where_there_is_no_time() {
     }
     // All of them are younger than that.
     let all = Some(UnixMs(1));
-    let plan = SweepPlan { events_before: all, attempts_before: all, dlq_before: all, dedupe_before: all };
+    let plan = SweepPlan { events_before: all, attempts_before: all, dlq_before: all, dedupe_before: all, known: None };
     assert!(slices(&mut store, plan) < 10);
     store.assert_sound();
 }

@@ -222,7 +222,13 @@ impl Script {
 
     fn sweep_plan(&self, rng: &Rng) -> SweepPlan {
         let part = || rng.percent(60).then(|| UnixMs(self.now.saturating_sub(rng.below(1500))));
-        SweepPlan { events_before: part(), attempts_before: part(), dlq_before: part(), dedupe_before: part() }
+        SweepPlan {
+            events_before: part(),
+            attempts_before: part(),
+            dlq_before: part(),
+            dedupe_before: part(),
+            known: None,
+        }
     }
 
     /// What was told, of a deed that is certain now.
