@@ -242,7 +242,7 @@ fn of_the_daemon(policy: &Policy, vitals: &Vitals, found: &mut Vec<Finding>) {
     match &vitals.backups {
         BackupVitals::Trouble(trouble) if policy.backup => {
             let remedy = "postbackd status; look at backup.dir and its disk, then try: postbackd backup";
-            found.push(flat("backup", Severity::Warning, "automatic backups fail", trouble.clone(), remedy));
+            found.push(flat("backup", Severity::Warning, "trouble with automatic backups", trouble.clone(), remedy));
         }
         BackupVitals::Trouble(_) | BackupVitals::Off | BackupVitals::Well => {}
     }

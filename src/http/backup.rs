@@ -88,8 +88,10 @@ pub(super) async fn list(State(state): State<AppState>) -> Result<Response, Prob
 fn problem(error: &BackupError) -> Problem {
     let (status, code, title) = match error {
         BackupError::Exists(_) => (StatusCode::CONFLICT, "backup_exists", "The backup is there already"),
-        error if error.lacks_room() => (StatusCode::INSUFFICIENT_STORAGE, "disk", "There is no room for a backup"),
-        BackupError::Parent(_) | BackupError::File { .. } | BackupError::Disk { .. } => {
+        BackupError::Disk { .. } | BackupError::Full(_) => {
+            (StatusCode::INSUFFICIENT_STORAGE, "disk", "There is no room for a backup")
+        }
+        BackupError::Parent(_) | BackupError::File { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "backup_file", "The file cannot be written")
         }
         BackupError::Medium(_) => (StatusCode::INTERNAL_SERVER_ERROR, "backup_disk", "A disk failed"),

@@ -173,7 +173,11 @@ fn events(registry: &mut Registry, ledger: &Ledger) {
 fn backups(registry: &mut Registry, view: &BackupView, now: UnixMs) {
     let ok = Gauge::<u64, AtomicU64>::default();
     ok.set(u64::from(view.trouble(now).is_none()));
-    registry.register("backup_ok", "0 while automatic backups are on and fail, or none was taken for too long", ok);
+    registry.register(
+        "backup_ok",
+        "0 while automatic backups are on and fail, none was taken for too long, or older ones cannot be removed",
+        ok,
+    );
     let last = Gauge::<u64, AtomicU64>::default();
     last.set(view.last.as_ref().map_or(0, |taken| taken.at.seconds()));
     registry.register_with_unit(

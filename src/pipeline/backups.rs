@@ -4,7 +4,10 @@
 //! bit of work while somebody sends. Who asked and hung up does not end it. A stop ends it at the next rest; what is still
 //! unfinished after a while (a directory may hang) loses its file, so that a clean stop leaves nothing half done.
 //!
-//! When the next one is due is a function of the directory and the configuration: a restart changes nothing.
+//! When the next one is due ([`view`]) is a function of the directory and the configuration: a restart changes nothing.
+
+mod automatic;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+pub(super) use self::automatic::run;
+pub use self::view::{BackupView, Failed, Taken};
 use super::Pipeline;
 use crate::config::backup::Backup as Settings;
-use crate::domain::audit::{Deed, Right, Who};
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::time::UnixMs;
 use crate::store::StoreError;
 use crate::store::backup::{Backup, BackupError, Order, Rest};
 use crate::store::read::Reader;
@@ -32,48 +36,9 @@ const REST: Duration = Duration::from_millis(2);
 const LAST_BIT: Duration = Duration::from_secs(1);
 /// How long a start or a reload waits for the directory of backups, which may be another machine's.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
-/// Nothing is waited for longer than this, so that a step of the clock is noticed.
-const LOOK: Duration = Duration::from_mins(1);
-/// After a failure: a tenth of the usual time, between these.
-const AGAIN: (DurationMs, DurationMs) = (DurationMs::from_secs(60), DurationMs::from_hours(1));
 
 /// One backup at a time: whoever holds this may make one.
 pub type Turn = OwnedSemaphorePermit;
-
-/// What there is to see of backups that are taken by themselves.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct BackupView {
-    /// `None`: none are taken.
-    pub every: Option<DurationMs>,
-    pub keep: usize,
-    pub directory: PathBuf,
-    /// Since when they are taken: the start, or the reload that said so.
-    pub on_since: UnixMs,
-    pub is_running: bool,
-    pub last: Option<Taken>,
-    /// The failures since the last success.
-    pub failed: Option<Failed>,
-    pub next_at: Option<UnixMs>,
-    /// Since the start.
-    pub written: u64,
-    pub failures: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Taken {
-    pub at: UnixMs,
-    pub file: PathBuf,
-    pub bytes: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failed {
-    /// The first in a row.
-    pub since: UnixMs,
-    /// The last one; where the backup itself was made, when that was taken.
-    pub at: UnixMs,
-    pub message: String,
-}
 
 /// Shared by whoever makes backups and whoever looks; every lock is held for a copy.
 #[derive(Debug)]
@@ -113,31 +78,6 @@ impl Backups {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on these settings hold. What lies in another directory is another series.
-    fn want(&self, reader: &Reader, settings: &Settings, now: UnixMs) {
-        let directory = reader.backups_directory(settings.dir.as_deref()).unwrap_or_default();
-        let mut view = self.view();
-        let stays = view.every == settings.every && view.directory == directory;
-        if !stays {
-            view.on_since = now;
-            view.failed = None;
-        }
-        if view.directory != directory {
-            view.last = None;
-        }
-        (view.every, view.keep, view.directory) = (settings.every, settings.keep, directory);
-        view.next_at = due(&view, now);
-    }
-
-    /// Looks for the newest one of the series.
-    fn find(&self, reader: &Reader, settings: &Settings, now: UnixMs) {
-        let last = reader.series(settings.dir.as_deref(), now).unwrap_or_default().pop();
-        let last = last.filter(|kept| kept.taken_at <= now);
-        let mut view = self.view();
-        view.last = last.map(|kept| Taken { at: kept.taken_at, file: kept.file, bytes: kept.bytes });
-        view.next_at = due(&view, now);
-    }
-
     /// Lets nobody begin, waits for who has begun, and removes what is unfinished then.
     pub(super) async fn stop(&self) {
         let last = timeout(LAST_BIT, Arc::clone(&self.turn).acquire_owned()).await;
@@ -150,42 +90,6 @@ impl Backups {
         }
     }
 }
-
-/// When the next one is to be taken; `None` where none are.
-fn due(view: &BackupView, now: UnixMs) -> Option<UnixMs> {
-    let every = view.every?;
-    // What is of the future is of a clock that was put right since: it says nothing about how long ago it was. And where only
-    // older ones could not be removed, another one is no remedy.
-    let is_made = |failed: &Failed| view.last.as_ref().is_some_and(|last| last.at >= failed.at);
-    if let Some(failed) = view.failed.as_ref().filter(|failed| failed.at <= now && !is_made(failed)) {
-        let pause = DurationMs(every.0 / 10).clamp(AGAIN.0, AGAIN.1).min(every);
-        return Some(failed.at + pause);
-    }
-    Some(view.last.as_ref().filter(|last| last.at <= now).map_or(now, |last| last.at + every))
-}
-
-impl BackupView {
-    /// Why there is something to do about them, if so.
-    pub fn trouble(&self, now: UnixMs) -> Option<String> {
-        let every = self.every?;
-        if let Some(failed) = &self.failed {
-            return Some(format!("the last automatic backup failed: {}", failed.message));
-        }
-        let since = self.last.as_ref().map_or(self.on_since, |last| last.at.max(self.on_since));
-        let (excused, why) =
-            if self.is_running { (RUN_MOST, "; one is still being written") } else { (DurationMs::ZERO, "") };
-        let most = [every, every, LATE, excused].iter().fold(0_u64, |sum, span| sum.saturating_add(span.0));
-        let late = now.since(since) > DurationMs(most);
-        late.then(|| {
-            format!("no automatic backup since {}, although one is due every {every}{why}", since.to_rfc3339())
-        })
-    }
-}
-
-/// What a backup may come later than it is due.
-const LATE: DurationMs = DurationMs::from_secs(120);
-/// What one that is being written may come later than that: more hangs, as a network's directory does.
-const RUN_MOST: DurationMs = DurationMs::from_hours(6);
 
 impl Pipeline {
     /// The right to make a backup; `None` while one is being made, and once the daemon stops.
@@ -241,118 +145,6 @@ impl Pipeline {
             Ok(())
         })
     }
-
-    /// Takes one by itself, and removes what is beyond `keep` once it is whole.
-    async fn backup_by_itself(&self, settings: &Settings) {
-        let Some(turn) = self.backup_turn() else { return };
-        let began = self.env.clock.monotonic();
-        let at = self.env.clock.now();
-        let order = self.backup_order(self.reader.series_name(at), at);
-        let directory = order.directory.clone();
-        self.backups.view().is_running = true;
-        let made = self.backup(order, turn).await;
-        let made = match made {
-            Ok(made) => {
-                let (reader, keep, file) = (self.reader.clone(), settings.keep, made.file.clone());
-                let pruned =
-                    tokio::task::spawn_blocking(move || reader.prune(directory.as_deref(), keep, (&file, at))).await;
-                match pruned {
-                    Ok(Ok(removed)) => Ok((made, removed)),
-                    Ok(Err(error)) => Err((Some(made), error)),
-                    Err(_) => Ok((made, 0)),
-                }
-            }
-            Err(error) => Err((None, error)),
-        };
-        let took = self.env.clock.monotonic().saturating_sub(began);
-        let deed = Deed::new(Who::nobody(Right::File), "backup");
-        let deed = match made {
-            Ok((Backup { file, bytes, rows, .. }, removed)) => {
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                info!(file = %file.display(), bytes, rows, removed, took_ms, "A backup was written by itself.");
-                let target = file.display().to_string();
-                self.backups.succeeded(Taken { at, file, bytes }, self.env.clock.now());
-                Some(deed.on(&target).ended(&format!("{rows} rows, {bytes} bytes, {removed} older ones removed")))
-            }
-            Err((_, BackupError::Stopped)) => {
-                self.backups.view().is_running = false;
-                None
-            }
-            Err((made, error)) => {
-                warn!(%error, "The automatic backup failed; it is tried again.");
-                let taken = made.map(|made| Taken { at, file: made.file, bytes: made.bytes });
-                let is_first = self.backups.failed(taken, error.to_string(), self.env.clock.now());
-                is_first.then(|| deed.ended(&error))
-            }
-        };
-        if let Some(deed) = deed
-            && let Err(why) = self.audit(deed).await
-        {
-            warn!(%why, "What was done could not be kept.");
-        }
-    }
-}
-
-impl Backups {
-    fn succeeded(&self, taken: Taken, now: UnixMs) {
-        let mut view = self.view();
-        (view.is_running, view.last, view.failed) = (false, Some(taken), None);
-        view.written = view.written.saturating_add(1);
-        view.next_at = due(&view, now);
-    }
-
-    /// Whether it is the first failure in a row. `taken` is the backup where only older ones could not be removed.
-    fn failed(&self, taken: Option<Taken>, message: String, now: UnixMs) -> bool {
-        let mut view = self.view();
-        view.is_running = false;
-        let at = taken.as_ref().map_or(now, |taken| taken.at);
-        if taken.is_some() {
-            view.last = taken;
-        }
-        let since = view.failed.as_ref().map(|failed| failed.since);
-        view.failed = Some(Failed { since: since.unwrap_or(now), at, message });
-        view.failures = view.failures.saturating_add(1);
-        view.next_at = due(&view, now);
-        since.is_none()
-    }
-}
-
-/// Takes backups when they are due, until it is dropped.
-pub(super) async fn run(pipeline: Pipeline) {
-    let mut routings = pipeline.routing.subscribe();
-    loop {
-        let settings = routings.borrow_and_update().snapshot.backup.clone();
-        let now = pipeline.env.clock.now();
-        if pipeline.backups.is_news(&pipeline.reader, &settings) {
-            let (reader, backups, fresh) = (pipeline.reader.clone(), Arc::clone(&pipeline.backups), settings.clone());
-            backups.want(&reader, &fresh, now);
-            let found = tokio::task::spawn_blocking(move || backups.find(&reader, &fresh, now));
-            // Of a directory that hangs, it is told when the next one is late.
-            timeout(LOOK_AROUND, found).await.ok();
-        }
-        let next = due(&pipeline.backups.view(), now);
-        let wait = match next {
-            Some(at) if at <= now => {
-                pipeline.backup_by_itself(&settings).await;
-                // Somebody else's may be in the way; a due one waits for the end of that.
-                Duration::from_secs(1)
-            }
-            Some(at) => at.since(now).to_std().min(LOOK),
-            None => Duration::MAX,
-        };
-        tokio::select! {
-            () = sleep(wait) => {}
-            changed = routings.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-impl Backups {
-    fn is_news(&self, reader: &Reader, settings: &Settings) -> bool {
-        let view = self.view();
-        let directory = reader.backups_directory(settings.dir.as_deref()).unwrap_or_default();
-        (view.every, view.keep, &view.directory) != (settings.every, settings.keep, &directory)
-    }
 }
 
 /// Does `work` on a thread for it, and waits for its end at most so long.
@@ -386,19 +178,6 @@ fn give_way() {
 mod tests {
     use super::*;
 
-    const DAY: DurationMs = DurationMs::from_days(1);
-    const NOW: UnixMs = UnixMs(1_767_225_600_000);
-
-    fn view(last: Option<UnixMs>) -> BackupView {
-        let last = last.map(|at| Taken { at, file: PathBuf::new(), bytes: 1 });
-        BackupView { every: Some(DAY), last, on_since: NOW, ..BackupView::default() }
-    }
-
-    fn failing(since: UnixMs, at: UnixMs) -> BackupView {
-        let failed = Failed { since, at, message: "no room".to_owned() };
-        BackupView { failed: Some(failed), ..view(None) }
-    }
-
     #[test]
     fn a_directory_that_hangs_keeps_no_start_waiting() {
         let (answer, hangs) = std::sync::mpsc::channel::<()>();
@@ -409,48 +188,5 @@ mod tests {
         });
         answer.send(()).unwrap();
         end.recv().unwrap();
-    }
-
-    #[test]
-    fn the_next_is_due_a_span_after_the_last_and_at_once_where_there_is_none() {
-        let hour = DurationMs::from_hours(1);
-        assert_eq!(due(&view(None), NOW), Some(NOW));
-        assert_eq!(due(&view(Some(NOW - hour)), NOW), Some(NOW - hour + DAY));
-        // The clock was put back by a year.
-        assert_eq!(due(&view(Some(NOW + DurationMs::from_days(365))), NOW), Some(NOW));
-        assert_eq!(due(&BackupView { every: None, ..view(None) }, NOW), None);
-    }
-
-    #[test]
-    fn a_failed_one_is_tried_again_soon_and_not_at_once() {
-        let minute = DurationMs::from_secs(60);
-        let of = |every| due(&BackupView { every: Some(every), ..failing(NOW, NOW) }, NOW);
-        assert_eq!(of(DAY), Some(NOW + DurationMs::from_hours(1)));
-        assert_eq!(of(DurationMs::from_secs(1200)), Some(NOW + DurationMs::from_secs(120)));
-        assert_eq!(of(DurationMs::from_secs(300)), Some(NOW + minute));
-        assert_eq!(of(DurationMs::from_secs(5)), Some(NOW + DurationMs::from_secs(5)));
-        // The clock was put back by a year.
-        let later = NOW + DurationMs::from_days(365);
-        assert_eq!(due(&failing(later, later), NOW), Some(NOW));
-        // One was made, and an older one could not be removed.
-        let full = BackupView { last: view(Some(NOW)).last, ..failing(NOW, NOW) };
-        assert_eq!(due(&full, NOW), Some(NOW + DAY));
-    }
-
-    #[test]
-    fn trouble_is_a_failure_or_none_for_two_spans() {
-        assert_eq!(view(None).trouble(NOW + DAY), None);
-        assert!(view(None).trouble(NOW + DAY + DAY + DAY).unwrap().contains("no automatic backup since"));
-        assert!(failing(NOW, NOW).trouble(NOW).unwrap().contains("failed: no room"));
-        // Down for a week: its backups were not due then.
-        let old = view(Some(NOW - DurationMs::from_days(7)));
-        assert_eq!(old.trouble(NOW), None);
-        assert!(old.trouble(NOW + DAY + DAY + DAY).is_some());
-        let off = BackupView { every: None, ..failing(NOW, NOW) };
-        assert_eq!(off.trouble(NOW), None);
-        // One that takes its time is no trouble, one that hangs is.
-        let running = BackupView { is_running: true, ..view(None) };
-        assert_eq!(running.trouble(NOW + DAY + DAY + RUN_MOST), None);
-        assert!(running.trouble(NOW + DAY + DAY + DAY).unwrap().contains("is still being written"));
     }
 }

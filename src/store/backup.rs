@@ -69,6 +69,9 @@ pub enum BackupError {
     /// The operator must make room.
     #[error("{free} bytes are free and {needed} are needed, storage.reserve included; free some space")]
     Disk { free: u64, needed: u64 },
+    /// The operator must make room: the copy itself met the end of it.
+    #[error("the disk of the backups is full ({0}); free some space, or name a directory on another one in backup.dir")]
+    Full(String),
     /// The operator must make it.
     #[error("neither {0} nor its parent exists; make it for the daemon's user, or name another one in backup.dir")]
     Parent(PathBuf),
@@ -85,26 +88,13 @@ pub enum BackupError {
     Stopped,
 }
 
-impl BackupError {
-    /// Whether it wants room: bytes, or a name for one more file.
-    pub fn lacks_room(&self) -> bool {
-        match self {
-            Self::Disk { .. } | Self::Store(StoreError::Full(_)) => true,
-            Self::File { error, .. } => is_full(error),
-            Self::Exists(_)
-            | Self::Parent(_)
-            | Self::Medium(_)
-            | Self::Store(StoreError::Medium(_) | StoreError::Failed(_))
-            | Self::Stopped => false,
-        }
-    }
-}
-
 impl From<StoreError> for BackupError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Medium(cause) => Self::Medium(cause),
-            StoreError::Full(_) | StoreError::Failed(_) => Self::Store(error),
+            // Reading needs no room, so it is the copy that has none.
+            StoreError::Full(cause) => Self::Full(cause),
+            StoreError::Failed(_) => Self::Store(error),
         }
     }
 }
@@ -189,8 +179,8 @@ impl Reader {
         self.clear_unfinished_backups(order.directory.as_deref()).map_err(|error| at(&place.directory, error))?;
         place.check_room(order.reserve, self.file_bytes())?;
         let made = self.shared.view().map_err(BackupError::from).and_then(|view| make(view, &place, order, rest));
-        let rows = made.inspect_err(|_| place.clear())?;
-        let bytes = place.publish()?;
+        let finished = made.and_then(|rows| Ok((rows, place.publish()?)));
+        let (rows, bytes) = finished.inspect_err(|_| place.clear())?;
         Ok(Backup { file: place.file, bytes, rows, taken_at: order.at })
     }
 }
@@ -253,6 +243,9 @@ impl Place {
 }
 
 fn at(path: &Path, error: io::Error) -> BackupError {
+    if is_full(&error) {
+        return BackupError::Full(format!("{}: {error}", path.display()));
+    }
     BackupError::File { path: path.to_owned(), error }
 }
 

@@ -21,6 +21,20 @@ fn nowhere() -> String {
     webhook("crm", "http://127.0.0.1:9/", "enabled = false")
 }
 
+/// What the audit trail has of them, newest first.
+async fn kept(daemon: &Daemon) -> Vec<String> {
+    let trail = daemon.get("/v1/audit").await.json();
+    let deeds = trail["deeds"].as_array().unwrap().iter();
+    let own = deeds.filter(|deed| deed["action"] == "backup" && deed["by"] == "file");
+    own.map(|deed| deed["result"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A name of the same series, of years ago.
+fn old_name(name: &str) -> String {
+    let (series, _) = name.rsplit_once('-').unwrap();
+    format!("{series}-20200101T000000.000Z.redb")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     let daemon = Daemon::start(&[nowhere(), OFTEN.to_owned()].concat()).await;
@@ -40,9 +54,21 @@ async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     assert!(text.contains("\nbackup   every 1s, 2 kept: last 20"), "{text}");
     let page = daemon.get("/").await.text();
     assert!(page.contains("<dt>Backup</dt><dd>every 1s, last <time"), "{page}");
-    let trail = daemon.get("/v1/audit").await.json();
-    let deeds = trail["deeds"].as_array().unwrap();
-    assert!(deeds.iter().any(|deed| deed["action"] == "backup" && deed["by"] == "file"), "{trail:#}");
+    assert_eq!(kept(&daemon).await, [""; 0], "those that are as they should be push nothing out of the trail");
+
+    // One that cannot be removed is no failed backup.
+    let old = daemon.path("data/backups").join(old_name(&oldest));
+    std::fs::create_dir(&old).unwrap();
+    let status = daemon.wait_for_status(|status| !status["backup"]["not_removed"].is_null()).await;
+    let reason = status["reasons"][0].as_str().unwrap();
+    assert!(reason.starts_with("older automatic backups cannot be removed: "), "{status:#}");
+    assert!(status["backup"]["last_error"].is_null(), "{status:#}");
+    assert!(daemon.get("/status?format=text").await.text().contains("; older ones could not be removed 20"));
+    assert!(
+        daemon.get("/").await.text().contains("<strong class=\"bad-word\">older ones could not be removed</strong>")
+    );
+    std::fs::remove_dir(&old).unwrap();
+    daemon.wait_for_status(|status| status["state"] == "ok" && status["backup"]["not_removed"].is_null()).await;
 
     // From now on they go where nothing can be written.
     std::fs::write(daemon.path("file"), "").unwrap();
@@ -54,6 +80,21 @@ async fn the_newest_stay_and_a_failure_is_told_until_they_are_switched_off() {
     let page = daemon.get("/").await.text();
     assert!(page.contains("<strong class=\"bad-word\">failed</strong> <time"), "{page}");
     assert!(daemon.get("/metrics").await.text().contains("postbackd_backup_ok 0\n"));
+    // However often it failed, the first failure is kept, and the success that ends the row.
+    let failed = |text: &str| text.contains("postbackd_backups_total{outcome=\"failed\"} 3\n");
+    while !failed(&daemon.get("/metrics").await.text()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(kept(&daemon).await.len(), 1);
+    std::fs::remove_file(daemon.path("file")).unwrap();
+    std::fs::create_dir(daemon.path("file")).unwrap();
+    daemon.wait_for_status(|status| status["state"] == "ok").await;
+    while kept(&daemon).await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    std::fs::remove_dir_all(daemon.path("file")).unwrap();
+    std::fs::write(daemon.path("file"), "").unwrap();
+    daemon.wait_for_status(|status| status["state"] == "degraded").await;
     daemon.edit("every = \"1s\"", "every = \"never\"");
     assert_eq!(daemon.post("/v1/reload", "").await.status, 200);
     let status = daemon.wait_for_status(|status| status["state"] == "ok").await;

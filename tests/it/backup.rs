@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, PATIENCE};
 use crate::support::desk::{problem, webhook};
+use crate::support::disk::{Kind, SmallDisk};
 use crate::support::sink::{Seen, Sink};
 
 fn events(prefix: &str, count: usize) -> String {
@@ -148,4 +149,40 @@ async fn a_crash_during_a_backup_leaves_nothing_under_a_final_name() {
     problem(&daemon.post("/v1/backup", r#"{"name":"whole"}"#).await, 409, "backup_exists");
     problem(&daemon.post("/v1/backup", r#"{"name":"../x"}"#).await, 422, "invalid");
     owed(&daemon, 20_000).await;
+}
+
+// Row 18.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_while_a_backup_is_written_is_told_as_full_and_keeps_nothing_half() {
+    let mut daemon = Daemon::prepare("", &webhook("crm", "http://127.0.0.1:9/", "enabled = false"));
+    let Some(disk) = SmallDisk::mount(Kind::Tmpfs, &daemon.path("elsewhere"), 64) else { return };
+    daemon.enter(disk.enter());
+    // Without a reserve the end of the room is met in the middle of a slice.
+    daemon.edit("reserve = \"1MiB\"", "reserve = \"0B\"");
+    daemon.edit("[server]", &format!("[backup]\ndir = \"{}\"\n[server]", daemon.path("elsewhere").display()));
+    daemon.restart().await;
+    fill(&daemon, "a", 40).await;
+    let backup = daemon.post("/v1/backup", r#"{"name":"cut"}"#);
+    let fills = async {
+        let begun = || std::fs::read_dir(disk.path("")).unwrap().next().is_some();
+        let started = Instant::now();
+        while !begun() {
+            assert!(started.elapsed() < PATIENCE, "no backup begins");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::task::spawn_blocking(move || {
+            disk.fill();
+            disk
+        })
+        .await
+        .unwrap()
+    };
+    let (answer, disk) = tokio::join!(backup, fills);
+    let said = problem(&answer, 507, "disk");
+    assert!(said["detail"].as_str().unwrap().starts_with("the disk of the backups is full ("), "{said}");
+    let left: Vec<_> = std::fs::read_dir(disk.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["filler"]);
+    disk.empty();
+    let made = daemon.cli(&["backup", "whole"], "").await;
+    assert_eq!(made.code, 0, "{made:?}");
 }

@@ -69,6 +69,7 @@ struct ToldBackup {
     running: bool,
     last_success: Option<TakenBackup>,
     last_error: Option<LastError>,
+    not_removed: Option<LastError>,
     next_at: Option<String>,
 }
 
@@ -82,7 +83,8 @@ struct TakenBackup {
 struct Backup {
     every: String,
     last: Option<(When, String)>,
-    error: Option<(When, Shown)>,
+    /// What is wrong in a word or two, when that was, and why.
+    errors: Vec<(&'static str, When, Shown)>,
     next: Option<When>,
     running: bool,
 }
@@ -266,11 +268,14 @@ impl ToldBackup {
     fn shown(&self, now: UnixMs) -> Option<Backup> {
         let last =
             self.last_success.as_ref().and_then(|last| Some((When::new(&last.at, now)?, text::bytes(last.bytes))));
-        let error = self.last_error.as_ref();
+        let told = |word, error: &Option<LastError>| {
+            error.as_ref().and_then(|error| Some((word, When::new(&error.at, now)?, error.message.clone())))
+        };
+        let errors = [told("failed", &self.last_error), told("older ones could not be removed", &self.not_removed)];
         Some(Backup {
             every: self.every.clone()?,
             last,
-            error: error.and_then(|error| Some((When::new(&error.at, now)?, error.message.clone()))),
+            errors: errors.into_iter().flatten().collect(),
             next: self.next_at.as_deref().and_then(|at| When::new(at, now)),
             running: self.running,
         })

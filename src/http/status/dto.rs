@@ -66,6 +66,8 @@ pub(super) struct BackupDto {
     pub(super) last_success: Option<TakenDto>,
     /// The last failure since then.
     pub(super) last_error: Option<RouteErrorDto>,
+    /// Why older ones than `keep` says are still there, if they are.
+    pub(super) not_removed: Option<RouteErrorDto>,
     pub(super) next_at: Option<String>,
 }
 
@@ -91,6 +93,7 @@ impl From<&BackupView> for BackupDto {
             running: view.is_running,
             last_success: view.last.as_ref().map(taken),
             last_error: view.failed.as_ref().map(failed),
+            not_removed: view.crowded.as_ref().map(failed),
             next_at: view.next_at.map(UnixMs::to_rfc3339),
         }
     }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use super::dto::{BackupDto, DestinationDto, StatusDto};
+use super::dto::{BackupDto, DestinationDto, RouteErrorDto, StatusDto};
 use crate::domain::message::{cut, printable};
 use crate::domain::pause::PausedBy;
 use crate::http::alerts::AlertsDto;
@@ -115,7 +115,8 @@ fn write_proxies(out: &mut String, status: &StatusDto) -> std::fmt::Result {
 
 /// The line of automatic backups, where they are on.
 fn write_backup(out: &mut String, backup: &BackupDto) -> std::fmt::Result {
-    let BackupDto { every: Some(every), keep, running, last_success, last_error, next_at, .. } = backup else {
+    let BackupDto { every: Some(every), keep, running, last_success, last_error, not_removed, next_at, .. } = backup
+    else {
         return Ok(());
     };
     let last = last_success
@@ -126,8 +127,12 @@ fn write_backup(out: &mut String, backup: &BackupDto) -> std::fmt::Result {
         Some(at) => format!(", next {at}"),
         None => String::new(),
     };
-    let error = last_error.as_ref().map(|error| format!("; failed {}: {}", error.at, one_line(&error.message, 300)));
-    writeln!(out, "backup   every {every}, {keep} kept: {last}{next}{}", error.unwrap_or_default())
+    let told = |word: &str, error: &Option<RouteErrorDto>| {
+        let told = error.as_ref().map(|error| format!("; {word} {}: {}", error.at, one_line(&error.message, 300)));
+        told.unwrap_or_default()
+    };
+    let errors = told("failed", last_error) + &told("older ones could not be removed", not_removed);
+    writeln!(out, "backup   every {every}, {keep} kept: {last}{next}{errors}")
 }
 
 /// What an operator paused, and what requests went without: neither is a fault, and both should be known.
