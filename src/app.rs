@@ -95,7 +95,7 @@ pub async fn run(Order { mut snapshot, config, first }: Order, passed: Passed) -
     };
     notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
     reloading.abort();
-    drop(alerting);
+    alerting.stop().await;
     stop.send_replace(true);
     let limit = running.pipeline.snapshot().server.drain;
     let deadline = clock.monotonic() + limit.to_std();

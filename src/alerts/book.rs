@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::ending::{Fate, Why};
+use super::ending::Fate;
 use crate::config::alerts::Policy;
-use crate::domain::alert::{Problem, Rule, Severity};
+use crate::domain::alert::{Notice, NoticeKind, Problem, Rule, Severity};
 use crate::domain::time::{DurationMs, UnixMs};
 
 /// What holds at one look.
@@ -25,51 +25,6 @@ pub struct Finding {
     pub since: Option<UnixMs>,
     /// How long it must last before it is told.
     pub hold: DurationMs,
-}
-
-/// What is to be told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Notice {
-    pub kind: NoticeKind,
-    pub problem: Problem,
-    pub at: UnixMs,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NoticeKind {
-    Problem,
-    /// It has become worse than it was told.
-    Worse,
-    Reminder,
-    Recovered,
-    /// It may go on, but nobody looks at it any more.
-    Closed(Why),
-    Test,
-}
-
-impl Notice {
-    /// Whether those are told who hear only of what is at least so bad.
-    pub fn concerns(&self, least: Severity) -> bool {
-        match self.kind {
-            NoticeKind::Problem | NoticeKind::Worse | NoticeKind::Reminder | NoticeKind::Test => {
-                self.problem.severity >= least
-            }
-            NoticeKind::Recovered | NoticeKind::Closed(_) => self.problem.worst >= least,
-        }
-    }
-}
-
-impl NoticeKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Problem => "problem",
-            Self::Worse => "worse",
-            Self::Reminder => "reminder",
-            Self::Recovered => "recovered",
-            Self::Closed(_) => "closed",
-            Self::Test => "test",
-        }
-    }
 }
 
 /// By as much as the clock jumped.

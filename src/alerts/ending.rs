@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::vitals::{BackupVitals, Books, Standing, Vitals};
 use crate::config::alerts::Policy;
-use crate::domain::alert::{Problem, Rule};
+use crate::domain::alert::{Problem, Rule, Why};
 
 /// What is to be made of a problem that was not found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,23 +16,6 @@ pub enum Fate {
     Unknown,
     /// Nobody looks at it any more.
     Closed(Why),
-}
-
-/// Why nobody looks at it any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Why {
-    /// Its destination or source left the configuration.
-    Removed,
-    /// An operator paused its destination.
-    Paused,
-    /// `enabled = false`
-    Disabled,
-    /// Its rule was switched off.
-    RuleOff,
-    /// A day has passed without anything to judge a rate by.
-    Idle,
-    /// There is nobody left to tell.
-    NobodyToTell,
 }
 
 /// What a problem is about.

@@ -11,21 +11,24 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::book::Notice;
-use super::post::{self, Post, QUEUE};
+use super::outbox::{Number, Outbox, QUEUE};
+use super::post::{self, Post};
 use super::vitals::Vitals;
 use super::watcher::Watcher;
 use super::{Alerts, Board, lock, message};
 use crate::config;
-use crate::domain::alert::{AlertMemory, Severity};
+use crate::domain::alert::{AlertMemory, Notice, Severity};
 use crate::domain::time::UnixMs;
 use crate::env::clock::Clock;
 use crate::env::courier::Courier;
 
 type Config = Arc<config::alerts::Alerts>;
+type Queue = mpsc::Sender<(Number, Arc<Notice>)>;
 
 /// Smaller differences between the two clocks are drift and rounding.
 const STEP_MIN_MS: i64 = 2000;
+/// A stop waits for the store no longer than this.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A look that takes longer is none, and nothing is well.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,6 +63,18 @@ impl std::fmt::Debug for Setup {
 #[derive(Debug)]
 pub struct Watch {
     tasks: [JoinHandle<()>; 2],
+    ending: watch::Sender<bool>,
+}
+
+impl Watch {
+    /// Ends the tasks, once it is kept what was told and what was not.
+    pub async fn stop(mut self) {
+        self.ending.send_replace(true);
+        let [looker, _] = &mut self.tasks;
+        if timeout(LAST_WORDS, looker).await.is_err() {
+            warn!("What no channel has taken could not be kept in time; some of it may be told twice.");
+        }
+    }
 }
 
 impl Drop for Watch {
@@ -70,8 +85,9 @@ impl Drop for Watch {
 
 /// Begins to look.
 pub fn start(setup: Setup) -> (Alerts, Watch) {
-    let Setup { house, courier, clock, memory, config } = setup;
-    let board = Arc::new(Board::default());
+    let Setup { house, courier, clock, mut memory, config } = setup;
+    let outbox = Outbox::new(std::mem::take(&mut memory.waiting));
+    let board = Arc::new(Board { outbox, ..Board::default() });
     let (config, changes) = watch::channel(Arc::new(config));
     let (well, wellness) = watch::channel(false);
     let handle = Alerts { config, board: Arc::clone(&board), courier: Arc::clone(&courier), clock: Arc::clone(&clock) };
@@ -84,10 +100,11 @@ pub fn start(setup: Setup) -> (Alerts, Watch) {
     };
     let watcher = Watcher::new(memory);
     *lock(&board.open) = watcher.open();
-    let looker =
-        Looker { house, courier, clock, config: changes, board, watcher, posts: BTreeMap::new(), well, before: None };
+    let (posts, before) = (BTreeMap::new(), None);
+    let (ending, ends) = watch::channel(false);
+    let looker = Looker { house, courier, clock, config: changes, board, watcher, posts, well, before, ends };
     let tasks = [tokio::spawn(looker.run()), tokio::spawn(pulse.run())];
-    (handle, Watch { tasks })
+    (handle, Watch { tasks, ending })
 }
 
 struct Looker {
@@ -97,10 +114,12 @@ struct Looker {
     config: watch::Receiver<Config>,
     board: Arc<Board>,
     watcher: Watcher,
-    posts: BTreeMap<String, (mpsc::Sender<Arc<Notice>>, JoinHandle<()>)>,
+    posts: BTreeMap<String, (Queue, JoinHandle<()>)>,
     well: watch::Sender<bool>,
     /// Both clocks at the look before.
     before: Option<(UnixMs, Duration)>,
+    /// Whether this was the last look.
+    ends: watch::Receiver<bool>,
 }
 
 impl Looker {
@@ -109,16 +128,29 @@ impl Looker {
         loop {
             let config = Arc::clone(&self.config.borrow_and_update());
             unkept |= if config.are_watched() { self.look(&config).await } else { self.rest(&config) };
-            if unkept {
-                unkept = !self.house.keep(self.watcher.memory()).await;
-            }
+            unkept = self.keep(unkept).await;
             let idle = !unkept && !config.are_watched();
             let pause = if idle { Duration::from_hours(24) } else { config.policy.every.to_std() };
             tokio::select! {
                 () = sleep(pause) => {}
+                () = self.board.outbox.one_ended() => {}
                 changed = self.config.changed() => if changed.is_err() { return },
+                _ = self.ends.changed() => {
+                    self.posts.values().for_each(|(_, task)| task.abort());
+                    self.keep(unkept).await;
+                    return;
+                }
             }
         }
+    }
+
+    /// Keeps what must survive a restart, where it has changed; whether it still has to be.
+    async fn keep(&mut self, unkept: bool) -> bool {
+        if !self.board.outbox.take_changed() && !unkept {
+            return false;
+        }
+        let memory = AlertMemory { waiting: self.board.outbox.all(), ..self.watcher.memory() };
+        !self.house.keep(memory).await
     }
 
     /// Whether there is something to keep.
@@ -174,8 +206,9 @@ impl Looker {
         if step.abs() < STEP_MIN_MS { 0 } else { step }
     }
 
-    /// A task for each channel there is, none for one that is gone.
+    /// A task for each channel there is, with what an earlier process has left for it; none for one that is gone.
     fn posts(&mut self, config: &Config) {
+        self.board.outbox.retain(|name| config.channels.get(name).is_some_and(|channel| channel.enabled));
         self.posts.retain(|name, (_, task)| {
             let stays = config.channels.get(name).is_some_and(|channel| channel.enabled);
             if !stays {
@@ -198,6 +231,10 @@ impl Looker {
                 courier: Arc::clone(&self.courier),
                 clock: Arc::clone(&self.clock),
             };
+            for left in self.board.outbox.of(&channel.name) {
+                // There is room: no more may wait than fit in.
+                sender.try_send(left).ok();
+            }
             self.posts.insert(channel.name.clone(), (sender, tokio::spawn(post.run())));
         }
     }
@@ -206,10 +243,11 @@ impl Looker {
         let notice = Arc::new(notice);
         for channel in config.live().filter(|channel| notice.concerns(channel.min_severity)) {
             let Some((post, _)) = self.posts.get(&channel.name) else { continue };
-            if post.try_send(Arc::clone(&notice)).is_ok() {
-                let waiting = QUEUE.saturating_sub(post.capacity());
-                self.board.change(&channel.name, |view| view.waiting = waiting);
-                continue;
+            if let Some(number) = self.board.outbox.add(&channel.name, &notice) {
+                if post.try_send((number, Arc::clone(&notice))).is_ok() {
+                    continue;
+                }
+                self.board.outbox.ended(number);
             }
             let detail = "too many messages wait for this channel; this one is dropped".to_owned();
             warn!(channel = channel.name, id = notice.problem.id, detail, "An alert was dropped.");

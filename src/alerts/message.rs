@@ -3,10 +3,9 @@
 
 use serde_json::json;
 
-use super::book::{Notice, NoticeKind};
 use super::words;
 use crate::config::alerts::{Channel, Shape, Target};
-use crate::domain::alert::Severity;
+use crate::domain::alert::{Notice, NoticeKind, Severity};
 use crate::env::courier::Parcel;
 use crate::env::transport::{Method, Request};
 

@@ -2,10 +2,11 @@
 //!
 //! Pure: [`vitals`] (what is looked at), [`watcher`] with `destination` and `rhythm` (the rules), [`book`] (what was told, what
 //! is told again, what is over) with [`ending`] (how something ends), [`message`] (a notice as a channel takes it), `answer` (what it answers). Async: [`house`] (who looks, and the heartbeat),
-//! `post` (a task for each channel, with its own queue and its own retries), [`Alerts`] (the handle of the faces).
+//! `outbox` (what no channel has taken yet), `post` (a task for each channel, with its own queue and its own retries),
+//! [`Alerts`] (the handle of the faces).
 //!
-//! Invariants: one message for one problem however often it comes; what was told survives a restart; no channel waits for
-//! another, and nothing waits for a channel. Absent on purpose: the pipeline, the store and the wire, which come in as
+//! Invariants: one message for one problem however often it comes; what was told, and what waits to be, survives a restart;
+//! no channel waits for another, and nothing waits for a channel. Absent on purpose: the pipeline, the store and the wire, which come in as
 //! [`House`] and [`Courier`], so that alerts go by no way that a destination could block.
 
 mod answer;
@@ -14,6 +15,7 @@ mod destination;
 pub mod ending;
 pub mod house;
 pub mod message;
+mod outbox;
 mod post;
 mod rhythm;
 pub mod vitals;
@@ -26,11 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::book::{Notice, NoticeKind};
 pub use self::house::{House, Setup, start};
+use self::outbox::Outbox;
 use crate::config;
 use crate::config::alerts::Channel;
-use crate::domain::alert::{Problem, Rule, Severity};
+use crate::domain::alert::{Notice, NoticeKind, Problem, Rule, Severity};
 use crate::domain::time::UnixMs;
 use crate::env::clock::Clock;
 use crate::env::courier::Courier;
@@ -72,6 +74,7 @@ pub struct ChannelView {
 struct Board {
     open: Mutex<Vec<Problem>>,
     channels: Mutex<BTreeMap<String, ChannelView>>,
+    outbox: Outbox,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,6 +115,7 @@ impl Alerts {
         let seen = |channel: &Channel| ChannelView {
             kind: channel.target.kind(),
             enabled: channel.enabled,
+            waiting: self.board.outbox.count(&channel.name),
             ..self.board.of(&channel.name)
         };
         let channels = config.channels.iter().map(|(name, channel)| (name.clone(), seen(channel)));

@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::book::Notice;
+use super::outbox::Number;
 use super::{Board, answer, message};
 use crate::config::alerts::{Alerts, Channel};
+use crate::domain::alert::Notice;
 use crate::domain::message::printable;
 use crate::env::clock::Clock;
 use crate::env::courier::{Courier, Parcel};
 
-/// Messages that may wait for a channel.
-pub(super) const QUEUE: usize = 64;
 /// Attempts of one message: the pauses between them make about an hour and a half.
 const TRIES: u32 = 24;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ pub(super) async fn send(
 pub(super) struct Post {
     pub name: String,
     pub config: watch::Receiver<Arc<Alerts>>,
-    pub queue: mpsc::Receiver<Arc<Notice>>,
+    pub queue: mpsc::Receiver<(Number, Arc<Notice>)>,
     pub board: Arc<Board>,
     pub courier: Arc<dyn Courier>,
     pub clock: Arc<dyn Clock>,
@@ -72,10 +71,9 @@ pub(super) struct Post {
 impl Post {
     /// Runs until the queue's other end is gone.
     pub(super) async fn run(mut self) {
-        while let Some(notice) = self.queue.recv().await {
+        while let Some((number, notice)) = self.queue.recv().await {
             self.deliver(&notice).await;
-            let waiting = self.queue.len();
-            self.board.change(&self.name, |view| view.waiting = waiting);
+            self.board.outbox.ended(number);
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::book::{Book, Finding, Notice, move_along};
+use super::book::{Book, Finding, move_along};
 use super::destination::{self, Past};
 use super::ending;
 use super::rhythm;
 use super::vitals::{BackupVitals, Books, Vitals};
 use super::words;
 use crate::config::alerts::{DiskRule, Policy};
-use crate::domain::alert::{AlertMemory, Problem, Rhythm, Rule, Severity};
+use crate::domain::alert::{AlertMemory, Notice, Problem, Rhythm, Rule, Severity};
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::time::{DurationMs, UnixMs};
 
@@ -41,9 +41,9 @@ impl Watcher {
         Self { book: Book::new(memory.open), rhythms: memory.rhythms, slept: true, ..Self::default() }
     }
 
-    /// What the next process must know.
+    /// What the next process must know, but for the messages that wait.
     pub fn memory(&self) -> AlertMemory {
-        AlertMemory { open: self.open(), rhythms: self.rhythms.clone() }
+        AlertMemory { open: self.open(), rhythms: self.rhythms.clone(), waiting: Vec::new() }
     }
 
     /// What was told and is not over.

@@ -1,6 +1,7 @@
-//! What there is to be told: problems, and what must survive a restart so that none is told twice.
+//! What there is to be told: problems, notices of them, and what must survive a restart so that each is told, and none twice.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::name::SourceName;
 use super::time::UnixMs;
@@ -112,6 +113,102 @@ pub struct Problem {
     pub good_since: Option<UnixMs>,
 }
 
+/// What is to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    pub kind: NoticeKind,
+    pub problem: Problem,
+    pub at: UnixMs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoticeKind {
+    Problem,
+    /// It has become worse than it was told.
+    Worse,
+    Reminder,
+    Recovered,
+    /// It may go on, but nobody looks at it any more.
+    Closed(Why),
+    Test,
+}
+
+/// Why nobody looks at a problem any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// Its destination or source left the configuration.
+    Removed,
+    /// An operator paused its destination.
+    Paused,
+    /// `enabled = false`
+    Disabled,
+    /// Its rule was switched off.
+    RuleOff,
+    /// A day has passed without anything to judge a rate by.
+    Idle,
+    /// There is nobody left to tell.
+    NobodyToTell,
+}
+
+impl Why {
+    pub const ALL: [Self; 6] =
+        [Self::Removed, Self::Paused, Self::Disabled, Self::RuleOff, Self::Idle, Self::NobodyToTell];
+
+    /// The word that the store keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+            Self::RuleOff => "rule_off",
+            Self::Idle => "idle",
+            Self::NobodyToTell => "nobody_to_tell",
+        }
+    }
+}
+
+impl Notice {
+    /// Whether those are told who hear only of what is at least so bad.
+    pub fn concerns(&self, least: Severity) -> bool {
+        match self.kind {
+            NoticeKind::Problem | NoticeKind::Worse | NoticeKind::Reminder | NoticeKind::Test => {
+                self.problem.severity >= least
+            }
+            NoticeKind::Recovered | NoticeKind::Closed(_) => self.problem.worst >= least,
+        }
+    }
+}
+
+impl NoticeKind {
+    /// The word users see, which is also what the store keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::Worse => "worse",
+            Self::Reminder => "reminder",
+            Self::Recovered => "recovered",
+            Self::Closed(_) => "closed",
+            Self::Test => "test",
+        }
+    }
+
+    /// From what the store keeps; a test is told at once or never, and kept nowhere.
+    pub fn parse(word: &str, why: Option<&str>) -> Option<Self> {
+        let closed = Why::ALL.into_iter().find(|reason| Some(reason.as_str()) == why).map(Self::Closed);
+        [Some(Self::Problem), Some(Self::Worse), Some(Self::Reminder), Some(Self::Recovered), closed]
+            .into_iter()
+            .flatten()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A message that a channel has not taken yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    pub channel: String,
+    pub notice: Arc<Notice>,
+}
+
 /// How many events a source sends, by half hours.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rhythm {
@@ -131,4 +228,6 @@ pub struct AlertMemory {
     /// Told and not over yet.
     pub open: Vec<Problem>,
     pub rhythms: BTreeMap<SourceName, Rhythm>,
+    /// Oldest first.
+    pub waiting: Vec<Waiting>,
 }

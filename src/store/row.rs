@@ -347,6 +347,20 @@ pub(super) struct ProblemRow {
     pub good_since: Option<u64>,
 }
 
+/// Alerts: a message that a channel has not taken yet.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(super) struct WaitingRow {
+    pub channel: String,
+    pub kind: String,
+    /// Of kind `closed`.
+    pub why: Option<String>,
+    pub at: u64,
+    pub id: String,
+    /// As it is told; that of the problem is the worst it was.
+    pub severity: String,
+    pub problem: ProblemRow,
+}
+
 /// Alerts: how often a source sends.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct RhythmRow {
@@ -390,6 +404,7 @@ impl Row for StatsSlotRow {}
 impl Row for ZoneRow {}
 impl Row for ZoneUidsRow {}
 impl Row for ProblemRow {}
+impl Row for WaitingRow {}
 impl Row for RhythmRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
@@ -420,6 +435,7 @@ mod tests {
             decode::<ZoneRow>(bytes).is_ok(),
             decode::<ZoneUidsRow>(bytes).is_ok(),
             decode::<ProblemRow>(bytes).is_ok(),
+            decode::<WaitingRow>(bytes).is_ok(),
             decode::<RhythmRow>(bytes).is_ok(),
             decode::<IdentityRow>(bytes).is_ok(),
             decode::<NumberRow>(bytes).is_ok(),

@@ -70,6 +70,8 @@ pub(super) const ALERTS: Definition<&'static str> = TableDefinition::new("alerts
 pub(super) const ALERTS_PROBLEM: &str = "problem/";
 /// `alerts`: what stands before the name of a source.
 pub(super) const ALERTS_RHYTHM: &str = "rhythm/";
+/// `alerts`: what stands before the place of a message that no channel has taken yet, in digits of one width.
+pub(super) const ALERTS_WAITING: &str = "waiting/";
 
 /// `meta`: four plain big-endian bytes.
 pub(super) const META_FORMAT: &str = "format";

@@ -16,13 +16,13 @@ use super::ledger::{Counts, Ledger};
 use super::read::{alerts, desk, pauses};
 use super::row::{
     self, AttemptRow, AuditRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventRow, JobRow, NumberRow, PauseRow,
-    ProblemRow, RhythmRow, Row, RowError,
+    ProblemRow, RhythmRow, Row, RowError, WaitingRow,
 };
 use super::schema::{
-    self, ALERTS_RHYTHM, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS, META,
-    META_DLQ_SWEPT, META_FLOOR, OUTBOX,
+    self, ALERTS_RHYTHM, ALERTS_WAITING, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, INBOX, JOBS,
+    META, META_DLQ_SWEPT, META_FLOOR, OUTBOX,
 };
-use crate::domain::alert::{Problem, Rhythm};
+use crate::domain::alert::{Problem, Rhythm, Waiting};
 use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
@@ -267,6 +267,8 @@ impl<'t> Check<'t> {
             let what = format!("alerts {}", key.value());
             if key.value().starts_with(ALERTS_RHYTHM) {
                 self.read::<RhythmRow, Rhythm>(&what, bytes.value());
+            } else if key.value().starts_with(ALERTS_WAITING) {
+                self.read::<WaitingRow, Waiting>(&what, bytes.value());
             } else {
                 self.read::<ProblemRow, Problem>(&what, bytes.value());
             }

@@ -243,6 +243,33 @@ async fn a_dead_channel_delays_no_other_and_is_shown() {
 }
 
 #[tokio::test]
+async fn what_no_channel_has_taken_outlives_the_process_and_is_told_in_its_order() {
+    let (crm, ops) = (Sink::with_status(401).await, Sink::with_status(500).await);
+    let mut daemon = Daemon::start(&[FAST, &held(&crm), &hook("ops", &ops, "json")].concat()).await;
+    deposit(&daemon, "1").await;
+    let waits = |wanted: u64| move |status: &Value| status["alerts"]["channels"]["ops"]["waiting"] == wanted;
+    daemon.wait_for_status(waits(1)).await;
+    daemon.terminate();
+    daemon.restart().await;
+    daemon.wait_for_status(|status| status["destinations"]["crm"]["state"] == "held").await;
+    crm.set(vec![Act::Reply(Reply::new(200, ""))]);
+    daemon.wait_for_status(waits(2)).await;
+    daemon.kill();
+    let before = ops.seen().len();
+    ops.set(vec![Act::Reply(Reply::new(200, ""))]);
+    daemon.restart().await;
+    let seen = ops.wait_for(before + 2).await;
+    let told = seen[before..].iter().map(|seen| json(&seen.body)["kind"].as_str().unwrap().to_owned());
+    assert_eq!(told.collect::<Vec<_>>(), ["problem", "recovered"]);
+    daemon.wait_for_status(waits(0)).await;
+    // What was taken is not told again.
+    daemon.terminate();
+    daemon.restart().await;
+    daemon.edit("[destinations.crm]", "[destinations.crm]\nurll = 1");
+    assert_eq!(json(&ops.wait_for(before + 3).await[before + 2].body)["id"], "config");
+}
+
+#[tokio::test]
 async fn the_heartbeat_beats_while_all_is_well_and_stops_when_it_is_not() {
     let (crm, beat) = (Sink::with_status(401).await, Sink::with_status(200).await);
     let heartbeat =

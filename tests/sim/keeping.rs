@@ -131,7 +131,11 @@ impl World {
         };
         let open: Vec<Problem> = (0..4).filter(|_| self.rng.percent(50)).map(problem).collect();
         let rhythm = Rhythm { total: self.rng.below(100), ..Rhythm::default() };
-        let memory = AlertMemory { open, rhythms: BTreeMap::from([("app".parse().expect("a name"), rhythm)]) };
+        let memory = AlertMemory {
+            open,
+            rhythms: BTreeMap::from([("app".parse().expect("a name"), rhythm)]),
+            ..AlertMemory::default()
+        };
         let Some(life) = &mut self.life else { return };
         let ops = vec![WriteOp::Alerts(memory.clone())];
         life.queue.push(Request { ops, reply: Some(Waiting::Alerts(memory)) });

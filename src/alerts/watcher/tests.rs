@@ -1,8 +1,8 @@
 //! Scenarios in simulated time: a virtual minute is one look.
 
 use super::*;
-use crate::alerts::book::NoticeKind;
 use crate::alerts::vitals::{DestinationVitals, Standing, Tally};
+use crate::domain::alert::NoticeKind;
 use crate::telemetry::rolling::Streak;
 
 mod ending;

@@ -6,8 +6,8 @@ use redb::ReadableTable;
 use super::Batch;
 use crate::domain::alert::AlertMemory;
 use crate::store::error::StoreError;
-use crate::store::row::{self, ProblemRow, RhythmRow};
-use crate::store::schema::{ALERTS, ALERTS_PROBLEM, ALERTS_RHYTHM};
+use crate::store::row::{self, ProblemRow, RhythmRow, WaitingRow};
+use crate::store::schema::{ALERTS, ALERTS_PROBLEM, ALERTS_RHYTHM, ALERTS_WAITING};
 use crate::store::write::Applied;
 
 impl Batch<'_> {
@@ -27,6 +27,10 @@ impl Batch<'_> {
         for (source, rhythm) in &memory.rhythms {
             let key = format!("{ALERTS_RHYTHM}{source}");
             table.insert(key.as_str(), row::encode(&RhythmRow::from(rhythm))?.as_slice())?;
+        }
+        for (place, waiting) in memory.waiting.iter().enumerate() {
+            let key = format!("{ALERTS_WAITING}{place:05}");
+            table.insert(key.as_str(), row::encode(&WaitingRow::from(waiting))?.as_slice())?;
         }
         self.changed = true;
         Ok(Applied::Counted)

@@ -1,13 +1,15 @@
 //! What alerts remember, and its rows in both directions.
 
+use std::sync::Arc;
+
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 
 use super::Reader;
-use crate::domain::alert::{AlertMemory, Problem, Rhythm, Rule, Severity};
+use crate::domain::alert::{AlertMemory, Notice, NoticeKind, Problem, Rhythm, Rule, Severity, Waiting};
 use crate::domain::time::UnixMs;
 use crate::store::StoreError;
-use crate::store::row::{ProblemRow, RhythmRow, RowError};
-use crate::store::schema::{ALERTS, ALERTS_PROBLEM, ALERTS_RHYTHM};
+use crate::store::row::{ProblemRow, RhythmRow, RowError, WaitingRow};
+use crate::store::schema::{ALERTS, ALERTS_PROBLEM, ALERTS_RHYTHM, ALERTS_WAITING};
 
 type Table = ReadOnlyTable<&'static str, &'static [u8]>;
 
@@ -21,7 +23,7 @@ pub(in crate::store) fn table(transaction: &ReadTransaction) -> Result<Option<Ta
 }
 
 impl Reader {
-    /// What was told and is not over, and how often sources send.
+    /// What was told and is not over, how often sources send, and what no channel has taken yet.
     pub fn alerts(&self) -> Result<AlertMemory, StoreError> {
         self.shared.read(|transaction| {
             let mut memory = AlertMemory::default();
@@ -37,6 +39,8 @@ impl Reader {
                     && let Some(rhythm) = damage.read::<RhythmRow, Rhythm>("alerts", key.as_bytes(), bytes)
                 {
                     memory.rhythms.insert(source, rhythm);
+                } else if key.starts_with(ALERTS_WAITING) {
+                    memory.waiting.extend(damage.read::<WaitingRow, Waiting>("alerts", key.as_bytes(), bytes));
                 }
             }
             Ok(memory)
@@ -67,8 +71,7 @@ impl TryFrom<ProblemRow> for Problem {
 
     fn try_from(row: ProblemRow) -> Result<Self, RowError> {
         let rule = Rule::ALL.into_iter().find(|rule| rule.as_str() == row.rule);
-        let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == row.severity);
-        let severity = severity.ok_or(RowError::Value("severity of an alert"))?;
+        let severity = severity(&row.severity)?;
         Ok(Self {
             id: String::new(),
             rule: rule.ok_or(RowError::Value("rule of an alert"))?,
@@ -82,6 +85,44 @@ impl TryFrom<ProblemRow> for Problem {
             told: row.told,
             good_since: row.good_since.map(UnixMs),
         })
+    }
+}
+
+fn severity(word: &str) -> Result<Severity, RowError> {
+    let known = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
+    known.ok_or(RowError::Value("severity of an alert"))
+}
+
+impl From<&Waiting> for WaitingRow {
+    fn from(Waiting { channel, notice }: &Waiting) -> Self {
+        let why = match notice.kind {
+            NoticeKind::Closed(why) => Some(why.as_str().to_owned()),
+            NoticeKind::Problem
+            | NoticeKind::Worse
+            | NoticeKind::Reminder
+            | NoticeKind::Recovered
+            | NoticeKind::Test => None,
+        };
+        Self {
+            channel: channel.clone(),
+            kind: notice.kind.as_str().to_owned(),
+            why,
+            at: notice.at.0,
+            id: notice.problem.id.clone(),
+            severity: notice.problem.severity.as_str().to_owned(),
+            problem: ProblemRow::from(&notice.problem),
+        }
+    }
+}
+
+impl TryFrom<WaitingRow> for Waiting {
+    type Error = RowError;
+
+    fn try_from(row: WaitingRow) -> Result<Self, RowError> {
+        let kind = NoticeKind::parse(&row.kind, row.why.as_deref()).ok_or(RowError::Value("kind of a message"))?;
+        let problem = Problem::try_from(row.problem)?;
+        let problem = Problem { id: row.id, severity: severity(&row.severity)?, ..problem };
+        Ok(Self { channel: row.channel, notice: Arc::new(Notice { kind, problem, at: UnixMs(row.at) }) })
     }
 }
 

@@ -209,7 +209,11 @@ impl Script {
         };
         let open = (1..=DESTINATIONS).filter(|_| rng.percent(50)).map(problem).collect();
         let rhythm = Rhythm { total: rng.below(99), last_event_at: None, newest: 7, counts: vec![1, 2] };
-        WriteOp::Alerts(AlertMemory { open, rhythms: BTreeMap::from([("app".parse().expect("a name"), rhythm)]) })
+        WriteOp::Alerts(AlertMemory {
+            open,
+            rhythms: BTreeMap::from([("app".parse().expect("a name"), rhythm)]),
+            ..AlertMemory::default()
+        })
     }
 
     fn stats(&self, rng: &Rng) -> WriteOp {

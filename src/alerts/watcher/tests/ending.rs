@@ -1,9 +1,9 @@
 //! What ends without being over: what nobody watches any more is told as closed, what cannot be seen is left alone.
 
 use super::*;
-use crate::alerts::ending::Why;
 use crate::alerts::message;
 use crate::alerts::vitals::BackupVitals;
+use crate::domain::alert::Why;
 
 /// A held destination that was told.
 fn held() -> World {
