@@ -57,7 +57,8 @@ fn one(node: &Node, key: &str, cx: &mut Reading<'_>) -> Option<Proxy> {
     Proxy::parse(text.expose()).map_err(|why| cx.problem(&node.at, key, why)).ok()
 }
 
-/// What of the proxies tells one configuration from another and must not be shown.
+/// What of the proxies must not be shown; beside that, their `Debug` tells one configuration from another.
 pub(crate) fn secrets(proxies: &[Proxy]) -> impl Iterator<Item = Secret> {
-    proxies.iter().map(|proxy| proxy.url_with_host(&proxy.host))
+    let with_login = proxies.iter().filter(|proxy| proxy.login.is_some());
+    with_login.map(|proxy| proxy.url_with_host(&proxy.host))
 }

@@ -33,7 +33,7 @@ pub struct ChannelClients(BTreeMap<String, (u64, Arc<Client>)>);
 
 enum Client {
     Http(Box<DestinationClient>),
-    Mail(Mailer),
+    Mail(Box<Mailer>),
 }
 
 impl Channels {
@@ -71,7 +71,7 @@ impl Channels {
                 };
                 Ok(Client::Http(Box::new(DestinationClient::build(&peer, &channel.listen, &self.clock)?)))
             }
-            Target::Email(mail) => Ok(Client::Mail(Mailer::build(mail, &channel.network)?)),
+            Target::Email(mail) => Ok(Client::Mail(Box::new(Mailer::build(mail, &channel.network)?))),
         }
     }
 }

@@ -1,23 +1,22 @@
 //! Mail: one message, one connection to the operator's own server, nothing kept open. Its address is judged as those of
-//! destinations are, and the connection is made to exactly the address that was judged.
+//! destinations are, and the connection is made to exactly the address that was judged, or by a proxy.
 
 use std::error::Error;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::{Address, Message};
 
-use super::resolve;
+use super::line::{self, Line, Lines};
 use crate::config::alerts::{Mail, MailTls};
 use crate::config::snapshot::NetworkPolicy;
-use crate::domain::net::AllowPrivate;
 use crate::domain::time::DurationMs;
 
 /// Shown as the sender's name.
@@ -28,8 +27,15 @@ pub(super) struct Mailer {
     mail: Mail,
     from: Address,
     to: Vec<Address>,
-    allow: Arc<AllowPrivate>,
+    lines: Lines,
     timeout: Duration,
+}
+
+impl AsyncTokioStream for Line {
+    /// Nobody asks, and behind a proxy nobody would know.
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Mailer {
@@ -39,7 +45,7 @@ impl Mailer {
             from: address(&mail.from)?,
             to: mail.to.iter().map(address).collect::<Result<_, _>>()?,
             mail: mail.clone(),
-            allow: Arc::new(network.allow_private.clone()),
+            lines: Lines::of(network),
             timeout: network.timeout.to_std(),
         })
     }
@@ -64,32 +70,43 @@ impl Mailer {
             message = message.to(Mailbox::new(None, to.clone()));
         }
         let message = message.body(body).map_err(|error| format!("the message cannot be written: {error}"))?;
-        let host = self.mail.host.as_str();
-        let address = resolve::one(host, Arc::clone(&self.allow)).await?;
-        let transport = self.transport(address)?;
-        transport.send(message).await.map(drop).map_err(|error| words(&error))
+        let mut connection = self.connect().await?;
+        self.converse(&mut connection, &message).await.map_err(|error| words(&error))?;
+        // It was taken; how the goodbye fares is nobody's business.
+        connection.quit().await.ok();
+        Ok(())
     }
 
-    fn transport(&self, address: IpAddr) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
-        let parameters = || {
-            TlsParameters::new_rustls(self.mail.host.clone()).map_err(|error| format!("TLS cannot be used: {error}"))
-        };
-        let tls = match self.mail.tls {
-            MailTls::Tls => Tls::Wrapper(parameters()?),
-            MailTls::Starttls => Tls::Required(parameters()?),
-            MailTls::None => Tls::None,
-        };
+    /// A connection over which everything may be said.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
         // The name of this machine would be nobody's business.
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string())
-            .hello_name(ClientId::Domain("postbackd.invalid".to_owned()))
-            .port(self.mail.port)
-            .tls(tls)
-            // A moment more than ours, so that it is always ours that tells.
-            .timeout(Some(self.timeout + Duration::from_secs(1)));
-        if let Some((user, password)) = &self.mail.login {
-            builder = builder.credentials(Credentials::new(user.expose().to_owned(), password.expose().to_owned()));
+        let hello = ClientId::Domain("postbackd.invalid".to_owned());
+        let host = self.mail.host.as_str();
+        let line = self.lines.open(host, self.mail.port).await?;
+        let greeted = match self.mail.tls {
+            MailTls::Tls => {
+                let line = line::inside_tls(line, host).await.map_err(|error| no_tls(&error))?;
+                AsyncSmtpConnection::connect_with_transport(Box::new(line), &hello).await
+            }
+            MailTls::None | MailTls::Starttls => {
+                AsyncSmtpConnection::connect_with_transport(Box::new(line), &hello).await
+            }
+        };
+        let mut connection = greeted.map_err(|error| words(&error))?;
+        if self.mail.tls == MailTls::Starttls {
+            let parameters = TlsParameters::new_rustls(host.to_owned());
+            let parameters = parameters.map_err(|error| format!("TLS cannot be used: {error}"))?;
+            connection.starttls(parameters, &hello).await.map_err(|error| words(&error))?;
         }
-        Ok(builder.build())
+        Ok(connection)
+    }
+
+    async fn converse(&self, connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), smtp::Error> {
+        if let Some((user, password)) = &self.mail.login {
+            let login = Credentials::new(user.expose().to_owned(), password.expose().to_owned());
+            connection.auth(DEFAULT_MECHANISMS, &login).await?;
+        }
+        connection.send(message.envelope(), &message.formatted()).await.map(drop)
     }
 }
 
@@ -105,27 +122,35 @@ fn words(error: &smtp::Error) -> String {
         return format!("the mail server {advice} ({code}: {said})");
     }
     if let Some(fault) = causes(error).find_map(tls_fault) {
-        let is_untrusted =
-            matches!(fault, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
-        return match (is_untrusted, matches!(fault, rustls::Error::InvalidMessage(_))) {
-            (true, _) => format!(
-                "the mail server's certificate is not to be trusted; host must be a name in it, signed by a CA that this \
-                 system trusts ({fault})"
-            ),
-            (false, true) => format!(
-                "the mail server speaks no TLS at this port; write tls = \"starttls\" and its port (587), or the port for \
-                 tls = \"tls\" (465) ({fault})"
-            ),
-            (false, false) => format!("no TLS with the mail server: {fault}"),
-        };
+        return tls_words(fault);
     }
     match said.as_str() {
         "STARTTLS is not supported on this server" => NO_STARTTLS.to_owned(),
         "No compatible authentication mechanism was found" => NO_LOGIN.to_owned(),
-        _ if error.to_string().starts_with("Connection error") => {
-            format!("cannot connect to the mail server; check host and port ({said})")
-        }
         _ => format!("the mail server breaks off or does not speak SMTP; check host, port and tls ({error})"),
+    }
+}
+
+/// TLS from the first byte did not come to stand.
+fn no_tls(error: &io::Error) -> String {
+    match causes(error).find_map(tls_fault) {
+        Some(fault) => tls_words(fault),
+        None => format!("the mail server breaks off or does not speak TLS; check host, port and tls ({error})"),
+    }
+}
+
+fn tls_words(fault: &rustls::Error) -> String {
+    let is_untrusted = matches!(fault, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
+    match (is_untrusted, matches!(fault, rustls::Error::InvalidMessage(_))) {
+        (true, _) => format!(
+            "the mail server's certificate is not to be trusted; host must be a name in it, signed by a CA that this \
+             system trusts ({fault})"
+        ),
+        (false, true) => format!(
+            "the mail server speaks no TLS at this port; write tls = \"starttls\" and its port (587), or the port for \
+             tls = \"tls\" (465) ({fault})"
+        ),
+        (false, false) => format!("no TLS with the mail server: {fault}"),
     }
 }
 

@@ -17,6 +17,7 @@ mod body;
 pub mod channels;
 mod client;
 mod error;
+mod line;
 mod mail;
 mod proxied;
 mod proxy;

@@ -245,8 +245,16 @@ fn judge(mut found: Vec<SocketAddr>, allow: &AllowPrivate) -> Result<Vec<SocketA
 /// fewer machines have.
 pub(super) async fn one(host: &str, allow: Arc<AllowPrivate>) -> Result<IpAddr, String> {
     let found = Lookups::system().addresses(host.to_owned()).await.map_err(|error| error.to_string())?;
-    let judged = judge(found, &allow).map_err(|error| error.to_string())?;
-    let addresses = judged.iter().map(SocketAddr::ip);
+    preferred(&judge(found, &allow).map_err(|error| error.to_string())?)
+}
+
+/// The same for the host of a proxy, which is not judged.
+pub(super) async fn of_proxy(host: &str) -> Result<IpAddr, String> {
+    preferred(&Lookups::system().addresses(host.to_owned()).await.map_err(|error| error.to_string())?)
+}
+
+fn preferred(addresses: &[SocketAddr]) -> Result<IpAddr, String> {
+    let addresses = addresses.iter().map(SocketAddr::ip);
     addresses.min_by_key(IpAddr::is_ipv6).ok_or_else(|| "the host name has no address".to_owned())
 }
 

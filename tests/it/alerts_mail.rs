@@ -3,8 +3,11 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 use crate::support::daemon::{Daemon, Said};
+use crate::support::proxy::{End, Manner as By, Proxy, says};
 use crate::support::smtp::{MailServer, Manner, Offers};
 
 const PASSWORD: &str = "canary-password";
@@ -150,4 +153,116 @@ async fn a_refused_recipient_names_the_keys() {
     assert_eq!(detail, "the mail server refuses the message; check from and to (550: 5.1.1 nobody here)");
     let (_, detail) = refused(Manner { to_rcpt: "451 4.7.1 greylisted", ..Manner::default() }, "tls = \"none\"").await;
     assert_eq!(detail, "the mail server wants to be asked again later (451: 4.7.1 greylisted)");
+}
+
+/// A proxy before `server`, which is the only one that can make anything of the host's name.
+async fn before(server: &MailServer, by: By) -> Proxy {
+    Proxy::with_login(([127, 0, 0, 1], server.port).into(), by, Some(("robot", PASSWORD))).await
+}
+
+fn login() -> String {
+    format!("robot:{PASSWORD}@")
+}
+
+#[tokio::test]
+async fn mail_goes_through_proxies_in_every_way_and_its_tls_is_with_the_server() {
+    for (scheme, asked) in [("http", "CONNECT"), ("socks5h", "SOCKS"), ("socks5", "SOCKS")] {
+        for (offers, tls) in [(Offers::Starttls, "starttls"), (Offers::Tls, "tls")] {
+            let server = MailServer::start(Manner { offers, auth: "PLAIN", ..Manner::default() }).await;
+            let proxy = before(&server, By::Works).await;
+            let by = format!("{}\nproxy = \"{}\"", with_login(tls), proxy.url(scheme, &login()));
+            let said = tested(&server, &by).await;
+            assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{scheme} {tls}: {said:?}");
+            assert!(server.wait_for_mail().await.contains("Subject: postbackd: a test of alerts\r\n"));
+            assert_eq!(proxy.asked(), [format!("{asked} 127.0.0.1:{}", server.port)], "{scheme} {tls}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_only_the_proxy_knows_is_asked_of_nobody_else() {
+    let server = MailServer::start(Manner::default()).await;
+    for scheme in ["http", "socks5h"] {
+        let proxy = before(&server, By::Works).await;
+        let by = format!("tls = \"none\"\nproxy = \"{}\"", proxy.url(scheme, &login()));
+        let config = channel(&server, &by).replace("host = \"127.0.0.1\"", "host = \"mail.nowhere.invalid\"");
+        let said = Daemon::start(&config).await.cli(&["alerts", "test"], "").await;
+        assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{scheme}: {said:?}");
+        assert!(proxy.asked()[0].ends_with(&format!(" mail.nowhere.invalid:{}", server.port)), "{:?}", proxy.asked());
+    }
+}
+
+/// A proxy that is the mail server too, and greets in one piece with its own last word.
+async fn hasty(listener: TcpListener) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let greeting = "220 mail.test ESMTP\r\n";
+    if stream.fill_buf().await.unwrap()[0] == 5 {
+        for (asked, said) in
+            [(3, vec![5, 0]), (4 + 1 + 9 + 2, [&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0], greeting.as_bytes()].concat())]
+        {
+            stream.read_exact(&mut vec![0; asked]).await.unwrap();
+            stream.write_all(&said).await.unwrap();
+        }
+    } else {
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).await.unwrap();
+        }
+        stream.write_all(format!("HTTP/1.1 200 ok\r\nVia: x\r\n\r\n{greeting}").as_bytes()).await.unwrap();
+    }
+    let mut lines = stream.lines();
+    let mut in_message = false;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let said = match &*line {
+            "DATA" => "354 go on\r\n",
+            "." => "250 taken\r\n",
+            _ if in_message => continue,
+            _ => "250 yes\r\n",
+        };
+        in_message = line == "DATA";
+        lines.get_mut().write_all(said.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn not_a_byte_of_the_server_is_taken_for_the_proxy_s() {
+    let server = MailServer::start(Manner::default()).await;
+    for scheme in ["http", "socks5h"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let by = format!("tls = \"none\"\nproxy = \"{scheme}://{}\"", listener.local_addr().unwrap());
+        let proxy = tokio::spawn(hasty(listener));
+        let config = channel(&server, &by).replace("host = \"127.0.0.1\"", "host = \"mail.test\"");
+        let said = Daemon::start(&config).await.cli(&["alerts", "test"], "").await;
+        assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{scheme}: {said:?}");
+        proxy.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_next_proxy_is_taken_where_one_fails_and_nothing_goes_directly_where_none_works() {
+    let server = MailServer::start(Manner::default()).await;
+    let good = before(&server, By::Works).await;
+    let refusing = Proxy::start(([127, 0, 0, 1], server.port).into(), says("HTTP/1.1 403 no\r\n\r\n")).await;
+    let silent = Proxy::start(([127, 0, 0, 1], server.port).into(), By::Says(Vec::new(), End::Hang)).await;
+    let (refusing, silent) = (refusing.url("http", ""), silent.url("socks5h", ""));
+    let list = format!("tls = \"none\"\nproxy = [\"{refusing}\", \"{silent}\", \"{}\"]", good.url("http", &login()));
+    let said = tested(&server, &list).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{said:?}");
+    let (fresh, strict) = (MailServer::start(Manner::default()).await, before(&server, By::Works).await);
+    let wrong = strict.url("http", "robot:guess@");
+    let (fresh, detail) = {
+        let said =
+            tested(&fresh, &format!("tls = \"none\"\nproxy = [\"{refusing}\", \"{silent}\", \"{wrong}\"]")).await;
+        (fresh, said.out)
+    };
+    for part in [
+        format!("proxy {refusing}: it did not open a tunnel"),
+        format!("proxy {silent}: no connection through it in time"),
+        format!("proxy {}: it asks for a user and password", strict.url("http", "")),
+    ] {
+        assert!(detail.contains(&part), "{part} is not in {detail}");
+    }
+    assert_eq!(fresh.open(), "", "nothing was said to the server");
 }

@@ -51,6 +51,13 @@ fn alerts(sink: &Sink, bot: &Sink, mail: &MailServer, proxy: &Proxy) -> String {
                 mail.port
             ),
         ),
+        channel(
+            "post",
+            &format!(
+                "kind = \"email\"\nhost = \"127.0.0.1\"\nfrom = \"postbackd@example.com\"\nto = \"you@example.com\"\nproxy = \"{}\"",
+                login(proxy)
+            ),
+        ),
         format!("[alerts.heartbeat]\nurl = \"{url}\"\nevery = \"50ms\"\nallow_private = true\n"),
     ]
     .concat()
@@ -179,7 +186,7 @@ async fn neither_a_secret_nor_a_person_is_seen_anywhere_by_whoever_looks() {
     let everything = [&SECRETS[..], &PERSON].concat();
     let dead = daemon.get("/v1/dlq").await.json()["entries"][0]["id"].as_str().unwrap().to_owned();
     let paths = "/status /status?format=text /metrics /readyz /healthz /v1/alerts /v1/audit /v1/backup /v1/jobs /v1/report \
-                 /v1/deliveries /v1/dlq/groups / /ui/log /ui/dlq";
+                 /v1/deliveries /v1/dlq/groups / /ui/log /ui/dlq /ui/dlq/groups /ui/dlq/confirm?verb=replay /ui/jobs";
     let paths = paths.split(' ').map(str::to_owned);
     for path in paths.chain([format!("/ui/dlq/{dead}"), format!("/ui/events/{event}")]) {
         let said = daemon.get(&path).await;

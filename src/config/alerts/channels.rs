@@ -74,7 +74,7 @@ fn one(entry: &Entry, path: &str, listen: &[SocketAddr], cx: &mut Reading<'_>) -
     let enabled = section.boolean("enabled", true, cx);
     let words = Severity::ALL.map(|severity| (severity.as_str(), severity));
     let min_severity = section.choice("min_severity", &words, cx).unwrap_or(Severity::Warning);
-    let network = network(&mut section, kind, cx);
+    let network = network(&mut section, cx);
     let judge = Judge { listen, network: &network };
     let target = match kind {
         Some(Kind::Webhook) => webhook(&mut section, &judge, cx),
@@ -101,13 +101,8 @@ fn one(entry: &Entry, path: &str, listen: &[SocketAddr], cx: &mut Reading<'_>) -
     })
 }
 
-fn network(section: &mut Section<'_>, kind: Option<Kind>, cx: &mut Reading<'_>) -> NetworkPolicy {
+fn network(section: &mut Section<'_>, cx: &mut Reading<'_>) -> NetworkPolicy {
     let (timeout, allow_private) = (timeout(section, cx), allow_private(section, cx));
-    if kind == Some(Kind::Email) {
-        let detail = "does not carry mail; remove it, or tell by webhook or telegram where only a proxy leads outside";
-        section.refuse(&["proxy"], &|_| detail.to_owned(), cx);
-        return NetworkPolicy { timeout, allow_private, proxies: Vec::new() };
-    }
     NetworkPolicy { timeout, allow_private, proxies: proxies::read(section, cx) }
 }
 
@@ -304,7 +299,7 @@ pub(super) fn heartbeat(parent: &mut Section<'_>, listen: &[SocketAddr], cx: &mu
     parent.node(HEARTBEAT, cx)?;
     let mut section = parent.section(HEARTBEAT, cx);
     let every = section.span("every", BEAT, cx);
-    let network = network(&mut section, None, cx);
+    let network = network(&mut section, cx);
     let judge = Judge { listen, network: &network };
     let url = secret_url(&mut section, &judge, cx);
     section.finish(cx);

@@ -90,7 +90,7 @@ fn what_is_wrong_is_told_with_its_remedy() {
         "[alerts.channels.a]\nkind = \"slack\"\n\
          [alerts.channels.b]\nkind = \"webhook\"\nurl = \"http://127.0.0.1/\"\nchat_id = \"1\"\n\
          [alerts.channels.c]\nkind = \"telegram\"\nbot_token = \"1:x\"\n\
-         [alerts.channels.d]\nkind = \"email\"\nhost = \"mail.example.com\"\nproxy = \"http://p:1\"\nfrom = \"Me <me@x.io>\"\nto = []\ntls = \"none\"\nusername = \"u\"\n"
+         [alerts.channels.d]\nkind = \"email\"\nhost = \"mail.example.com\"\nproxy = \"http://p\"\nfrom = \"Me <me@x.io>\"\nto = []\ntls = \"none\"\nusername = \"u\"\n"
     ).join("\n"));
 }
 
