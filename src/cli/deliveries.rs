@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::args::DeliveriesArgs;
+use super::args::{DeliveriesArgs, ExportFormat};
 use super::client::{self, Daemon};
-use super::{out, sheet};
+use super::{export, out, sheet};
 
 /// Rows asked for at once; the API gives at most 1,000.
 const PAGE_ROWS: u32 = 500;
@@ -25,6 +25,10 @@ pub async fn deliveries(daemon: &Daemon, args: &DeliveriesArgs, json: bool) -> a
     let list = Listing { path: "/v1/deliveries", member: "deliveries", filter: &filter };
     if args.follow {
         return super::follow::follow(daemon, &list, args.limit, json).await;
+    }
+    if args.all {
+        let format = if args.csv { ExportFormat::Csv } else { ExportFormat::Ndjson };
+        return export::all(daemon, &list, PAGE_ROWS, (format, &sheet::DELIVERIES)).await;
     }
     let found = list.collect(daemon, args.limit, args.cursor.clone()).await?;
     if json {

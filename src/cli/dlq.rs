@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{DlqFilter, DlqSelection, DlqVerb, ExportFormat, Globals};
+use super::args::{DlqFilter, DlqSelection, DlqVerb, Globals};
 use super::client::{self, Daemon};
 use super::deliveries::{Found, Listing, Total, cell};
-use super::{Usage, exchange, groups, jobs, out, sheet};
+use super::{Usage, exchange, export, groups, jobs, out, sheet};
 use crate::domain::outcome::DeadReason;
 use crate::env::clock::Clock;
 
@@ -42,7 +42,7 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
         }
         DlqVerb::Export { format, filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
-            export(&connect()?, &filter, format).await
+            export::all(&connect()?, &listing(&filter), EXPORT_ROWS, (format, &sheet::DEAD)).await
         }
     }
 }
@@ -108,28 +108,6 @@ async fn show(daemon: &Daemon, id: &str, json: bool) -> anyhow::Result<ExitCode>
 }
 
 /// Prints page after page, so that a DLQ of any size goes through in bounded memory.
-async fn export(daemon: &Daemon, filter: &Parameters<'_>, format: ExportFormat) -> anyhow::Result<ExitCode> {
-    let listing = listing(filter);
-    let mut cursor = None;
-    if format == ExportFormat::Csv {
-        out::raw(&sheet::bytes(&sheet::DEAD, None)?)?;
-    }
-    loop {
-        let page = listing.page(daemon, EXPORT_ROWS, cursor.as_deref()).await?;
-        match format {
-            ExportFormat::Ndjson => {
-                let lines: Vec<String> = page.rows.iter().map(|row| format!("{row}\n")).collect();
-                out::raw(lines.concat().as_bytes())?;
-            }
-            ExportFormat::Csv => out::raw(&sheet::rows(&sheet::DEAD, &page.rows)?)?,
-        }
-        cursor = page.cursor;
-        if cursor.is_none() {
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-}
-
 /// A change of dead deliveries, with the words it is told in.
 #[derive(Debug)]
 struct Change {

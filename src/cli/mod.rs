@@ -16,6 +16,7 @@ mod deliveries;
 mod demo;
 mod dlq;
 mod exchange;
+mod export;
 mod follow;
 mod groups;
 mod jobs;

@@ -261,6 +261,10 @@ async fn the_command_line_replays_waits_exports_and_backfills() {
 
     let sheet = daemon.cli(&["dlq", "export", "--format", "csv"], "").await.out;
     assert!(sheet.starts_with("id,destination,event_id,event,") && sheet.lines().count() == 601, "{sheet}");
+    // More than the API gives at once.
+    let all = daemon.cli(&["deliveries", "--all"], "").await.out;
+    assert_eq!(all.lines().filter(|line| line.starts_with("{\"id\":\"dlv_")).count(), 600, "{all}");
+    assert_eq!(daemon.cli(&["deliveries", "--all", "--csv"], "").await.out.lines().count(), 601);
     let log = daemon.cli(&["deliveries", "--csv", "--limit", "3"], "").await.out;
     assert_eq!(log.lines().count(), 4, "{log}");
 

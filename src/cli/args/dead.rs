@@ -123,7 +123,7 @@ pub struct DlqSelection {
     pub dry_run: bool,
 }
 
-/// How dead deliveries are printed.
+/// How rows are printed that are printed as they come.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExportFormat {
     Ndjson,

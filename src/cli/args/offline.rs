@@ -32,7 +32,7 @@ pub struct RestoreArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// What knows which deliveries were sent since the backup: a newer store or backup of the same daemon (the present one,
-    /// or one that was set aside), or what `deliveries --status sent --json` printed; they are not owed again
+    /// or one that was set aside), or what `deliveries --status sent --all` printed; they are not owed again
     #[arg(long, value_name = "PATH")]
     pub settle_sent: Option<PathBuf>,
     /// The data directory, where the configuration does not say

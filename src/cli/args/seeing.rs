@@ -54,11 +54,14 @@ pub struct DeliveriesArgs {
     /// Go on where an earlier answer ended
     #[arg(long)]
     pub cursor: Option<String>,
+    /// All of them, printed as they are read: with --csv, or one JSON object a line
+    #[arg(long, conflicts_with_all = ["limit", "cursor"])]
+    pub all: bool,
     /// Print CSV for a spreadsheet
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
     /// Go on showing deliveries as they come and change, one a line, until interrupted
-    #[arg(long, conflicts_with_all = ["cursor", "until", "csv"])]
+    #[arg(long, conflicts_with_all = ["cursor", "until", "csv", "all"])]
     pub follow: bool,
 }
 

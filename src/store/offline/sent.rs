@@ -2,7 +2,7 @@
 //! deliveries. Deliveries it knows as sent need not be owed again after a restore.
 //!
 //! An export is a stream of JSON values, one a line or not: deliveries (`{"id": "dlv_…", "status": "sent"}`), or objects that
-//! hold some under `deliveries`, as `postbackd deliveries --json`, `deliveries --follow --json` and `event --json` print them.
+//! hold some under `deliveries`, as `postbackd deliveries --all`, `--json`, `--follow --json` and `event --json` print them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -91,7 +91,7 @@ fn export(path: &Path, instance: InstanceId, now: UnixMs) -> Result<BTreeMap<Del
 }
 
 const NEITHER: &str = "what is wanted is a newer store or backup of the same daemon, or what \
-                       `postbackd deliveries --status sent --json` prints";
+                       `postbackd deliveries --status sent --all` prints";
 
 /// A delivery of an export, with its time where it was sent.
 fn one(delivery: &Value, instance: InstanceId, now: UnixMs) -> Result<(DeliveryKey, Option<UnixMs>), String> {

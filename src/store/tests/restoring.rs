@@ -283,7 +283,7 @@ fn what_cannot_know_what_was_sent_is_refused_in_words_that_help() {
         fs::write(&path, text).unwrap();
         path
     };
-    let wanted = "`postbackd deliveries --status sent --json` prints";
+    let wanted = "`postbackd deliveries --status sent --all` prints";
     for (path, words) in [
         (other.path().join("postbackd.redb"), "it does not know what that one sent"),
         (other.path().join("nowhere"), "opening what knows what was sent"),
