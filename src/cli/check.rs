@@ -1,5 +1,7 @@
 //! `postbackd check`: every problem of the configuration at once, and what to look at before going live.
 
+mod backups;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub async fn check(globals: &Globals, args: &CheckArgs, clock: Arc<dyn Clock>) -
     };
     if let Some(snapshot) = &snapshot {
         report.problems.extend(without_roots(snapshot, path)?);
+        backups::look(snapshot, path, &mut report);
     }
     let good = snapshot.is_some() && report.problems.is_empty();
     let mut open = snapshot.as_ref().map(checklist).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `[backup]`: backups that the daemon takes by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::findings::Reading;
 use super::section::{Section, Whole};
@@ -37,7 +37,7 @@ pub(crate) fn read(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Backup {
             format!("{every} is too short for a backup; write \"{EVERY_MIN}\" or more, as \"1d\", or \"never\"");
         cx.problem(&section.place("every"), section.key("every"), detail);
     }
-    let dir = section.text("dir", cx).map(|dir| cx.dir.join(dir));
+    let dir = section.text("dir", cx).map(|dir| cx.placed(Path::new(dir)));
     let usual = u64::try_from(Backup::default().keep).unwrap_or(1);
     let keep = section.whole("keep", &Whole { bounds: 1..=KEEP_MAX, default: usual }, cx);
     section.finish(cx);

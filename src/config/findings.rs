@@ -54,6 +54,12 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// A path of the configuration that is told to people, who need not stand where the daemon does.
+    pub(crate) fn placed(&self, path: &Path) -> PathBuf {
+        let path = self.dir.join(path);
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
     pub(crate) fn problem(&mut self, at: &Place, key: impl Into<String>, detail: impl Into<String>) {
         self.report.problems.push(at.problem(key, detail));
     }

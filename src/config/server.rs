@@ -64,7 +64,7 @@ pub(crate) fn storage(root: &mut Section<'_>, cx: &mut Reading<'_>) -> Storage {
         Some(_) | None => section.size("reserve", 0..=(1 << 50), cx),
     };
     section.finish(cx);
-    Storage { path: cx.dir.join(path), cache, reserve }
+    Storage { path: cx.placed(&path), cache, reserve }
 }
 
 /// `[retention]`
