@@ -146,7 +146,7 @@ impl History {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
     pub received_at: UnixMs,
-    /// The destination's name for the event when it was accepted; `None` where it was skipped.
+    /// The destination's name for the event in the last exchange, before that when it was accepted; `None` where it was skipped.
     pub target: Option<TargetName>,
     pub state: State,
     pub history: History,
@@ -169,6 +169,8 @@ pub struct Attempt {
     pub phases: Phases,
     /// The proxy it went through, without its login; shared by all that were in the exchange.
     pub proxy: Option<Arc<str>>,
+    /// What the event was called in it, where that is another name than its delivery had. The delivery keeps it, not the trace.
+    pub called: Option<TargetName>,
 }
 
 /// What the time of an exchange went into. A phase that was not reached, or not measured, is `None`.

@@ -231,6 +231,7 @@ mod tests {
             left_out: vec![LeftOut { field: "user.phone".to_owned(), why: "holds letters".to_owned() }],
             phases: Phases { connect: None, first_byte: Some(DurationMs(30)), body: Some(DurationMs(0)) },
             proxy: Some("socks5://127.0.0.1:1080".into()),
+            called: None,
         };
         vec![(DestinationId(1), delivery, vec![attempt])]
     }

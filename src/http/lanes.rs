@@ -53,7 +53,7 @@ pub(super) fn of_configured(state: &AppState) -> BTreeMap<DestinationName, LaneV
 }
 
 /// Gives a delivery that is still owed the name that its next attempt will send, since `events` may have changed. One that
-/// has ended keeps the name it was accepted under.
+/// has ended keeps the name it was sent under.
 pub(super) fn name_as_sent(
     snapshot: &Snapshot,
     destination: Option<&DestinationName>,

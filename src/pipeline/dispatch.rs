@@ -16,6 +16,7 @@ use crate::domain::limits::{
     RESPONSE_EXCERPT_BYTES,
 };
 use crate::domain::message::cut;
+use crate::domain::name::TargetName;
 use crate::domain::outcome::{DeadReason, RetryReason, Verdict};
 use crate::domain::person;
 use crate::domain::time::{DurationMs, UnixMs};
@@ -50,6 +51,8 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub struct Loaded {
     pub owed: Owed,
+    /// What the event is called now, where that is another name than its delivery has.
+    pub called: Option<TargetName>,
     pub event: Result<Arc<Event>, Missing>,
 }
 
@@ -113,7 +116,8 @@ impl Dispatcher {
             },
             Err(error) => Err(Missing::Unreadable(error.clone())),
         };
-        let load = |(event, owed): (Option<_>, _)| Loaded { event: event.map_or_else(&mut read, Ok), owed };
+        let load =
+            |(event, owed): (Option<_>, _)| Loaded { event: event.map_or_else(&mut read, Ok), called: None, owed };
         batch.into_iter().map(load).collect()
     }
 }
@@ -187,14 +191,14 @@ pub fn render(destination: &Destination, instance: InstanceId, mut batch: Vec<Lo
 /// owed stays owed, so a name that was taken out of the map since keeps what it was called.
 fn rename(destination: &Destination, loaded: &mut Loaded) {
     let Ok(event) = &loaded.event else { return };
-    if let Some(target) = destination.events.target(&event.canonical, destination.adapter.as_ref()) {
-        loaded.owed.target = target;
-    }
+    let target = destination.events.target(&event.canonical, destination.adapter.as_ref());
+    loaded.called = target.filter(|target| *target != loaded.owed.target);
 }
 
 fn outgoing(instance: InstanceId, loaded: &Loaded) -> Option<Outgoing<'_>> {
     let event = loaded.event.as_deref().ok()?;
-    Some(Outgoing { id: DeliveryId { instance, key: loaded.owed.key }, target: &loaded.owed.target, event })
+    let target = loaded.called.as_ref().unwrap_or(&loaded.owed.target);
+    Some(Outgoing { id: DeliveryId { instance, key: loaded.owed.key }, target, event })
 }
 
 /// A request that was sent.
@@ -244,6 +248,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
             left_out: bounded(left_out),
             phases: exchange.trail.phases,
             proxy: exchange.trail.proxy.clone(),
+            called: loaded.called.clone(),
         };
         let request = match judgement.verdict {
             // Nobody looks at the request of a delivery that was taken.

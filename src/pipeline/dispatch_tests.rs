@@ -62,7 +62,7 @@ fn loaded(seq: u64, change: impl FnOnce(&mut Event)) -> Loaded {
         target: "Purchase".parse().unwrap(),
         event: None,
     };
-    Loaded { owed, event: Ok(Arc::new(event)) }
+    Loaded { owed, called: None, event: Ok(Arc::new(event)) }
 }
 
 fn answered(status: u16, batch: Vec<Loaded>) -> Ended {

@@ -408,6 +408,7 @@ fn panicked(deliveries: Vec<(DeliveryKey, u32)>, at: UnixMs) -> Ended {
             left_out: Vec::new(),
             phases: Phases::default(),
             proxy: None,
+            called: None,
         };
         Part { key, end: PartEnd::Exchanged { attempt, autopsy } }
     };

@@ -132,6 +132,7 @@ mod tests {
                 left_out: Vec::new(),
                 phases: Phases::default(),
                 proxy: None,
+                called: None,
             };
             let autopsy = Autopsy { detail: String::new(), request: None, http_status: None, response: String::new() };
             let key = DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) };

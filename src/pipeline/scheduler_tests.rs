@@ -130,6 +130,7 @@ fn attempt(n: u32, at: UnixMs) -> Attempt {
         left_out: Vec::new(),
         phases: Phases::default(),
         proxy: None,
+        called: None,
     }
 }
 

@@ -228,6 +228,7 @@ impl AttemptRow {
             left_out: self.left_out.into_iter().map(|(field, why)| LeftOut { field, why }).collect(),
             phases,
             proxy: self.proxy.map(Into::into),
+            called: None,
         }
     }
 }
@@ -387,7 +388,7 @@ mod tests {
             prop_assert_eq!(Autopsy::from(decode::<AutopsyRow>(&bytes).unwrap()), autopsy);
             let [connect, first_byte, body] = phases.map(|time| time.map(DurationMs));
             let phases = Phases { connect, first_byte, body };
-            let attempt = Attempt { phases, proxy: proxy.map(Into::into), n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail.clone(), left_out: vec![LeftOut { field: detail.clone(), why: detail }] };
+            let attempt = Attempt { phases, proxy: proxy.map(Into::into), called: None, n: 7, at: UnixMs(at), took: DurationMs(at), http_status: status, verdict: "ambiguous".to_owned(), response: detail.clone(), left_out: vec![LeftOut { field: detail.clone(), why: detail }] };
             let bytes = encode(&AttemptRow::from(&attempt)).unwrap();
             prop_assert_eq!(decode::<AttemptRow>(&bytes).unwrap().into_attempt(7), attempt);
         }
@@ -426,6 +427,7 @@ mod tests {
             left_out: Vec::new(),
             phases: Phases::default(),
             proxy: None,
+            called: None,
         };
         assert_eq!(AttemptRow::from(&attempt).response.len(), RESPONSE_EXCERPT_BYTES);
     }

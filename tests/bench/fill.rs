@@ -102,6 +102,7 @@ fn settle(owed: &Owed) -> WriteOp {
         left_out: Vec::new(),
         phases: Phases::default(),
         proxy: None,
+        called: None,
     };
     let (disposition, attempt) = (Disposition::Sent, Some(attempt));
     WriteOp::Settle(Settle { key: owed.key, due_at: at, at, attempt, disposition, autopsy: None })

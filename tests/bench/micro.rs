@@ -164,6 +164,7 @@ fn sent(owed: &Owed) -> WriteOp {
         left_out: Vec::new(),
         phases: Phases::default(),
         proxy: None,
+        called: None,
     };
     let (key, due_at) = (owed.key, owed.due_at);
     WriteOp::Settle(Settle {

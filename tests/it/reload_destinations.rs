@@ -68,7 +68,9 @@ async fn a_changed_url_token_and_name_hold_for_waiting_retries_and_replays() {
         ids
     };
     assert_eq!(ids(&old), ids(&new), "the same ids");
-    assert_eq!(delivery(&daemon, &dead, "hook").await["status"], "sent");
+    save(&daemon, &(base.to_owned() + &webhook("hook", &after.url("/new"), &keys("two", "Third", "1h")))).await;
+    let sent = delivery(&daemon, &dead, "hook").await;
+    assert_eq!((&sent["status"], &sent["target"]), (&json!("sent"), &json!("Purchase")), "the name it was sent under");
 }
 
 #[tokio::test]

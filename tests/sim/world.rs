@@ -479,7 +479,7 @@ impl World {
                 None if unread => Err(Missing::Unreadable("simulated".to_owned())),
                 None => Ok(stored()),
             };
-            Loaded { owed, event }
+            Loaded { owed, called: None, event }
         };
         let rendering = render(&destination, instance, batch.into_iter().map(load).collect(), at);
         let how: Vec<Retried> = rendering.parts.iter().map(unsent).collect();

@@ -36,7 +36,8 @@ impl Batch<'_> {
         }
         self.tables.outbox.remove(&schema::outbox_key(key.destination, op.due_at, key.seq))?;
         self.books.moved(key.destination, before.state.status(), state.status());
-        let delivery = Delivery { state, history, ..before };
+        let called = op.attempt.as_ref().and_then(|attempt| attempt.called.clone());
+        let delivery = Delivery { state, history, target: called.or(before.target), ..before };
         self.put_delivery(key, &delivery)?;
         Ok(Applied::Settled { key, now: owed(key, &delivery, None) })
     }

@@ -170,6 +170,7 @@ fn attempt(at: u64, http_status: Option<u16>) -> Attempt {
         left_out: Vec::new(),
         phases: Phases::default(),
         proxy: None,
+        called: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::delivery::{Autopsy, State, Status};
+use crate::domain::name::TargetName;
 
 #[test]
 fn an_accepted_event_is_owed_where_planned_and_skipped_where_not() {
@@ -73,6 +74,20 @@ fn keeping_moves_the_due_time_and_traces_without_counting() {
     assert_eq!((owed.history.counted, owed.history.exchanges), (1, 3));
     assert_eq!(store.counts(ONE).failed, 1);
     store.assert_sound();
+}
+
+#[test]
+fn a_delivery_is_called_what_it_was_called_in_its_last_exchange() {
+    let mut store = Disk::default().store();
+    let key = key(store.accept(event("a", 100), vec![owe(ONE)]).seq, ONE);
+    let called: Option<TargetName> = "Bought".parse().ok();
+    assert_ne!(store.delivery(key).target, called);
+    let attempt = Some(Attempt { called: called.clone(), ..attempt(150, Some(503)) });
+    let op = Settle { key, due_at: UnixMs(100), at: UnixMs(150), attempt, disposition: retry(900), autopsy: None };
+    let Applied::Settled { now: Some(owed), .. } = store.one(WriteOp::Settle(op)) else { panic!("it is owed") };
+    assert_eq!(Some(owed.target), called);
+    store.settle(key, 901, Disposition::Sent);
+    assert_eq!(store.delivery(key).target, called);
 }
 
 #[test]

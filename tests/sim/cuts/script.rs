@@ -133,6 +133,7 @@ impl Script {
             left_out: Vec::new(),
             phases: Phases::default(),
             proxy: None,
+            called: None,
         });
         let autopsy = rng.percent(50).then(|| Autopsy {
             detail: "simulated".to_owned(),
