@@ -392,11 +392,15 @@ impl Lane {
     }
 
     /// When the lane itself has to be looked at, whatever the wheel says.
-    pub(super) fn next_wake(&self) -> Option<UnixMs> {
+    pub(super) fn next_wake(&self, now: UnixMs) -> Option<UnixMs> {
         // Without a free permit the end of an exchange is what wakes the lane.
         if !self.has_permit() || self.gate.is_shut() {
             return None;
         }
+        self.wake_to_send().into_iter().chain(self.paging.wake(now)).min()
+    }
+
+    fn wake_to_send(&self) -> Option<UnixMs> {
         let ready = self.queue.ready_at(self.share(), self.together())?;
         self.gate.next_wake().max((self.rules.batch_wait > DurationMs::ZERO).then_some(ready))
     }

@@ -115,6 +115,12 @@ impl Paging {
         self.cursor.is_none_or(|cursor| cursor.due_at <= now)
     }
 
+    /// When what was left on disk may be due. What is due already is read as soon as there is room.
+    pub(super) fn wake(&self, now: UnixMs) -> Option<UnixMs> {
+        let waits = !self.end && self.loading.is_none();
+        self.cursor.map(|cursor| cursor.due_at).filter(|due| waits && *due > now)
+    }
+
     /// Starts a page where none is under way and there may be something: the place after which to read.
     pub(super) fn start(&mut self) -> Option<PageStart> {
         if self.end || self.loading.is_some() {

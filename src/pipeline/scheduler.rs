@@ -239,7 +239,7 @@ impl Scheduler {
         if self.draining || self.halted {
             return None;
         }
-        let lanes = self.lanes.values().filter_map(Lane::next_wake).min();
+        let lanes = self.lanes.values().filter_map(|lane| lane.next_wake(self.now)).min();
         self.wheel.next_wake().into_iter().chain(lanes).min()
     }
 

@@ -63,6 +63,20 @@ fn a_backlog_of_retries_does_not_keep_out_what_has_just_come_in() {
 }
 
 #[test]
+fn what_there_was_no_room_for_wakes_the_lane_when_it_is_due() {
+    let mut bench = Bench::new();
+    bench.step(Input::Rescan);
+    bench.step(Input::Page { destination: A, rows: Vec::new(), end: true });
+    let capacity = u64::try_from(LANE_ENTRIES_MAX).expect("small");
+    let (soon, late) = (NOW + DurationMs::from_secs(30), NOW + DurationMs::from_hours(1));
+    bench.step(Input::Owed((1..=capacity).map(|seq| retry(A, seq, late)).collect()));
+    bench.step(Input::Owed(vec![retry(A, capacity + 1, soon)]));
+    assert!(bench.scheduler.next_wake().is_some_and(|wake| wake <= soon), "nothing in memory is due by then");
+    bench.now = soon;
+    assert_eq!(bench.step(Input::Tick).loads, [A]);
+}
+
+#[test]
 fn a_page_that_could_not_be_read_is_asked_for_again() {
     let mut bench = Bench::new();
     bench.step(Input::Rescan);
