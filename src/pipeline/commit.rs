@@ -62,7 +62,7 @@ impl Committer {
     }
 
     /// The same with a slice of retention in the same transaction.
-    pub(super) fn commit_beside<R>(
+    pub fn commit_beside<R>(
         &mut self,
         requests: Vec<Request<R>>,
         slice: Option<&Slice<'_>>,

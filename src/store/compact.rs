@@ -16,7 +16,6 @@ use super::error::{OpenError, StoreError};
 use super::handle::Shared;
 use super::offline::Offline;
 use super::open::{Opened, Place, guarded};
-use super::sweep::Marks;
 use super::{Options, Store, suspect};
 use crate::env::entropy::Entropy;
 
@@ -70,7 +69,7 @@ impl Store {
         let Opened { database, identity, memory, ledger } = opened;
         let shared = Shared::new(database, ledger, identity, damage, Some(path.clone())).marking(place.home());
         let shared = Arc::new(shared);
-        let store = Self { shared, memory, marks: Marks::default(), place, options, sealed: true };
+        let store = Self::of(shared, memory, place, options);
         Ok((store, Compacted { before, after: bytes(&path) }))
     }
 }

@@ -76,6 +76,8 @@ pub struct Store {
     options: Options,
     /// See [`Store::is_sealed`].
     sealed: bool,
+    /// See [`QUICK_BYTES`].
+    quick_bytes: u64,
 }
 
 /// Whether more waits behind a transaction.
@@ -87,8 +89,8 @@ pub enum Rush {
 
 /// Up to this size every transaction leaves what an opening after a crash needs (performance of small transactions suffers
 /// by a fifth at most, and an opening without it would take some 4 s at this size).
-/// Tests have no small files, so that they see both ways.
-const QUICK_BYTES: Option<u64> = if cfg!(test) { None } else { Some(2 << 30) };
+/// Unit tests have no small files, so that they see both ways.
+const QUICK_BYTES: u64 = if cfg!(test) { 0 } else { 2 << 30 };
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +121,18 @@ impl Store {
         let Opened { database, identity, memory, ledger } = place.open_or_create(options.cache, entropy, &damage)?;
         let shared = Shared::new(database, ledger, identity, damage, place.file()).marking(place.home());
         let shared = Arc::new(shared);
-        Ok(Self { shared, memory, marks: Marks::default(), place, options, sealed: true })
+        Ok(Self::of(shared, memory, place, options))
+    }
+
+    fn of(shared: Arc<Shared>, memory: Memory, place: Place, options: Options) -> Self {
+        Self { shared, memory, marks: Marks::default(), place, options, sealed: true, quick_bytes: QUICK_BYTES }
+    }
+
+    /// The same store that takes files of so many bytes and more for large: the simulator has no room for such.
+    #[must_use]
+    pub fn quick_up_to(mut self, bytes: u64) -> Self {
+        self.quick_bytes = bytes;
+        self
     }
 
     pub fn reader(&self) -> read::Reader {
@@ -261,7 +274,7 @@ impl Store {
     /// What the next transaction leaves for an opening after a crash: all it needs while the file is small, since that costs
     /// little then. It grows with the file, so beyond that only where nothing else waits.
     fn repair(&self, rush: Rush) -> Repair {
-        let is_small = QUICK_BYTES.is_some_and(|limit| self.reader().file_bytes() < limit);
+        let is_small = self.reader().file_bytes() < self.quick_bytes;
         match rush {
             Rush::Hurried if !is_small => Repair::Whole,
             Rush::Calm | Rush::Hurried => Repair::Quick,

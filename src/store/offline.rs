@@ -21,7 +21,6 @@ use super::open::{Opened, Place};
 use super::overlay::Overlay;
 use super::row::{self, NumberRow};
 use super::schema::{INBOX, META, META_BACKUP_TAKEN};
-use super::sweep::Marks;
 use super::{Options, Store, suspect};
 use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
@@ -95,7 +94,7 @@ fn open(path: &Path, mut place: Place, options: Options) -> Result<Store, OpenEr
     let Opened { database, identity, memory, ledger } =
         opened.map_err(|OpenError::Path { detail, .. }| refuse(path, detail))?;
     let shared = Arc::new(Shared::new(database, ledger, identity, damage, Some(path.to_owned())));
-    Ok(Store { shared, memory, marks: Marks::default(), place, options, sealed: true })
+    Ok(Store::of(shared, memory, place, options))
 }
 
 impl Store {

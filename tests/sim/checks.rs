@@ -3,6 +3,8 @@
 use postbackd::destination::Kind;
 use postbackd::domain::delivery::Status;
 use postbackd::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq};
+use postbackd::domain::limits::RESPONSE_EXCERPT_BYTES;
+use postbackd::store::read::Reader;
 
 use crate::oracle::Repeats;
 use crate::peers::{POISON, Received};
@@ -19,14 +21,20 @@ impl World {
 
     /// Every acknowledged event is there with every delivery, but for what retention may have removed.
     pub(super) fn check_acknowledged(&self) {
-        let Some(life) = &self.life else { return };
+        if let Some(life) = &self.life {
+            self.check_stored(&life.reader);
+        }
+    }
+
+    /// The same of some other store that must hold as much.
+    pub(super) fn check_stored(&self, reader: &Reader) {
         for (identity, seq) in &self.oracle.acknowledged {
-            if let Some(stored) = life.reader.event(*seq).expect("readable") {
+            if let Some(stored) = reader.event(*seq).expect("readable") {
                 assert_eq!(stored.event_id.as_deref(), Some(format!("order-{identity}").as_str()));
             } else {
                 assert!(self.oracle.events_swept, "identity {identity} was acknowledged and is lost");
             }
-            let trace = life.reader.trace(*seq).expect("readable");
+            let trace = reader.trace(*seq).expect("readable");
             for destination in self.ids.values() {
                 let key = DeliveryKey { seq: *seq, destination: *destination };
                 if trace.iter().any(|(found, _, _)| found == destination) {
@@ -56,12 +64,16 @@ impl World {
         self.tally.repeats_after_crash += crashes;
         self.tally.repeats_after_doubt += doubts;
         self.tally.repeats_after_restore += restores;
+        self.tally.floods += self.peers.values().map(|peer| peer.floods).sum::<u64>();
+        self.tally.followed += self.peers.values().map(|peer| peer.followed).sum::<u64>();
         let acknowledged: Vec<(u64, EventSeq)> = self.oracle.acknowledged.iter().map(|(i, s)| (*i, *s)).collect();
         for (identity, seq) in acknowledged {
             for (destination, delivery, attempts) in life.reader.trace(seq).expect("readable") {
                 let key = DeliveryKey { seq, destination };
                 let id = DeliveryId { instance: life.instance, key };
                 let received = self.received(identity, key, &id);
+                let longest = attempts.iter().map(|attempt| attempt.response.len()).max();
+                assert!(longest <= Some(RESPONSE_EXCERPT_BYTES), "{id} keeps {longest:?} bytes of an answer");
                 match delivery.state.status() {
                     Status::Sent => assert!(received.accepted >= 1, "{id} counts as sent and was never accepted"),
                     Status::FailedPermanently => {
@@ -106,6 +118,7 @@ impl World {
         for (id, in_flight) in now {
             self.granted.entry(id).and_modify(|granted| *granted = in_flight);
         }
+        self.watch();
     }
 
     /// Exchanges a lane may have in flight.

@@ -27,6 +27,18 @@ struct Image {
     full: bool,
     /// Every operation fails, until the disk is mended.
     broken: bool,
+    /// The file cannot grow beyond this.
+    limit: Option<usize>,
+    failures: Failures,
+}
+
+/// Operations that failed, since there is a disk.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// For want of room.
+    pub full: u64,
+    /// Because of the medium.
+    pub medium: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +62,8 @@ pub enum Fault {
     ForGood,
     /// A sync fails once and forgets what it had to write, as Linux does; the next sync succeeds without it.
     SyncLost,
+    /// The same for want of room: a file system may find out only now that there is none for what it took.
+    RoomLost,
 }
 
 /// Shared by every handle that is opened on it.
@@ -78,10 +92,43 @@ impl Disk {
     }
 
     pub fn disarm(&self) {
+        self.lock().mend();
+    }
+
+    /// From now on the file has room for so many bytes more, until space is freed.
+    pub fn limit(&self, room: usize) {
         let mut image = self.lock();
-        image.fuse = None;
-        image.full = false;
-        image.broken = false;
+        image.limit = Some(image.live.len() + room);
+    }
+
+    /// Whether there was a limit.
+    pub fn lift_limit(&self) -> bool {
+        self.lock().limit.take().is_some()
+    }
+
+    pub fn failures(&self) -> Failures {
+        self.lock().failures
+    }
+
+    /// What has not been synced is, and whoever opens the file now reads the medium. Some file systems keep what they have in
+    /// memory nevertheless.
+    pub fn forget_cached(&self, keeps: bool) -> io::Result<()> {
+        self.sync_data()?;
+        let mut image = self.lock();
+        if !keeps {
+            let Image { live, durable, .. } = &mut *image;
+            live.clone_from(durable);
+        }
+        Ok(())
+    }
+
+    /// A disk as this one might be found, were the power cut now.
+    pub fn after_a_cut(&self, rng: &Rng) -> Self {
+        let image = self.lock();
+        let (durable, unsynced) = (image.durable.clone(), image.unsynced.clone());
+        let disk = Self(Arc::new(Mutex::new(Image { durable, unsynced, ..Image::default() })));
+        disk.cut_power(rng);
+        disk
     }
 
     /// What a reader sees: all of it is there, where whoever had it open has closed it.
@@ -123,10 +170,8 @@ impl Disk {
         }
         image.live.clone_from(&kept);
         image.durable = kept;
-        image.fuse = None;
         image.dead = false;
-        image.full = false;
-        image.broken = false;
+        image.mend();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Image> {
@@ -146,14 +191,33 @@ fn broken() -> io::Error {
     io::Error::from_raw_os_error(EIO)
 }
 
+fn full() -> io::Error {
+    io::Error::from(io::ErrorKind::StorageFull)
+}
+
 impl Image {
+    fn mend(&mut self) {
+        (self.fuse, self.limit) = (None, None);
+        (self.full, self.broken) = (false, false);
+    }
+
     /// Counts an operation and says whether it fails.
     fn step(&mut self, is_sync: bool) -> io::Result<()> {
+        let done = self.meet(is_sync);
+        match &done {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.failures.full += 1,
+            Err(_) if !self.dead => self.failures.medium += 1,
+            Err(_) | Ok(()) => {}
+        }
+        done
+    }
+
+    fn meet(&mut self, is_sync: bool) -> io::Result<()> {
         if self.dead {
             return Err(io::Error::other("the power is off"));
         }
         if self.full {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+            return Err(full());
         }
         if self.broken {
             return Err(broken());
@@ -163,37 +227,41 @@ impl Image {
             *left -= 1;
             return Ok(());
         }
+        let fault = *fault;
+        let waits_for_sync = matches!(fault, Fault::SyncLost | Fault::RoomLost);
+        if waits_for_sync && !is_sync {
+            return Ok(());
+        }
+        self.fuse = None;
         match fault {
-            Fault::Full => {
-                self.fuse = None;
-                Err(io::Error::from(io::ErrorKind::StorageFull))
-            }
+            Fault::Full => Err(full()),
             Fault::StaysFull => {
                 self.full = true;
-                self.fuse = None;
-                Err(io::Error::from(io::ErrorKind::StorageFull))
+                Err(full())
             }
-            Fault::Once => {
-                self.fuse = None;
-                Err(broken())
-            }
+            Fault::Once => Err(broken()),
             Fault::ForGood => {
                 self.broken = true;
-                self.fuse = None;
                 Err(broken())
             }
             Fault::PowerCut => {
                 self.dead = true;
                 Err(io::Error::other("the power is off"))
             }
-            Fault::SyncLost if is_sync => {
-                self.fuse = None;
-                // The pages are clean now, and their bytes are not on the medium: a reader still sees them.
-                self.unsynced.retain(|unsynced| matches!(unsynced, Unsynced::SetLen(_)));
+            Fault::SyncLost => {
+                self.forget();
                 Err(broken())
             }
-            Fault::SyncLost => Ok(()),
+            Fault::RoomLost => {
+                self.forget();
+                Err(full())
+            }
         }
+    }
+
+    /// The pages are clean now, and their bytes are not on the medium: a reader still sees them.
+    fn forget(&mut self) {
+        self.unsynced.retain(|unsynced| matches!(unsynced, Unsynced::SetLen(_)));
     }
 }
 
@@ -218,6 +286,10 @@ impl StorageBackend for Disk {
         let mut image = self.lock();
         image.step(false)?;
         let len = usize::try_from(len).expect("small");
+        if image.limit.is_some_and(|limit| len > limit) {
+            image.failures.full += 1;
+            return Err(full());
+        }
         image.live.resize(len, 0);
         image.unsynced.push(Unsynced::SetLen(len));
         Ok(())

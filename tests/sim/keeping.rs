@@ -18,7 +18,7 @@ use postbackd::store::write::{Purge, WriteOp};
 use crate::disk::Disk;
 use crate::oracle::Oracle;
 use crate::reloads::Listed;
-use crate::world::{Happening, Waiting, World};
+use crate::world::{Happening, Medium, Waiting, World};
 
 const MINUTE: u64 = 60_000;
 /// Deliveries that one purge gives up.
@@ -89,6 +89,7 @@ impl World {
         let report = offline.restore(&Wish { file: &file, sent: None, now: self.wall(), options });
         let report = report.unwrap_or_else(|error| panic!("a backup that was made is refused: {error}"));
         self.disk.replace(std::fs::read(&store).expect("the restored store"));
+        self.medium = Medium::Trusted;
         self.oracle.restored(oracle, report.floor);
         // The others' ids are the daemon's own, and never come again.
         for (name, id) in &self.ids {
@@ -97,21 +98,16 @@ impl World {
                 peer.received.values_mut().for_each(|received| received.may_change = true);
             }
         }
-        self.boot();
+        self.start();
         let pauses = self.life.as_ref().expect("alive").reader.pauses().expect("readable");
         assert!(self.ids.values().all(|id| pauses.contains_key(id)), "what was restored sends by itself: {pauses:?}");
     }
 
     /// A clean stop: whatever was not committed is not answered.
     fn stop(&mut self) {
-        if let Some(mut life) = self.life.take() {
-            let lost: Vec<Waiting> = std::mem::take(&mut life.queue).into_iter().filter_map(|one| one.reply).collect();
-            for waiting in lost {
-                self.refuse(waiting);
-            }
+        if let Some(life) = self.end_life() {
             life.committer.into_store().close().expect("no fault is armed while stopping");
         }
-        self.oracle.crashed();
     }
 
     /// What alerts know is kept whole, over every restart.

@@ -22,6 +22,8 @@ mod controls;
 mod cuts;
 mod disk;
 mod keeping;
+mod liveness;
+mod lives;
 mod oracle;
 mod peers;
 mod reloads;
@@ -79,6 +81,8 @@ fn seeds_that_once_failed_stay_mended() {
     run_all(seeds.filter_map(|line| line.split_whitespace().next()).map(|seed| seed.parse().expect("a number")));
 }
 
+// Rows 36, 60 and 68 among many: answers without end, ids that never come again on a disk that is full, and receivers that
+// move while deliveries wait.
 #[test]
 fn nothing_acknowledged_is_lost_whatever_fails() {
     let sum = run_all(0..50);

@@ -276,9 +276,14 @@ impl Oracle {
         }
     }
 
-    pub fn swept(&mut self, plan: &SweepPlan) {
-        self.events_swept |= plan.events_before.is_some();
-        self.attempts_swept |= plan.attempts_before.is_some() || plan.events_before.is_some();
+    pub fn swept(&mut self, plan: &SweepPlan, excess: u64) {
+        self.events_swept |= plan.events_before.is_some() || excess > 0;
+        self.attempts_swept |= plan.attempts_before.is_some() || self.events_swept;
+    }
+
+    /// The time has come when a sender who comes again is taken for another.
+    pub fn forget_senders(&mut self) {
+        self.acknowledged.clear();
     }
 
     /// A sender was told that its event is stored at `seq`.

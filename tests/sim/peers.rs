@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use postbackd::domain::limits::RESPONSE_BODY_BYTES;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::transport::{Answer, Exchange, Fault, Request, Trail};
 
@@ -31,9 +32,11 @@ pub enum Temper {
     Flapping,
     /// Works, and takes so long that half of its answers come too late.
     Slow,
+    /// Answers without end.
+    Flooding,
 }
 
-const TEMPERS: [Temper; 11] = [
+const TEMPERS: [Temper; 12] = [
     Temper::Healthy,
     Temper::Down,
     Temper::Throttling,
@@ -45,18 +48,21 @@ const TEMPERS: [Temper; 11] = [
     Temper::Moody,
     Temper::Flapping,
     Temper::Slow,
+    Temper::Flooding,
 ];
 
 /// One receiver.
 #[derive(Debug)]
 pub struct Peer {
     pub temper: Temper,
+    /// Where it listens now, and since it moved there: nothing comes to where it was.
+    pub host: String,
     /// By id: what was said about each event, and how often it was taken.
     pub received: BTreeMap<String, Received>,
-    /// Events that were taken, repeats included.
-    pub taken: u64,
-    /// Requests with several events that were refused for the sake of some.
-    pub refused_batches: u64,
+    /// Events that had been sent to where it was before.
+    pub followed: u64,
+    /// Answers without end.
+    pub floods: u64,
 }
 
 /// What a peer has seen of one delivery.
@@ -65,6 +71,8 @@ pub struct Received {
     pub body: String,
     pub times: u64,
     pub accepted: u64,
+    /// Where it was sent to last.
+    host: String,
     /// A restore forgot the event, and its sender may say something else under the same id.
     pub may_change: bool,
 }
@@ -73,12 +81,12 @@ pub struct Received {
 pub const POISON: &str = "\"poison\":true";
 
 impl Peer {
-    pub fn new() -> Self {
-        Self { temper: Temper::Healthy, received: BTreeMap::new(), taken: 0, refused_batches: 0 }
+    pub fn new(host: String) -> Self {
+        Self { temper: Temper::Healthy, host, received: BTreeMap::new(), followed: 0, floods: 0 }
     }
 
     pub fn change_temper(&mut self, rng: &Rng) {
-        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(11) as usize] };
+        self.temper = if rng.percent(50) { Temper::Healthy } else { TEMPERS[rng.below(TEMPERS.len() as u64) as usize] };
     }
 
     /// One exchange: what happens, and how long it takes. Every event that reaches the peer is remembered.
@@ -89,6 +97,10 @@ impl Peer {
             Temper::Slow if rng.percent(50) => Temper::Silent,
             steady => steady,
         };
+        let host = request.url.host_str().unwrap_or_default();
+        assert_eq!(host, self.host, "sent to where the receiver is not");
+        let key = request.headers.iter().find(|(name, _)| name == "x-key");
+        assert!(key.is_none_or(|(_, key)| *key == self.host), "sent with a key of before: {key:?}");
         if temper == Temper::Refusing {
             let exchange = exchange(1, Err(Fault::Network("connection refused".to_owned())));
             return Said { exchange, retried: Retried::Backoff, taken: false };
@@ -103,25 +115,23 @@ impl Peer {
                 received.body,
             );
             received.body.clone_from(body);
+            self.followed += u64::from(received.times > 0 && received.host != self.host);
+            received.host.clone_from(&self.host);
             received.times += 1;
         }
         let took = if temper == Temper::Slow { rng.between(10_000, 14_999) } else { rng.between(1, 400) };
         let poisoned = events.iter().any(|(_, body)| body.contains(POISON));
         let said = |exchange, retried| Said { exchange, retried, taken: false };
         match temper {
-            Temper::Silent | Temper::Cutting => {
-                // Nobody can tell whether it was taken.
-                let taken = !poisoned && rng.percent(50);
-                if taken {
-                    self.take(&events);
-                }
-                let exchange = if temper == Temper::Silent {
-                    exchange(15_000, Err(Fault::Timeout { sent: true }))
-                } else {
-                    exchange(took, Err(Fault::Ambiguous("connection reset".to_owned())))
-                };
-                Said { exchange, retried: Retried::Ambiguously, taken }
+            Temper::Silent => {
+                let exchange = exchange(15_000, Err(Fault::Timeout { sent: true }));
+                self.say_nothing(exchange, &events, rng)
             }
+            Temper::Cutting => {
+                let exchange = exchange(took, Err(Fault::Ambiguous("connection reset".to_owned())));
+                self.say_nothing(exchange, &events, rng)
+            }
+            Temper::Flooding => self.flood(took, &events, rng),
             Temper::Down => said(answer(took, 503, &[]), Retried::Backoff),
             Temper::Locked => said(answer(took, 401, &[]), Retried::NotCounted),
             // Only a webhook's receiver can be gone; the platform behind a batch locks us out.
@@ -134,10 +144,7 @@ impl Peer {
             }
             Temper::Throttling => said(answer(took, 429, &[]), Retried::Backoff),
             // Well, whatever else.
-            _ if poisoned && events.len() > 1 => {
-                self.refused_batches += 1;
-                said(answer(took, 422, &[]), Retried::Split)
-            }
+            _ if poisoned && events.len() > 1 => said(answer(took, 422, &[]), Retried::Split),
             _ if poisoned => said(answer(took, 422, &[]), Retried::Never),
             _ => {
                 self.take(&events);
@@ -146,11 +153,43 @@ impl Peer {
         }
     }
 
+    /// Nobody can tell whether it was taken.
+    fn say_nothing(&mut self, exchange: Exchange, events: &[(String, String)], rng: &Rng) -> Said {
+        let poisoned = events.iter().any(|(_, body)| body.contains(POISON));
+        let taken = !poisoned && rng.percent(50);
+        if taken {
+            self.take(events);
+        }
+        Said { exchange, retried: Retried::Ambiguously, taken }
+    }
+
+    /// An answer without end, as the wire hands it on: cut at its cap, with headers that are refused, or given up when the
+    /// time is over.
+    fn flood(&mut self, took: u64, events: &[(String, String)], rng: &Rng) -> Said {
+        self.floods += 1;
+        let cut = |status| Answer { status, headers: Vec::new(), body: vec![b'~'; RESPONSE_BODY_BYTES] };
+        let is_well = events.iter().all(|(_, body)| !body.contains(POISON));
+        match rng.below(4) {
+            0 if is_well => {
+                self.take(events);
+                Said { exchange: exchange(took, Ok(cut(200))), retried: Retried::Never, taken: true }
+            }
+            0 | 1 => Said { exchange: exchange(took, Ok(cut(503))), retried: Retried::Backoff, taken: false },
+            2 => {
+                let fault = Fault::Ambiguous("the answer's headers are too large".to_owned());
+                self.say_nothing(exchange(took, Err(fault)), events, rng)
+            }
+            _ => {
+                let fault = Fault::Ambiguous("an answer with status 200 began, but it did not end in time".to_owned());
+                self.say_nothing(exchange(15_000, Err(fault)), events, rng)
+            }
+        }
+    }
+
     fn take(&mut self, events: &[(String, String)]) {
         for (id, _) in events {
             let received = self.received.get_mut(id).expect("it was received");
             received.accepted += 1;
-            self.taken += 1;
         }
     }
 }

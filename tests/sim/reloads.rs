@@ -1,12 +1,14 @@
 //! Configurations that come and go: destinations that are removed and return, that change, that are switched off and on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use postbackd::domain::id::DestinationId;
 use postbackd::pipeline::control::Pauses;
 use postbackd::pipeline::lane::{Lane, Rules};
 use postbackd::pipeline::scheduler::Input;
 
+use crate::setup;
 use crate::world::{Happening, World};
 
 const MINUTE: u64 = 60_000;
@@ -29,10 +31,11 @@ impl World {
         }
         let ids: Vec<DestinationId> = self.ids.values().copied().collect();
         let id = ids[usize::try_from(self.rng.below(ids.len() as u64)).expect("small")];
-        match self.rng.below(5) {
+        match self.rng.below(6) {
             0 => drop(self.listed.insert(id, Listed::Gone)),
             1 => drop(self.listed.insert(id, Listed::Off)),
             2 => self.change_limit(id),
+            3 => self.move_away(id),
             _ => drop(self.listed.remove(&id)),
         }
         self.take_over(&[id]);
@@ -45,6 +48,17 @@ impl World {
         self.limits.insert(id, limit);
         let lane = self.life.as_ref().and_then(|life| life.scheduler.lane(id));
         self.granted.insert(id, lane.map_or(0, Lane::in_flight));
+    }
+
+    /// The receiver listens elsewhere from now on, for another key: what waits follows it, each at its own time (row 68).
+    fn move_away(&mut self, id: DestinationId) {
+        self.tally.moves += 1;
+        let old = self.destination(id);
+        let moves = self.moves.get(&id).map_or(1, |moves| moves + 1);
+        self.moves.insert(id, moves);
+        let new = setup::moved(&old, moves, &self.rng);
+        self.peers.get_mut(&id).expect("a peer").host = setup::host(&old.name, moves);
+        Arc::make_mut(&mut self.snapshot).destinations.insert(old.name.clone(), Arc::new(new));
     }
 
     /// Everything is configured again.

@@ -17,6 +17,10 @@ use crate::world::{Happening, Verb, Waiting, World};
 impl World {
     pub(super) fn submit(&mut self, plans: Vec<Plan>) {
         let (now, monotonic) = (self.wall(), self.monotonic());
+        if self.is_short {
+            self.tally.refused += plans.len() as u64;
+            return self.submit_later(plans);
+        }
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return self.submit_later(plans) };
         let window = self.snapshot.retention.dedupe;
         let heard_at = life.guard.heard_at(now, monotonic, window);

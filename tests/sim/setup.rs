@@ -26,6 +26,9 @@ use crate::rng::Rng;
 /// Where simulated time begins.
 pub const START: UnixMs = UnixMs(1_764_000_000_000);
 
+/// From here on identities are of strangers, whose ids never come again.
+pub const STRANGERS: u64 = 1 << 32;
+
 /// The configuration of a seed.
 pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
     let mut destinations = BTreeMap::new();
@@ -38,7 +41,7 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
             map.insert("contact".parse().expect("a name"), None);
         }
         let kind = if at == 3 { Kind::FbCapi } else { Kind::Webhook };
-        let adapter = build(spec(kind, &name, rng)).expect("a valid destination");
+        let adapter = build(spec(kind, &host(&name, 0), rng)).expect("a valid destination");
         let destination = Destination {
             name: name.clone(),
             kind,
@@ -86,14 +89,37 @@ pub fn snapshot(rng: &Rng) -> Arc<Snapshot> {
     })
 }
 
+/// Where a receiver listens that has moved so many times.
+pub fn host(name: &DestinationName, moves: u64) -> String {
+    format!("{name}-{moves}.example")
+}
+
+/// The same destination at another address, with another key.
+pub fn moved(old: &Destination, moves: u64, rng: &Rng) -> Destination {
+    let adapter = build(spec(old.kind, &host(&old.name, moves), rng)).expect("a valid destination");
+    Destination {
+        name: old.name.clone(),
+        kind: old.kind,
+        enabled: old.enabled,
+        events: old.events.clone(),
+        sources: old.sources.clone(),
+        when: old.when.clone(),
+        retry: old.retry.clone(),
+        lane: old.lane.clone(),
+        network: old.network.clone(),
+        adapter,
+        fingerprint: moves,
+    }
+}
+
 /// One destination takes its events in batches, the others one by one.
-fn spec(kind: Kind, name: &DestinationName, rng: &Rng) -> Spec {
+fn spec(kind: Kind, host: &str, rng: &Rng) -> Spec {
     if kind == Kind::FbCapi {
         return Spec::FbCapi(FbCapiSpec {
             pixel_id: "1234567890".to_owned(),
-            access_token: Secret::new("token".to_owned()),
+            access_token: Secret::new(format!("token-{host}")),
             api_version: "v26.0".to_owned(),
-            base_url: format!("https://{name}.example").parse().expect("a URL"),
+            base_url: format!("https://{host}").parse().expect("a URL"),
             test_event_code: None,
             action_source: None,
             external_id_from_uid: true,
@@ -106,9 +132,9 @@ fn spec(kind: Kind, name: &DestinationName, rng: &Rng) -> Spec {
         });
     }
     Spec::Webhook(WebhookSpec {
-        url: format!("https://{name}.example/hook").parse().expect("a URL"),
+        url: format!("https://{host}/hook").parse().expect("a URL"),
         method: Method::Post,
-        headers: Vec::new(),
+        headers: vec![("X-Key".to_owned(), Secret::new(host.to_owned()))],
         signing_secrets: Vec::new(),
         include_user: Vec::new(),
         template: None,

@@ -1,10 +1,12 @@
 //! Stories of one trouble each, longer or larger than chance would make them.
 
+use std::sync::Arc;
+
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::lane::Lane;
 
 use crate::peers::Temper;
-use crate::setup::{Plan, START};
+use crate::setup::{Plan, START, STRANGERS};
 use crate::world::World;
 
 fn requests(count: u64, over: DurationMs, together: usize) -> Vec<Vec<Plan>> {
@@ -71,6 +73,54 @@ fn what_is_due_at_once_is_paged_and_memory_stays_small() {
     assert!(world.is_quiet(), "something is still owed");
     assert!((10..600).contains(&most), "of 3,500 deliveries {most} were in memory at once");
     world.final_check();
+}
+
+// Row 60: a flood of ids that never come again makes nobody's repeat forgotten, nor does a clock that jumps ahead or retention
+// that frees room; what makes a repeat is forgotten by its age, and then the same id is another event.
+#[test]
+fn a_flood_of_ids_makes_no_repeat_forgotten_before_its_time() {
+    let senders = || requests(10, DurationMs::from_hours(1), 1);
+    let mut world = World::calm(7, senders());
+    let window = DurationMs::from_days(2);
+    Arc::make_mut(&mut world.snapshot).retention.dedupe = window;
+    world.run_until(START + DurationMs::from_hours(2));
+    for request in flood(600) {
+        world.submit(request);
+    }
+    world.run_until(START + DurationMs::from_hours(8));
+    let first = world.oracle.acknowledged.len();
+    assert_eq!(first, 610, "all are there");
+    let ten_years = DurationMs::from_days(3650).0.cast_signed();
+    for skew in [0, ten_years] {
+        world.set_skew(skew);
+        for _ in 0..40 {
+            world.sweep();
+        }
+        let known = world.tally.duplicates;
+        for request in senders() {
+            world.submit(request);
+        }
+        world.run_until(world.now + DurationMs::from_secs(60));
+        assert_eq!(world.tally.duplicates, known + 10, "with a clock that is off by {skew} ms");
+    }
+    assert!(world.tally.swept_rows > 600 && world.tally.shed_rows > 0, "{:?}", world.tally);
+    world.set_skew(0);
+    world.final_check();
+    world.run_until(START + DurationMs::from_hours(2) + window);
+    world.oracle.forget_senders();
+    let (known, acknowledged) = (world.tally.duplicates, world.tally.acknowledged);
+    for request in senders() {
+        world.submit(request);
+    }
+    world.run_until(world.now + DurationMs::from_hours(1));
+    assert_eq!((world.tally.duplicates, world.tally.acknowledged), (known, acknowledged + 10));
+}
+
+/// So many ids of strangers, some together.
+fn flood(count: u64) -> Vec<Vec<Plan>> {
+    let plans: Vec<Plan> =
+        (STRANGERS..STRANGERS + count).map(|identity| Plan { identity, variant: 0, at: START }).collect();
+    plans.chunks(30).map(<[Plan]>::to_vec).collect()
 }
 
 // Rows 30, 31 and 32: the clock is years off when an event comes in and the daemon starts, then right again. Nothing is

@@ -2,140 +2,146 @@
 
 use std::fmt;
 
-/// How often rare things happened: a run that proves nothing shows zeros.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
-    pub seeds: u64,
-    pub events: u64,
-    pub batches: u64,
-    pub acknowledged: u64,
-    pub duplicates: u64,
-    pub conflicts: u64,
-    pub attempts: u64,
-    pub delivered: u64,
-    pub repeats_after_crash: u64,
-    pub repeats_after_doubt: u64,
-    pub repeats_after_restore: u64,
-    pub power_cuts: u64,
-    pub cuts_in_commit: u64,
-    pub commit_failures: u64,
-    pub sync_losses: u64,
-    pub holds: u64,
-    /// Exchanges that carried several deliveries, and deliveries that were split off a refused one.
-    pub together: u64,
-    pub splits: u64,
-    pub reloads: u64,
-    pub replays: u64,
-    pub job_replays: u64,
-    pub discards: u64,
-    pub dead: u64,
-    pub failed_reopens: u64,
-    pub failed_reads: u64,
-    pub clock_steps: u64,
-    pub swept_rows: u64,
-    pub pauses: u64,
-    pub releases: u64,
-    pub gone: u64,
-    pub purged: u64,
-    pub backups: u64,
-    pub restores: u64,
-    pub alert_memories: u64,
-    pub broken_disks: u64,
-    pub slow_syncs: u64,
-    pub suspensions: u64,
-    pub wild_clocks: u64,
-    pub late_repeats: u64,
-    pub limit_changes: u64,
+macro_rules! tally {
+    ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
+        /// How often rare things happened: a run that proves nothing shows zeros.
+        #[derive(Debug, Default, Clone, Copy)]
+        pub struct Tally {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Tally {
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+tally! {
+    seeds,
     /// Milliseconds that passed.
-    pub simulated_ms: u64,
-    pub kills: u64,
+    simulated_ms,
+    events,
+    batches,
+    acknowledged,
+    duplicates,
+    conflicts,
+    late_repeats,
+    attempts,
+    delivered,
+    dead,
+    repeats_after_crash,
+    repeats_after_doubt,
+    repeats_after_restore,
+    power_cuts,
+    cuts_in_commit,
+    cuts_in_start,
+    /// Images of what a power cut would leave, looked into while the process goes on.
+    images,
+    kills,
+    commit_failures,
+    failed_reopens,
+    failed_reads,
+    /// Syncs that failed and forgot: for want of room, and because the medium broke.
+    rooms_lost,
+    sync_losses,
+    broken_disks,
+    /// Processes that ended because the disk had failed, starts that read all of it first, and starts that failed.
+    ends,
+    checked_media,
+    failed_starts,
+    slow_syncs,
+    suspensions,
+    clock_steps,
+    wild_clocks,
+    holds,
+    /// Exchanges that carried several deliveries, and deliveries that were split off a refused one.
+    together,
+    splits,
+    gone,
+    /// Answers without end.
+    floods,
+    reloads,
+    limit_changes,
+    /// Destinations that moved to another address, and deliveries that were tried at the old one and then at the new one.
+    moves,
+    followed,
+    pauses,
+    releases,
+    replays,
+    job_replays,
+    discards,
+    purged,
+    swept_rows,
+    /// Events that retention by size removed before their age.
+    shed_rows,
+    /// Events with ids that never come again, those of any kind that were refused for want of room, and deliveries that went on
+    /// meanwhile.
+    strangers,
+    refused,
+    delivered_while_short,
+    backups,
+    restores,
+    alert_memories,
+    /// Runs that had to work everything off in the process that had met the trouble.
+    healed_in_place,
 }
 
 impl Tally {
-    pub fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.batches += other.batches;
-        self.acknowledged += other.acknowledged;
-        self.duplicates += other.duplicates;
-        self.conflicts += other.conflicts;
-        self.attempts += other.attempts;
-        self.delivered += other.delivered;
-        self.repeats_after_crash += other.repeats_after_crash;
-        self.repeats_after_doubt += other.repeats_after_doubt;
-        self.repeats_after_restore += other.repeats_after_restore;
-        self.seeds += other.seeds;
-        self.power_cuts += other.power_cuts;
-        self.cuts_in_commit += other.cuts_in_commit;
-        self.commit_failures += other.commit_failures;
-        self.sync_losses += other.sync_losses;
-        self.holds += other.holds;
-        self.together += other.together;
-        self.splits += other.splits;
-        self.reloads += other.reloads;
-        self.replays += other.replays;
-        self.job_replays += other.job_replays;
-        self.discards += other.discards;
-        self.dead += other.dead;
-        self.failed_reopens += other.failed_reopens;
-        self.failed_reads += other.failed_reads;
-        self.clock_steps += other.clock_steps;
-        self.swept_rows += other.swept_rows;
-        self.pauses += other.pauses;
-        self.releases += other.releases;
-        self.gone += other.gone;
-        self.purged += other.purged;
-        self.backups += other.backups;
-        self.restores += other.restores;
-        self.alert_memories += other.alert_memories;
-        self.broken_disks += other.broken_disks;
-        self.slow_syncs += other.slow_syncs;
-        self.suspensions += other.suspensions;
-        self.wild_clocks += other.wild_clocks;
-        self.late_repeats += other.late_repeats;
-        self.limit_changes += other.limit_changes;
-        self.simulated_ms += other.simulated_ms;
-        self.kills += other.kills;
-    }
-
     /// What every set of seeds must have met.
-    pub fn rare(&self) -> [(&'static str, u64); 36] {
+    pub fn rare(&self) -> [(&'static str, u64); 50] {
         [
             ("duplicate", self.duplicates),
             ("conflict", self.conflicts),
+            ("late repeat", self.late_repeats),
+            ("batch", self.batches),
             ("power cut", self.power_cuts),
             ("power cut inside a commit", self.cuts_in_commit),
+            ("power cut inside a start", self.cuts_in_start),
+            ("image of a power cut", self.images),
+            ("killed process", self.kills),
             ("failed commit", self.commit_failures),
-            ("lost sync", self.sync_losses),
+            ("disk that stayed full", self.failed_reopens),
+            ("failed read", self.failed_reads),
+            ("sync that lost its room", self.rooms_lost),
+            ("sync that was lost", self.sync_losses),
+            ("disk that broke", self.broken_disks),
+            ("process that ended by its disk", self.ends),
+            ("start that read everything first", self.checked_media),
+            ("failed start", self.failed_starts),
+            ("slow sync", self.slow_syncs),
+            ("suspension", self.suspensions),
+            ("clock step", self.clock_steps),
+            ("clock that was years off", self.wild_clocks),
             ("held destination", self.holds),
             ("exchange of several deliveries", self.together),
             ("split of a refused exchange", self.splits),
+            ("receiver that is gone", self.gone),
+            ("answer without end", self.floods),
             ("reload", self.reloads),
-            ("replay", self.replays),
-            ("replay by a job", self.job_replays),
-            ("dead delivery", self.dead),
-            ("batch", self.batches),
-            ("repeat after a crash", self.repeats_after_crash),
-            ("repeat after an exchange without an answer", self.repeats_after_doubt),
-            ("repeat after a restore", self.repeats_after_restore),
-            ("discard", self.discards),
-            ("disk that stayed full", self.failed_reopens),
-            ("failed read", self.failed_reads),
-            ("clock step", self.clock_steps),
-            ("row removed by retention", self.swept_rows),
+            ("changed limit", self.limit_changes),
+            ("changed address", self.moves),
+            ("retry at a changed address", self.followed),
             ("pause", self.pauses),
             ("release", self.releases),
-            ("receiver that is gone", self.gone),
+            ("dead delivery", self.dead),
+            ("replay", self.replays),
+            ("replay by a job", self.job_replays),
+            ("discard", self.discards),
             ("delivery that was given up", self.purged),
+            ("row removed by retention", self.swept_rows),
+            ("row removed for its size", self.shed_rows),
+            ("event of a stranger", self.strangers),
+            ("event refused for want of room", self.refused),
+            ("delivery while there was no room", self.delivered_while_short),
             ("backup", self.backups),
             ("restore", self.restores),
             ("memory of alerts", self.alert_memories),
-            ("disk that broke", self.broken_disks),
-            ("slow sync", self.slow_syncs),
-            ("suspension", self.suspensions),
-            ("clock that was years off", self.wild_clocks),
-            ("late repeat", self.late_repeats),
-            ("changed limit", self.limit_changes),
-            ("killed process", self.kills),
+            ("repeat after a crash", self.repeats_after_crash),
+            ("repeat after an exchange without an answer", self.repeats_after_doubt),
+            ("repeat after a restore", self.repeats_after_restore),
+            ("run that healed in place", self.healed_in_place),
         ]
     }
 }
@@ -148,8 +154,14 @@ impl fmt::Display for Tally {
         writeln!(f, "{} seeds, {}.{:02} years simulated", self.seeds, years / 100, years % 100)?;
         writeln!(
             f,
-            "{} power cuts ({} inside a commit), {} killed processes, {} restored backups, {} failed commits, each opened again",
-            self.power_cuts, self.cuts_in_commit, self.kills, self.restores, self.commit_failures
+            "{} power cuts ({} inside a commit), {} more imagined, {} killed processes, {} ended by their disk, {} restored backups, {} failed commits",
+            self.power_cuts,
+            self.cuts_in_commit,
+            self.images,
+            self.kills,
+            self.ends,
+            self.restores,
+            self.commit_failures
         )?;
         writeln!(
             f,

@@ -6,54 +6,20 @@ use postbackd::domain::id::{DeliveryKey, DestinationId};
 use postbackd::domain::job::JobKind;
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::Request;
-use postbackd::pipeline::scheduler::Input;
 use postbackd::pipeline::{jobs, maintenance};
-use postbackd::store::SweepPlan;
 use postbackd::store::job::Selection;
 use postbackd::store::read::{DeliveryFilter, DlqEntry, Reader};
 use postbackd::store::write::{Discard, JobPlan, Replay, WriteOp};
+use postbackd::store::{Rush, Slice, SweepPlan};
 
 use crate::disk::Fault;
 use crate::peers::Temper;
-use crate::world::{Happening, Verb, Waiting, World};
+use crate::setup::{Plan, STRANGERS};
+use crate::world::{Happening, Phase, Verb, Waiting, World};
 
 const MINUTE: u64 = 60_000;
 
 impl World {
-    pub(super) fn crash(&mut self) {
-        self.tally.power_cuts += 1;
-        if let Some(life) = self.life.take() {
-            let lost: Vec<Waiting> = life.queue.into_iter().filter_map(|request| request.reply).collect();
-            for waiting in lost {
-                self.refuse(waiting);
-            }
-        }
-        self.oracle.crashed();
-        let rng = Arc::clone(&self.rng);
-        self.disk.cut_power(&rng);
-        let down = self.rng.between(0, 2 * MINUTE);
-        self.now = self.now + DurationMs(down);
-        self.boot();
-    }
-
-    /// A commit or a sweep failed: as the writer does, open again until it works, and look at everything again.
-    pub(super) fn recover(&mut self) {
-        if self.disk.is_dead() {
-            self.tally.cuts_in_commit += 1;
-            return self.crash();
-        }
-        let Some(life) = &mut self.life else { return };
-        life.closed = life.committer.reopen().is_err();
-        if life.closed {
-            self.tally.failed_reopens += 1;
-            let number = life.number;
-            return self.plan_in(1000, Happening::Recover { life: number });
-        }
-        self.tell_pauses();
-        self.step(Input::Rescan);
-        self.plan_commit();
-    }
-
     pub(super) fn temper(&mut self, id: DestinationId) {
         let rng = Arc::clone(&self.rng);
         self.peers.get_mut(&id).expect("a peer").change_temper(&rng);
@@ -62,7 +28,7 @@ impl World {
     }
 
     pub(super) fn trouble(&mut self) {
-        match self.rng.below(10) {
+        match self.rng.below(12) {
             0 => self.plan_in(0, Happening::Crash),
             1 => self.disk.arm(self.rng.below(40), Fault::PowerCut),
             2 => self.disk.arm(self.rng.below(40), Fault::Full),
@@ -83,9 +49,14 @@ impl World {
             }
             7 => self.suspend(),
             8 => self.kill(),
-            _ => {
+            9 => {
                 self.tally.sync_losses += 1;
                 self.disk.arm(self.rng.below(40), Fault::SyncLost);
+            }
+            10 if self.strangers == 0 && self.rng.percent(25) => self.flood(),
+            _ => {
+                self.tally.rooms_lost += 1;
+                self.disk.arm(self.rng.below(40), Fault::RoomLost);
             }
         }
         let next = self.rng.between(MINUTE, 40 * MINUTE);
@@ -99,31 +70,41 @@ impl World {
         self.plan_in(lasts, Happening::SpaceIsFreed);
     }
 
+    /// Somebody who has a token sends ids that never come again, and the disk has room for few of them.
+    fn flood(&mut self) {
+        let room = self.rng.below(64 * 1024);
+        self.disk.limit(usize::try_from(room).expect("small"));
+        self.mend_later();
+        let count = self.rng.between(30, 90);
+        self.strangers += count;
+        self.tally.strangers += count;
+        let plan = |at| (STRANGERS..STRANGERS + count).map(move |identity| Plan { identity, variant: 0, at });
+        let plans: Vec<Plan> = plan(self.now).collect();
+        for request in plans.chunks(6) {
+            self.submit(request.to_vec());
+        }
+    }
+
+    /// A commit found no room. Where that is for strangers' events, all are refused from here on, and what is left, the reserve,
+    /// is for outcomes.
+    pub(super) fn out_of_room(&mut self, refused: &[Waiting]) {
+        self.is_short |= self.disk.lift_limit();
+        for waiting in refused {
+            if let Waiting::Sender(plans) = waiting {
+                self.tally.refused += plans.len() as u64;
+            }
+        }
+    }
+
     /// How long a commit takes.
     pub(super) fn sync_takes(&self) -> u64 {
         if self.now < self.slow_until { self.rng.between(30_000, 60_000) } else { self.rng.between(1, 20) }
     }
 
-    /// The process dies and nothing else: what it wrote is there, synced or not.
-    fn kill(&mut self) {
-        self.tally.kills += 1;
-        self.disk.disarm();
-        let Some(life) = self.life.take() else { return };
-        let lost: Vec<Waiting> = life.queue.into_iter().filter_map(|request| request.reply).collect();
-        for waiting in lost {
-            self.refuse(waiting);
-        }
-        // Nobody closes the file.
-        self.disk.cut_off();
-        drop((life.committer, life.reader));
-        self.disk.plug_in();
-        self.oracle.crashed();
-        self.boot();
-    }
-
     /// The machine sleeps, and everything that was to happen happens when it wakes; only the wall clock goes on.
     fn suspend(&mut self) {
         self.tally.suspensions += 1;
+        self.calm_down();
         let asleep = self.rng.between(MINUTE, 120 * MINUTE);
         self.slept += asleep;
         self.now = self.now + DurationMs(asleep);
@@ -151,6 +132,7 @@ impl World {
     /// The daemon sees it at its next tick, a second later at most.
     pub(super) fn set_skew(&mut self, skew: i64) {
         let before = self.wall();
+        self.calm_down();
         self.skew = skew;
         self.oracle.clock_set_back(before.since(self.wall()));
         self.tally.clock_steps += 1;
@@ -190,31 +172,39 @@ impl World {
 
     /// Retention, by a plan that is far too short for all but repeats, so that it finds something.
     pub(super) fn sweep(&mut self) {
-        let next = self.rng.between(10 * MINUTE, 90 * MINUTE);
-        self.plan_in(next, Happening::Sweep);
         let before = self.wall() - DurationMs(self.rng.between(90 * MINUTE, 180 * MINUTE));
         let part = |kept: u64| (!self.rng.percent(kept)).then_some(before);
         let (events_before, attempts_before, dlq_before) = (part(30), part(30), part(50));
+        let excess = if self.rng.percent(30) { self.rng.between(1, 40_000) } else { 0 };
         let (wall, monotonic) = (self.wall(), self.monotonic());
         let Some(life) = self.life.as_mut().filter(|life| !life.closed) else { return };
         // What makes a repeat is forgotten by the daemon's own rule, wherever the clock is.
         life.guard.look(wall, monotonic);
         let guarded = maintenance::plan(&self.snapshot.retention, life.guard.now(wall, monotonic));
         let known = Some(life.guard.known(monotonic));
-        let plan = SweepPlan { events_before, attempts_before, dlq_before, known, ..guarded };
+        // Either by age, or the oldest for their size.
+        let aged = SweepPlan { events_before, attempts_before, dlq_before, ..guarded };
+        let plan = SweepPlan { known, ..if excess > 0 { SweepPlan::default() } else { aged } };
         // Also a sweep whose commit fails may have removed something.
-        self.oracle.swept(&plan);
-        let Ok(rows) = life.committer.store().sweep(&plan) else {
-            self.tally.commit_failures += 1;
-            return self.recover();
+        self.oracle.swept(&plan, excess);
+        let slice = Slice { plan, excess, enough: &|| false };
+        let rows = match life.committer.store().commit_beside(&[], Some(&slice), Rush::Calm) {
+            Ok((_, swept)) => swept.map_or(0, |swept| swept.rows) as u64,
+            Err(error) => {
+                self.tally.commit_failures += 1;
+                return self.recover(&error);
+            }
         };
-        self.tally.swept_rows += rows as u64;
+        self.tally.swept_rows += rows;
+        self.tally.shed_rows += if excess > 0 { rows } else { 0 };
         let findings = life.reader.verify().expect("readable");
         assert!(findings.is_empty(), "after a sweep: {findings:#?}");
     }
 
-    /// All trouble ends: peers are well, the disk is sound, nobody replays.
+    /// All trouble ends: peers are well, the disk is sound, nobody replays. Half of the time the process has to get over it by
+    /// itself, and is started anew only when it has.
     pub(super) fn heal(&mut self) {
+        (self.phase, self.is_short, self.slow_until) = (Phase::Healing, false, self.now);
         self.disk.disarm();
         for peer in self.peers.values_mut() {
             peer.temper = Temper::Healthy;
@@ -223,6 +213,7 @@ impl World {
             !matches!(
                 happening,
                 Happening::Crash
+                    | Happening::Start
                     | Happening::Temper(_)
                     | Happening::Trouble
                     | Happening::Operator
@@ -234,10 +225,22 @@ impl World {
                     | Happening::SpaceIsFreed
             )
         });
-        // One last clean restart: what is on disk alone must be enough.
-        self.crash();
+        let works = !self.disk.is_dead() && self.life.as_ref().is_some_and(|life| !life.closed);
+        if works && self.rng.percent(50) {
+            self.tally.healed_in_place += 1;
+            // For receivers that say only now that they are gone.
+            self.plan_in(5 * MINUTE, Happening::ResumeAll);
+        } else {
+            self.restart();
+        }
         self.list_all();
         self.resume_all();
+    }
+
+    /// One last start: what is on disk alone must be enough.
+    pub(super) fn restart(&mut self) {
+        self.phase = Phase::Restarted;
+        self.crash();
     }
 
     /// Every so often a read fails although the disk is well.

@@ -8,21 +8,20 @@ use std::sync::Arc;
 
 use postbackd::config::snapshot::Snapshot;
 use postbackd::domain::alert::AlertMemory;
-use postbackd::domain::dedupe::HashKey;
-use postbackd::domain::id::{DeliveryKey, DestinationId, InstanceId};
+use postbackd::domain::id::{DeliveryKey, DestinationId};
 use postbackd::domain::name::DestinationName;
 use postbackd::domain::outcome::Disposition;
 use postbackd::domain::time::{DurationMs, UnixMs};
-use postbackd::pipeline::commit::{Committer, Request};
+use postbackd::pipeline::commit::Request;
 use postbackd::pipeline::dispatch::{Loaded, Missing, Rendered, Sent, conclude, none_sent, render};
-use postbackd::pipeline::guarded::GuardedClock;
-use postbackd::pipeline::scheduler::{Effect, Ended, Input, Scheduler};
-use postbackd::store::read::Reader;
+use postbackd::pipeline::scheduler::{Effect, Ended, Input};
 use postbackd::store::write::{Owed, WriteOp};
-use postbackd::store::{AtHand, Counts, Options, Store};
+use postbackd::store::{AtHand, Counts, Rush, StoreError};
 
 use crate::disk::Disk;
 use crate::keeping::Taken;
+use crate::liveness::Odd;
+use crate::lives::Life;
 use crate::oracle::Oracle;
 use crate::peers::{Peer, Retried, not_before};
 use crate::reloads::Listed;
@@ -92,6 +91,7 @@ pub(super) enum Happening {
         life: u64,
     },
     Crash,
+    Start,
     Temper(DestinationId),
     Trouble,
     Recover {
@@ -99,6 +99,7 @@ pub(super) enum Happening {
     },
     SpaceIsFreed,
     Operator,
+    ResumeAll,
     Reload,
     Controls,
     Sweep,
@@ -107,20 +108,22 @@ pub(super) enum Happening {
     ClockIsRight,
 }
 
-/// One run of the daemon between two crashes.
-pub(super) struct Life {
-    pub(super) number: u64,
-    pub(super) committer: Committer,
-    /// The store could not be opened again yet.
-    pub(super) closed: bool,
-    pub(super) reader: Reader,
-    pub(super) scheduler: Scheduler,
-    pub(super) instance: InstanceId,
-    pub(super) hash_key: HashKey,
-    pub(super) guard: GuardedClock,
-    pub(super) queue: Vec<Request<Waiting>>,
-    commit_planned: bool,
-    pub(super) tick_at: Option<UnixMs>,
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Trouble,
+    /// All trouble has ended; the process is the one that met it.
+    Healing,
+    /// And the process was started anew.
+    Restarted,
+}
+
+/// What is thought of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    Trusted,
+    /// It has failed under the store, and the store was not read as a whole since.
+    Suspect,
 }
 
 pub struct World {
@@ -139,12 +142,27 @@ pub struct World {
     pub(super) granted: BTreeMap<DestinationId, usize>,
     /// Until when a sync takes half a minute and more.
     pub(super) slow_until: UnixMs,
+    /// There is less room than outcomes want: events are refused.
+    pub(super) is_short: bool,
+    /// Events so far whose ids never come again.
+    pub(super) strangers: u64,
+    pub(super) medium: Medium,
+    /// Whether the file is taken for a large one.
+    pub(super) is_large: bool,
+    /// Commits to come that are looked at as a power cut would leave them.
+    pub(super) looked_at: u32,
+    pub(super) phase: Phase,
+    /// Since when something seems to be forgotten.
+    pub(super) odd: BTreeMap<(DestinationId, Odd), UnixMs>,
+    pub(super) watched_at: UnixMs,
+    /// How often each destination has moved.
+    pub(super) moves: BTreeMap<DestinationId, u64>,
     pub(super) backup: Option<Taken>,
     order: u64,
     pub(super) agenda: BTreeMap<(UnixMs, u64), Happening>,
     pub(super) disk: Disk,
     pub(super) life: Option<Life>,
-    lives: u64,
+    pub(super) lives: u64,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) ids: BTreeMap<DestinationName, DestinationId>,
     pub(super) peers: BTreeMap<DestinationId, Peer>,
@@ -161,7 +179,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let rng = Arc::new(Rng::new(seed));
         let snapshot = setup::snapshot(&rng);
-        let is_wild = rng.percent(25);
+        let (is_wild, is_large) = (rng.percent(25), rng.percent(50));
         let mut world = Self {
             rng,
             now: START,
@@ -171,6 +189,15 @@ impl World {
             limits: BTreeMap::new(),
             granted: BTreeMap::new(),
             slow_until: START,
+            is_short: false,
+            strangers: 0,
+            medium: Medium::Trusted,
+            is_large,
+            looked_at: 0,
+            phase: Phase::Trouble,
+            odd: BTreeMap::new(),
+            watched_at: START,
+            moves: BTreeMap::new(),
             backup: None,
             order: 0,
             agenda: BTreeMap::new(),
@@ -186,8 +213,9 @@ impl World {
             turns: 0,
             digest: 0,
         };
-        world.boot();
-        world.peers = world.ids.values().map(|id| (*id, Peer::new())).collect();
+        world.start();
+        let hosts = world.ids.iter().map(|(name, id)| (*id, Peer::new(setup::host(name, 0))));
+        world.peers = hosts.collect();
         for plans in workload(&world.rng) {
             world.tally.events += plans.len() as u64;
             world.plan_at(plans[0].at, Happening::Submit(plans));
@@ -231,26 +259,28 @@ impl World {
 
     /// Runs to the end; panics where anything is wrong. Returns the tally and a digest of all that happened.
     pub fn run(mut self) -> (Tally, u64) {
-        let end = START + TROUBLE;
-        let mut healed = false;
+        let mut end = START + TROUBLE;
         while let Some(((at, _), happening)) = self.agenda.pop_first() {
-            if at > end && !healed {
-                healed = true;
+            if at > end && self.phase == Phase::Trouble {
                 // What would happen now is among what ends, or happens after it.
                 self.plan_at(at, happening);
                 self.heal();
+                end = self.now.max(end) + RECOVERY;
                 continue;
             }
             assert!(
-                at <= end + RECOVERY + DurationMs(self.slept),
+                self.phase == Phase::Trouble || at <= end,
                 "still busy {RECOVERY} after all trouble ended: {happening:?}"
             );
             self.now = self.now.max(at);
             self.mix(at.0);
             self.happen(happening);
             self.look();
-            if healed && self.is_quiet() {
-                break;
+            match self.phase {
+                // What the process knew is one thing; what is on disk must be enough.
+                Phase::Healing if self.is_quiet() => self.restart(),
+                Phase::Restarted if self.is_quiet() => break,
+                Phase::Trouble | Phase::Healing | Phase::Restarted => {}
             }
         }
         self.final_check();
@@ -271,60 +301,33 @@ impl World {
                 }
                 self.step(Input::Tick);
             }
-            Happening::Recover { life } if self.is_alive(life) => self.recover(),
+            Happening::Recover { life } if self.is_alive(life) => self.reopen(),
             // What belongs to an earlier life is lost with it.
             Happening::Commit { .. }
             | Happening::Ended { .. }
             | Happening::Page { .. }
             | Happening::Tick { .. }
             | Happening::Recover { .. } => {}
-            Happening::SpaceIsFreed => self.disk.disarm(),
+            Happening::SpaceIsFreed => {
+                self.is_short = false;
+                self.disk.disarm();
+            }
             Happening::Crash => self.crash(),
+            Happening::Start => self.start(),
             Happening::Temper(id) => self.temper(id),
             Happening::Trouble => self.trouble(),
             Happening::Operator => self.operator(),
+            Happening::ResumeAll => self.resume_all(),
             Happening::Reload => self.reload(),
             Happening::Controls => self.controls(),
-            Happening::Sweep => self.sweep(),
+            Happening::Sweep => {
+                let next = self.rng.between(600_000, 5_400_000);
+                self.plan_in(next, Happening::Sweep);
+                self.sweep();
+            }
             Happening::Keeping => self.keep_house(),
             Happening::ClockIsRight => self.set_skew(0),
         }
-    }
-
-    pub(super) fn boot(&mut self) {
-        let disk = self.disk.clone();
-        let options = Options { cache: 1024 * 1024 };
-        let mut store = Store::open_backend(move || Ok(disk.clone()), options, &*self.rng)
-            .unwrap_or_else(|error| panic!("the store does not open after a power cut: {error}"));
-        let findings = store.reader().verify().expect("the store can be read");
-        assert!(findings.is_empty(), "after a restart: {findings:#?}");
-        let names: Vec<DestinationName> = self.snapshot.destinations.keys().cloned().collect();
-        self.ids = store.number_destinations(&names).expect("no fault is armed while booting");
-        let pauses = store.reader().pauses().expect("no fault is armed while booting");
-        self.oracle.pausing.restarted(&pauses);
-        self.oracle.alerts_found(&store.reader().alerts().expect("no fault is armed while booting"));
-        let known = store.known_time().expect("no fault is armed while booting");
-        let guard = GuardedClock::new(known, self.wall(), self.monotonic());
-        self.lives += 1;
-        self.granted.clear();
-        let rules = self.rules();
-        // Often less than what is owed, so that lanes live from page to page.
-        let capacity = usize::try_from(self.rng.between(2, 40)).expect("small");
-        self.life = Some(Life {
-            number: self.lives,
-            reader: store.reader(),
-            instance: store.instance(),
-            hash_key: store.hash_key(),
-            guard,
-            committer: Committer::new(store),
-            closed: false,
-            scheduler: Scheduler::with_capacity(rules, capacity, self.wall()).with_pauses(pauses),
-            queue: Vec::new(),
-            commit_planned: false,
-            tick_at: None,
-        });
-        self.check_acknowledged();
-        self.step(Input::Tick);
     }
 
     pub(super) fn plan_commit(&mut self) {
@@ -344,8 +347,9 @@ impl World {
             return;
         }
         let requests = std::mem::take(&mut life.queue);
-        match life.committer.commit(requests) {
-            Ok(committed) => {
+        let rush = if self.rng.percent(50) { Rush::Calm } else { Rush::Hurried };
+        match life.committer.commit_beside(requests, None, rush) {
+            Ok((committed, _)) => {
                 assert!(life.reader.ledger().deliveries.values().all(Counts::balanced), "the books do not balance");
                 for fact in &committed.facts {
                     if let Input::Settled { key, .. } = fact {
@@ -364,13 +368,17 @@ impl World {
                     }
                     self.step(fact);
                 }
+                self.committed();
             }
             Err(failed) => {
                 self.tally.commit_failures += 1;
+                if matches!(failed.error, StoreError::Full(_)) {
+                    self.out_of_room(&failed.refused);
+                }
                 for waiting in failed.refused {
                     self.refuse(waiting);
                 }
-                self.recover();
+                self.recover(&failed.error);
             }
         }
     }
@@ -394,7 +402,9 @@ impl World {
             self.tally.dead += u64::from(dead);
             self.tally.holds += u64::from(retried == Retried::NotCounted);
             self.tally.splits += u64::from(retried == Retried::Split);
-            self.tally.delivered += u64::from(disposition == Disposition::Sent);
+            let delivered = u64::from(disposition == Disposition::Sent);
+            self.tally.delivered += delivered;
+            self.tally.delivered_while_short += if self.is_short { delivered } else { 0 };
             self.oracle.ended(key, retried, earliest, dead);
         }
         self.carry_out(effects);
@@ -459,6 +469,7 @@ impl World {
             );
             self.oracle.sending(owed, at);
         }
+        self.odd.remove(&(batch[0].key.destination, Odd::Idle));
         self.tally.attempts += batch.len() as u64;
         self.tally.together += u64::from(batch.len() > 1);
         // What is not at hand is read in one go.
@@ -516,10 +527,6 @@ impl World {
     pub(super) fn destination(&self, id: DestinationId) -> Arc<postbackd::config::snapshot::Destination> {
         let (name, _) = self.ids.iter().find(|(_, known)| **known == id).expect("a known destination");
         Arc::clone(&self.snapshot.destinations[name])
-    }
-
-    fn is_alive(&self, life: u64) -> bool {
-        self.life.as_ref().is_some_and(|alive| alive.number == life)
     }
 
     pub(super) fn plan_in(&mut self, span: u64, happening: Happening) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use postbackd::store::{Options, Store};
+use postbackd::store::{Options, Rush, Store};
 
 use super::image::{Cutter, Image};
 use super::moment::Moment;
@@ -52,10 +52,12 @@ pub struct Hand {
     spans: Vec<Span>,
 }
 
-/// The store on a tape; what is wrong with it, in words.
+/// The store on a tape, taken for a large one, so that hurried transactions leave less for an opening after a crash; what is
+/// wrong with it, in words.
 pub fn open(tape: &Tape, rng: &Rng) -> Result<Store, String> {
     let tape = tape.clone();
-    Store::open_backend(move || Ok(tape.clone()), OPTIONS, rng).map_err(|error| error.to_string())
+    let store = Store::open_backend(move || Ok(tape.clone()), OPTIONS, rng).map_err(|error| error.to_string())?;
+    Ok(store.quick_up_to(0))
 }
 
 impl Hand {
@@ -109,7 +111,7 @@ impl Hand {
     pub fn repeat(&mut self, rng: &Rng) -> Result<(), String> {
         let Some((op, _)) = self.script.repeat(&self.store, rng) else { return Ok(()) };
         // The script knows what the answer must be.
-        self.carry_out(&Deed::Commit(vec![op]), rng).map(drop)
+        self.carry_out(&Deed::Commit(vec![op], Rush::Calm), rng).map(drop)
     }
 
     fn carry_out(&mut self, deed: &Deed, rng: &Rng) -> Result<Step, String> {

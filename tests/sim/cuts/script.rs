@@ -30,7 +30,7 @@ const IDENTITIES: u64 = 40;
 
 /// One transaction, or none where the store finds nothing to do.
 pub enum Deed {
-    Commit(Vec<WriteOp>),
+    Commit(Vec<WriteOp>, Rush),
     Sweep(SweepPlan),
     /// Retention by size.
     Shed(u64),
@@ -67,7 +67,7 @@ impl Script {
                 for _ in 0..rng.between(1, 3) {
                     ops.extend(self.some_ops(store, &reader, rng));
                 }
-                Deed::Commit(ops)
+                Deed::Commit(ops, if rng.percent(50) { Rush::Calm } else { Rush::Hurried })
             }
         }
     }
@@ -239,7 +239,7 @@ impl Script {
     /// What was told, of a deed that is certain now.
     pub fn told(&mut self, deed: &Deed, applied: &[Applied]) {
         let ops = match deed {
-            Deed::Commit(ops) => ops,
+            Deed::Commit(ops, _) => ops,
             // What retention forgets is no repeat any more.
             Deed::Sweep(_) => return self.promised.clear(),
             Deed::Shed(_) | Deed::Number(_) | Deed::Reopen => return,
@@ -269,7 +269,7 @@ impl Script {
 impl Deed {
     pub fn execute(&self, store: &mut Store) -> Result<Vec<Applied>, StoreError> {
         match self {
-            Self::Commit(ops) => return store.commit(ops),
+            Self::Commit(ops, rush) => return store.commit_beside(ops, None, *rush).map(|(applied, _)| applied),
             Self::Sweep(plan) => drop(store.sweep(plan)?),
             Self::Shed(excess) => {
                 let slice = Slice { plan: SweepPlan::default(), excess: *excess, enough: &|| false };
