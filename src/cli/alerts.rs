@@ -32,7 +32,7 @@ fn text(alerts: &Value) -> String {
     for problem in open {
         let part = |name: &str| out::plain(&cell(problem, name)).into_owned();
         lines.push(format!("{}  {}", part("/severity"), part("/text")));
-        lines.push(format!("  since {}, told {} times, last at {}", part("/since"), part("/told"), part("/last_told")));
+        lines.push(format!("  since {}, told {}×, last at {}", part("/since"), part("/told"), part("/last_told")));
         lines.push(format!("  to do: {}", part("/todo")));
     }
     if open.is_empty() {
@@ -93,7 +93,7 @@ mod tests {
                 "last_success": "U", "last_error": null } }, "heartbeat": null });
         insta::assert_snapshot!(text(&alerts), @r"
         critical  crm is held�
-          since S, told 2 times, last at T
+          since S, told 2×, last at T
           to do: postbackd release crm
 
         CHANNEL  KIND     SENT  FAILED  WAITING  LAST SUCCESS  LAST ERROR

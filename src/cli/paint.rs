@@ -95,7 +95,7 @@ postbackd 0.1.0  degraded  up 9s
   ! meta is held: HTTP 401
 config   817f3584d9c615ed since 2026-11-22T01:51:37.536Z
 paused   hook: moved
-alert    critical: meta is held (since …, told 1 times)
+alert    critical: meta is held (since …, told 1×)
 balance  160 accepted = 160 sent
 
 DESTINATION  KIND     STATE      ACCEPTED  PENDING  FAILED  SENT  DLQ  SKIPPED  DISCARDED  OLDEST  OK 1h  OK 24h   P95 1h  LAST ERROR
@@ -111,7 +111,7 @@ old          -        removed           2        0       0     2    0        0  
         ~[33m  ! meta is held: HTTP 401~[0m
         config   817f3584d9c615ed since 2026-11-22T01:51:37.536Z
         ~[33mpaused   hook: moved~[0m
-        ~[1m~[31malert    critical: meta is held (since …, told 1 times)~[0m
+        ~[1m~[31malert    critical: meta is held (since …, told 1×)~[0m
         balance  160 accepted = 160 sent
 
         ~[2mDESTINATION  KIND     STATE      ACCEPTED  PENDING  FAILED  SENT  DLQ  SKIPPED  DISCARDED  OLDEST  OK 1h  OK 24h   P95 1h  LAST ERROR~[0m

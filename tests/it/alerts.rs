@@ -47,6 +47,8 @@ async fn a_held_destination_is_told_once_and_its_recovery_too() {
     assert_eq!(status["state"], "degraded");
     let table = daemon.cli(&["status"], "").await.out;
     assert!(table.contains("alert    critical: crm is held"), "{table}");
+    let page = daemon.get("/").await.text();
+    assert!(page.contains("<li class=\"a-critical\"><strong>crm is held</strong>"), "{page}");
     let metrics = daemon.get("/metrics").await.text();
     assert!(metrics.contains("postbackd_alerts_open{rule=\"held\"} 1\n"), "{metrics}");
     assert!(metrics.contains("postbackd_alert_messages_total{channel=\"ops\",outcome=\"sent\"} 1\n"), "{metrics}");

@@ -343,7 +343,7 @@ async fn many_are_counted_before_they_are_replayed() {
     assert!(visitor.get(&daemon, "/ui/dlq/confirm?verb=discard").await.text().contains("Discard 6 deliveries?"));
     refused_page(&visitor.get(&daemon, "/ui/dlq/confirm?verb=replay&destination=x").await, 422, "no destination");
     let groups = visitor.get(&daemon, "/ui/dlq/groups?destination=a").await.text();
-    assert!(groups.contains("all 3 looked at") && groups.contains("class=\"c-tries num\">3<"), "{groups}");
+    assert!(groups.contains("all 3 looked at") && groups.contains("class=\"c-count num\">3<"), "{groups}");
     let link = quoted(&groups, "c-event\"><a href=\"").replace("&#38;", "&");
     assert!(link.contains("&fault=") && link.contains("&response_status=400"), "{link}");
     let listed = visitor.get(&daemon, &link).await.text();

@@ -11,6 +11,7 @@
 //! style or in a script; any change by a GET.
 
 mod act;
+mod alerts;
 mod ask;
 mod assets;
 mod dlq;

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 
+use super::alerts::{Alerts, Deaf, Told};
 use super::ask;
 use super::dlq::{self, Dead};
 use super::form::Form;
@@ -39,6 +40,9 @@ struct Overview {
     balance: Vec<(&'static str, String)>,
     accepted: String,
     events: String,
+    /// What was told and is not over.
+    told: Vec<Told>,
+    deaf: Vec<Deaf>,
     cards: Vec<Card>,
     /// Those that run.
     jobs: Vec<Job>,
@@ -61,6 +65,7 @@ struct Status {
     balance: Balance,
     destinations: BTreeMap<String, Destination>,
     backup: ToldBackup,
+    alerts: Alerts,
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,6 +250,8 @@ pub(super) async fn overview(State(state): State<AppState>, frame: Frame, form: 
         balance: books(&status.balance).map(|(word, number)| (word, text::count(number))).to_vec(),
         accepted: text::count(status.balance.accepted),
         events: events(&status.events),
+        told: status.alerts.told(now),
+        deaf: status.alerts.deaf(now),
         cards,
         jobs: jobs::running(&state).await?,
         dead,

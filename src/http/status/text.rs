@@ -160,7 +160,7 @@ fn write_alerts(out: &mut String, alerts: &AlertsDto) -> std::fmt::Result {
         let (since, told) = (&problem.since, problem.told);
         writeln!(
             out,
-            "alert    {}: {} (since {since}, told {told} times)",
+            "alert    {}: {} (since {since}, told {told}×)",
             problem.severity,
             one_line(&problem.title, 200)
         )?;
