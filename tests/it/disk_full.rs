@@ -1,6 +1,6 @@
 //! A small disk that fills and empties under load: no restart, nothing lost, and back in a moment.
 //!
-//! Longer: `POSTBACKD_FULL_MINUTES=10 cargo test --test it disk_full -- --nocapture`.
+//! Longer: `POSTBACKD_FULL_MINUTES=10 cargo test --release --test it disk_full -- --nocapture`.
 
 use std::fs;
 use std::sync::Arc;
