@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Globals, PauseArgs, PurgeArgs};
+use super::args::{EndArgs, Globals, PauseArgs, PurgeArgs};
 use super::client::{self, Daemon};
 use super::deliveries::cell;
 use super::out;
@@ -21,12 +21,16 @@ pub async fn pause(daemon: &Daemon, args: &PauseArgs, json: bool) -> anyhow::Res
     say(daemon, &args.name, "pause", body, json).await
 }
 
-pub async fn resume(daemon: &Daemon, name: &str, json: bool) -> anyhow::Result<ExitCode> {
-    say(daemon, name, "resume", Map::new(), json).await
+pub async fn resume(daemon: &Daemon, args: &EndArgs, json: bool) -> anyhow::Result<ExitCode> {
+    say(daemon, &args.name, "resume", why(args), json).await
 }
 
-pub async fn release(daemon: &Daemon, name: &str, json: bool) -> anyhow::Result<ExitCode> {
-    say(daemon, name, "release", Map::new(), json).await
+pub async fn release(daemon: &Daemon, args: &EndArgs, json: bool) -> anyhow::Result<ExitCode> {
+    say(daemon, &args.name, "release", why(args), json).await
+}
+
+fn why(args: &EndArgs) -> Map<String, Value> {
+    args.reason.iter().map(|reason| ("reason".to_owned(), reason.clone().into())).collect()
 }
 
 pub async fn purge(globals: &Globals, args: &PurgeArgs, now: UnixMs) -> anyhow::Result<ExitCode> {

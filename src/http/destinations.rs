@@ -92,13 +92,13 @@ pub(super) async fn obey(
             state.pipeline.pause(id, reason, span, deed).await?
         }
         Word::Resume => {
-            nothing_else(said, &[]).map_err(Problem::fields)?;
-            state.pipeline.resume(id, Deed::new(who, "resume").on(&name)).await?
+            let why = why(said).map_err(Problem::fields)?;
+            state.pipeline.resume(id, Deed::new(who, "resume").on(&name).because(&why)).await?
         }
         Word::Release => {
-            nothing_else(said, &[]).map_err(Problem::fields)?;
+            let why = why(said).map_err(Problem::fields)?;
             let view = state.pipeline.release(id).await?;
-            state.keep(Deed::new(who, "release").on(&name).ended(view.state)).await;
+            state.keep(Deed::new(who, "release").on(&name).because(&why).ended(view.state)).await;
             view
         }
     };
@@ -180,6 +180,15 @@ fn pause_order(said: &Object) -> Result<PauseOrder, Vec<FieldError>> {
     }
 }
 
+/// A reason for the audit trail, which may be left out.
+fn why(said: &Object) -> Result<String, Vec<FieldError>> {
+    nothing_else(said, &["reason"])?;
+    match said.get("reason").filter(|value| !value.is_null()) {
+        None => Ok(String::new()),
+        given => reason(given, "write why, or leave it out").map_err(|error| vec![error]),
+    }
+}
+
 /// `asked` says what the reason is wanted for.
 pub(super) fn reason(given: Option<&Value>, asked: &str) -> Result<String, FieldError> {
     let wrong = |code, detail: &str| Err(FieldError::new("$.reason", code, detail));
@@ -253,10 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_without_words_takes_none() {
+    fn a_resume_and_a_release_may_have_a_reason_and_nothing_else() {
         assert_eq!(object(b" \n").unwrap(), Object::new());
-        assert!(nothing_else(&object(b"{}").unwrap(), &[]).is_ok());
-        assert!(nothing_else(&object(br#"{"reason":"x"}"#).unwrap(), &[]).is_err());
+        let said = |text: &str| why(&object(text.as_bytes()).unwrap());
+        for (text, wanted) in [("", ""), ("{}", ""), (r#"{"reason":null}"#, ""), (r#"{"reason":" mended "}"#, "mended")]
+        {
+            assert_eq!(said(text), Ok(wanted.to_owned()), "{text}");
+        }
+        for wrong in [r#"{"reason":" "}"#, r#"{"reason":7}"#, r#"{"reason":"x","for":"2h"}"#] {
+            assert!(said(wrong).is_err(), "{wrong}");
+        }
         for wrong in [&b"[]"[..], b"7", b"null", b"{", b"{\"a\":1,\"a\":2}", b"\xff"] {
             assert!(object(wrong).is_err(), "{wrong:?}");
         }

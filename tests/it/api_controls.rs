@@ -196,7 +196,10 @@ async fn what_is_not_understood_changes_nothing_and_what_holds_already_is_answer
     for verb in ["resume", "release"] {
         assert_eq!(told(&daemon, "hook", verb, "").await["state"], "active");
         assert_eq!(told(&daemon, "off", verb, "").await["state"], "disabled");
-        assert_eq!(tell(&daemon, "hook", verb, r#"{"reason":"x"}"#).await.status, 422, "{verb} takes no words");
+        assert_eq!(told(&daemon, "hook", verb, r#"{"reason":"mended"}"#).await["state"], "active");
+        let kept = daemon.get("/v1/audit?limit=1").await.json()["deeds"][0].clone();
+        assert_eq!((&kept["action"], &kept["reason"]), (&json!(verb), &json!("mended")), "{kept}");
+        assert_eq!(tell(&daemon, "hook", verb, r#"{"for":"2h"}"#).await.status, 422, "{verb} is for good");
     }
     assert_eq!(told(&daemon, "off", "pause", r#"{"reason":"x"}"#).await["state"], "paused");
     assert_eq!(told(&daemon, "off", "resume", "").await["state"], "disabled", "as the configuration says");
@@ -218,8 +221,9 @@ async fn the_command_line_says_the_same_and_exits_by_it() {
     assert!((7_200_000..7_260_000).contains(&until.since(since).0), "{until}");
     deposit(&daemon, "1").await;
     assert_eq!(cli(&["status", "--check"]).await.code, 0, "an operator's pause is meant");
-    let resumed = cli(&["resume", "hook"]).await;
+    let resumed = cli(&["resume", "hook", "--reason", "counted"]).await;
     assert_eq!(resumed.code, 0);
+    assert_eq!(daemon.get("/v1/audit").await.json()["deeds"][0]["reason"], "counted");
     assert!(resumed.out.starts_with("hook is active"), "{resumed:?}");
     settled(&daemon, &[("sent", 1)]).await;
     assert_eq!(cli(&["release", "hook"]).await.out.trim_end(), "hook is active");

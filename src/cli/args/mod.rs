@@ -105,15 +105,9 @@ pub enum Verb {
     /// Send a destination nothing, for a span of time or until it is resumed
     Pause(PauseArgs),
     /// End a destination's pause
-    Resume {
-        /// The destination
-        name: String,
-    },
+    Resume(EndArgs),
     /// A destination is well again: probe it now if it is held or its circuit is open, end its throttle
-    Release {
-        /// The destination
-        name: String,
-    },
+    Release(EndArgs),
     /// Give up what a destination is owed that is gone from the configuration; its DLQ stays
     Purge(PurgeArgs),
     /// Show the exact request a destination would get for an event; nothing is stored or sent
@@ -200,6 +194,16 @@ pub struct PauseArgs {
     /// How long, as 2h; without it until `postbackd resume`
     #[arg(long = "for", value_name = "SPAN", value_parser = duration)]
     pub span: Option<DurationMs>,
+}
+
+/// `postbackd resume` and `postbackd release`
+#[derive(Args, Clone, Debug)]
+pub struct EndArgs {
+    /// The destination
+    pub name: String,
+    /// Why; kept in the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `postbackd purge`
