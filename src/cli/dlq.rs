@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::args::{DlqFilter, DlqSelection, DlqVerb, Globals};
 use super::client::{self, Daemon};
 use super::deliveries::{Found, Listing, Total, cell};
-use super::{Usage, exchange, export, groups, jobs, out, sheet};
+use super::{Usage, damaged, exchange, export, groups, jobs, out, sheet};
 use crate::domain::outcome::DeadReason;
 use crate::env::clock::Clock;
 
@@ -40,6 +40,7 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
             let filter = parameters(&filter, reason.as_deref());
             groups::groups(&connect()?, &filter, cursor.as_deref(), (json, clock)).await
         }
+        DlqVerb::Damaged => damaged::damaged(&connect()?, json).await,
         DlqVerb::Export { format, filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
             export::all(&connect()?, &listing(&filter), EXPORT_ROWS, (format, &sheet::DEAD)).await

@@ -147,6 +147,7 @@ const GUARDED: &[Route] = &[
     ("/v1/dlq", || get(dlq::list)),
     ("/v1/dlq/{id}", || get(dlq::entry)),
     ("/v1/dlq/groups", || get(dlq::groups)),
+    ("/v1/dlq/damaged", || get(dlq::damaged)),
     ("/v1/jobs", || get(jobs::list)),
     ("/v1/jobs/{id}", || get(jobs::show).delete(jobs::cancel)),
     ("/v1/audit", || get(audit::list)),

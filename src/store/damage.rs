@@ -1,31 +1,70 @@
 //! Rows that cannot be read. They are skipped, never silently: each is logged once and counted.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::row::{self, Row, RowError};
+use super::schema;
+use crate::domain::id::DeliveryKey;
+use crate::domain::time::UnixMs;
 
 /// Distinct damaged rows remembered; beyond it only the count stops being exact.
 const REMEMBERED: usize = 4096;
 
+/// As what rows of the outbox are reported.
+const OUTBOX: &str = "outbox";
+
+/// By table and key, what is wrong; `None` where that is settled and told no more.
+type Rows = BTreeMap<(&'static str, Vec<u8>), Option<String>>;
+
 /// The damaged rows met since the process started.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
-    rows: Mutex<BTreeSet<(&'static str, Vec<u8>)>>,
+    rows: Mutex<Rows>,
 }
 
 impl Damage {
     /// Distinct damaged rows met so far.
     pub fn count(&self) -> u64 {
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        u64::try_from(rows.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.lock().values().flatten().count()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of them: table, key, what is wrong.
+    pub fn rows(&self, limit: usize) -> Vec<(&'static str, Vec<u8>, String)> {
+        let rows = self.lock();
+        let told = rows.iter().filter_map(|((table, key), what)| Some((*table, key.clone(), what.clone()?)));
+        told.take(limit).collect()
+    }
+
+    /// When a delivery that cannot be read is due, where its place in the outbox was passed over.
+    pub fn place(&self, delivery: DeliveryKey) -> Option<UnixMs> {
+        self.lock().keys().filter(|(table, _)| *table == OUTBOX).find_map(|(_, key)| {
+            let (destination, due_at, seq) = schema::read_outbox_key(key.as_slice().try_into().ok()?);
+            (DeliveryKey { seq, destination } == delivery).then_some(due_at)
+        })
+    }
+
+    /// It was written anew, or removed.
+    pub fn mended(&self, table: &'static str, key: &[u8]) {
+        self.lock().remove(&(table, key.to_vec()));
+    }
+
+    /// It is what it is, and an operator has decided what follows.
+    pub fn settled(&self, table: &'static str, key: &[u8]) {
+        self.lock().insert((table, key.to_vec()), None);
     }
 
     /// Counts and logs a row that makes no sense.
     pub fn report(&self, table: &'static str, key: &[u8], what: &str) {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if rows.len() < REMEMBERED && rows.insert((table, key.to_vec())) {
+        let mut rows = self.lock();
+        let known = (table, key.to_vec());
+        if rows.len() < REMEMBERED && !rows.contains_key(&known) {
+            rows.insert(known, Some(what.to_owned()));
             tracing::error!(table, key = %hex(key), what, "A row of the store is damaged and is passed over.");
         }
     }

@@ -36,6 +36,7 @@ mod suspect;
 mod sweep;
 mod upgrade;
 mod verify;
+mod wreck;
 pub mod write;
 mod zone;
 

@@ -43,7 +43,7 @@ pub enum DlqVerb {
         #[arg(long)]
         wait: bool,
     },
-    /// Give dead deliveries up for good
+    /// Give dead deliveries up for good; by their ids also damaged ones, which can neither be sent nor end by themselves
     Discard {
         #[command(flatten)]
         which: DlqSelection,
@@ -68,6 +68,8 @@ pub enum DlqVerb {
         #[arg(long)]
         cursor: Option<String>,
     },
+    /// List rows of the store that cannot be read, with the deliveries they keep from ending; discard gives those up
+    Damaged,
     /// Print dead deliveries, one JSON object per line or as CSV for a spreadsheet
     Export {
         /// How

@@ -19,6 +19,8 @@ use crate::http::problem::Problem;
 use crate::http::query::Frame;
 use crate::http::{AppState, body, strict_json};
 use crate::pipeline::jobs::{self, Found};
+use crate::store::StoreError;
+use crate::store::job::Selection;
 use crate::store::read::Reader;
 use crate::store::write::JobPlan;
 
@@ -88,6 +90,17 @@ async fn work(state: &AppState, who: Who, kind: JobKind, headers: &HeaderMap, bo
     Ok(done)
 }
 
+/// What is meant. Whoever discards by ids may also mean what is damaged.
+fn find(reader: &Reader, kind: JobKind, selection: &Selection, few: usize) -> Result<Found, StoreError> {
+    let mut found = jobs::find(reader, selection, few)?;
+    if let (JobKind::Discard, Selection::Ids(ids), Found::Few(keys)) = (kind, selection, &mut found) {
+        let room = few.saturating_sub(keys.len());
+        let wrecks = reader.wrecks(ids)?.into_iter().filter(|key| !keys.contains(key)).take(room).collect::<Vec<_>>();
+        keys.extend(wrecks);
+    }
+    Ok(found)
+}
+
 async fn carry_out(state: &AppState, kind: JobKind, order: Order, deed: Deed) -> Result<Done, Problem> {
     let Order { selection, dry_run, rate, reason } = order;
     let reason = reason.unwrap_or_default();
@@ -95,7 +108,7 @@ async fn carry_out(state: &AppState, kind: JobKind, order: Order, deed: Deed) ->
     let at = state.clock.now();
     let few = if rate.is_some() { 0 } else { FEW };
     let wanted = selection.clone();
-    let found = state.read(move |reader| jobs::find(reader, &wanted, few)).await?;
+    let found = state.read(move |reader| find(reader, kind, &wanted, few)).await?;
     let (matched, keys) = match found {
         Found::Few(keys) => (u64::try_from(keys.len()).unwrap_or(u64::MAX), Some(keys)),
         Found::Many { count } => (count, None),

@@ -1,6 +1,7 @@
 //! The DLQ: what failed permanently, why, and what to do with it.
 
 mod act;
+mod damaged;
 mod groups;
 mod request;
 
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 pub(super) use self::act::{discard, replay};
+pub(super) use self::damaged::list as damaged;
 pub(super) use self::groups::groups;
 use super::AppState;
 use super::deliveries::PAGE_KEYS;

@@ -283,7 +283,7 @@ fn judge(
     reasons.extend(disk_low);
     if observed.damaged_rows > 0 {
         let rows = observed.damaged_rows;
-        reasons.push(format!("{rows} rows of the store are damaged and passed over; the log names them"));
+        reasons.push(format!("{rows} rows of the store are damaged and passed over; postbackd dlq damaged lists them"));
     }
     if let Some((_, report)) = &observed.standing.refused {
         let first = report.problems.first().map(|problem| format!(": {problem}")).unwrap_or_default();

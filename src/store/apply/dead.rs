@@ -1,5 +1,5 @@
 //! What an operator does with dead deliveries: owe them again, or purge them. Both take a delivery out of the DLQ and
-//! leave alone what is not in it, so that doing it twice is doing it once.
+//! leave alone what is not in it, so that doing it twice is doing it once. Damaged ones are purged too, wherever they are.
 
 use redb::ReadableTable;
 
@@ -37,8 +37,11 @@ impl Batch<'_> {
     pub(super) fn discard(&mut self, op: &Discard) -> Result<Applied, StoreError> {
         let mut count = 0;
         for key in &op.keys {
-            let Some(dead) = self.dead(*key)? else { continue };
-            self.bury(*key, dead, op.at, &op.reason)?;
+            match self.dead(*key)? {
+                Some(dead) => self.bury(*key, dead, op.at, &op.reason)?,
+                None if self.give_up(*key, op.at, &op.reason)? => {}
+                None => continue,
+            }
             count += 1;
         }
         Ok(Applied::Discarded { count })

@@ -11,6 +11,7 @@ mod pause;
 mod purge;
 mod settle;
 mod stats;
+mod wreck;
 
 use redb::{Table, WriteTransaction};
 

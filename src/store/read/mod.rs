@@ -4,6 +4,7 @@
 //! every scan is bounded. A row that cannot be read is passed over and counted ([`Reader::damaged_rows`]).
 
 pub(super) mod alerts;
+mod damaged;
 pub(super) mod desk;
 mod event;
 mod log;
@@ -15,6 +16,7 @@ pub(super) mod zones;
 
 use std::sync::Arc;
 
+pub use damaged::DamagedRow;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::damage::Damage;

@@ -55,8 +55,12 @@ impl Sweep<'_, '_> {
                 break;
             }
             let head = row::decode_head::<EventHead>(bytes.value());
-            let Some(head) = self.damage.known("inbox", key.value(), head) else { continue };
-            if UnixMs(head.received_at) < before {
+            let received_at = match self.damage.known("inbox", key.value(), head) {
+                Some(head) => Some(UnixMs(head.received_at)),
+                None => self.received_with(seq)?,
+            };
+            let Some(received_at) = received_at else { continue };
+            if received_at < before {
                 frontier.old_enough();
                 old.push(seq);
             } else if frontier.too_new(seq).is_break() {
@@ -64,6 +68,16 @@ impl Sweep<'_, '_> {
             }
         }
         Ok((old, false))
+    }
+
+    /// When an event came in that cannot be read itself, as its deliveries know.
+    fn received_with(&self, seq: EventSeq) -> Result<Option<UnixMs>, StoreError> {
+        let mut newest = None;
+        for key in self.deliveries_of(seq)? {
+            let delivery = self.delivery(schema::read_delivery_key(&key))?;
+            newest = newest.max(delivery.map(|delivery| delivery.received_at));
+        }
+        Ok(newest)
     }
 
     fn deliveries_of(&self, seq: EventSeq) -> Result<Vec<DeliveryRowKey>, StoreError> {
@@ -102,6 +116,7 @@ impl Sweep<'_, '_> {
         let key = schema::inbox_key(seq);
         let bytes = self.tables.inbox.remove(&key)?.map_or(0, |row| row.value().len());
         self.free(key.len(), bytes);
+        self.damage.mended("inbox", &key);
         Ok(true)
     }
 

@@ -6,7 +6,7 @@
 //! when a delivery of theirs leaves the outbox or the DLQ ([`Marks::lower`]) or the store is opened anew.
 //!
 //! What is owed, what is in the DLQ within its time, and the events they need are never removed. The books do not change:
-//! removed rows keep counting. Rows that cannot be read stay.
+//! removed rows keep counting. Rows that cannot be read stay, but for an event whose deliveries tell its age and have ended.
 
 mod clock;
 mod dedupe;

@@ -16,6 +16,7 @@ mod stats;
 mod suspecting;
 mod sweeping;
 mod verifying;
+mod wrecking;
 mod zoning;
 
 use std::collections::BTreeSet;

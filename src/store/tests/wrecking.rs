@@ -1,0 +1,103 @@
+//! Deliveries that cannot be read: seen, left alone by everything, and given up by an operator with the books in order.
+
+use super::*;
+use crate::domain::delivery::State;
+use crate::store::handle::Finish;
+use crate::store::schema::{DELIVERIES, INBOX};
+
+/// Writes junk over the row.
+fn spoil_delivery(store: &Store, key: DeliveryKey) {
+    let spoil = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(DELIVERIES)?.insert(&schema::delivery_key(key), b"junk".as_slice())?;
+        Ok(((), Finish::Commit))
+    };
+    store.shared.write(spoil).unwrap();
+}
+
+fn spoil_event(store: &Store, seq: EventSeq) {
+    let spoil = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(INBOX)?.insert(&schema::inbox_key(seq), b"junk".as_slice())?;
+        Ok(((), Finish::Commit))
+    };
+    store.shared.write(spoil).unwrap();
+}
+
+fn discard(store: &mut Store, key: DeliveryKey) -> u64 {
+    let op = Discard { at: UnixMs(900), keys: vec![key], reason: "it is spoilt".to_owned() };
+    let applied = store.commit(&[WriteOp::Discard(op)]).unwrap();
+    let [Applied::Discarded { count }] = applied[..] else { panic!("{applied:?}") };
+    count
+}
+
+/// Owed, owed after a failure, dead, sent: four deliveries of as many events.
+fn four(store: &mut Store) -> [DeliveryKey; 4] {
+    let keys = ["owed", "failed", "dead", "sent"].map(|id| key(store.accept(event(id, 100), vec![owe(ONE)]).seq, ONE));
+    store.settle(keys[1], 150, retry(200));
+    store.settle(keys[2], 160, DEAD);
+    store.settle(keys[3], 160, Disposition::Sent);
+    store.assert_sound();
+    keys
+}
+
+fn counts(store: &Store) -> Counts {
+    store.reader().ledger().deliveries[&ONE]
+}
+
+// Rows 11 and 82.
+#[test]
+fn a_delivery_whose_row_is_damaged_is_given_up_once_and_the_books_agree() {
+    let mut store = Disk::default().store();
+    let keys = four(&mut store);
+    for key in keys {
+        spoil_delivery(&store, key);
+    }
+    // Whoever looks for work meets what is owed.
+    let page = store.reader().outbox_page(ONE, None, 10, Bodies::NONE).unwrap();
+    assert_eq!(page.len(), 0, "never sent");
+    let [owed, failed, dead, sent] = keys;
+    let reader = store.reader();
+    assert_eq!(reader.wrecks(&keys).unwrap(), [owed, failed, dead], "what has ended is left alone");
+    let rows = reader.damaged(100).unwrap();
+    let row = rows.iter().find(|row| row.table == "deliveries" && row.seq == Some(owed.seq)).unwrap();
+    assert_eq!((row.wrecks.as_slice(), row.event.as_ref().unwrap().event_id.as_deref()), (&[owed][..], Some("owed")));
+    for key in [owed, failed, dead] {
+        assert_eq!((discard(&mut store, key), discard(&mut store, key)), (1, 0));
+        let delivery = store.delivery(key);
+        assert_eq!(delivery.state, State::Discarded { at: UnixMs(900), reason: "it is spoilt".to_owned() });
+        assert_eq!(delivery.received_at, UnixMs(100), "what the event tells is kept");
+    }
+    assert_eq!(discard(&mut store, sent), 0);
+    let Counts { accepted, pending, failed, sent, failed_permanently, discarded, .. } = counts(&store);
+    assert_eq!((accepted, pending, failed, failed_permanently, discarded, sent), (4, 0, 0, 0, 3, 1));
+    let findings = store.reader().verify().unwrap();
+    // The one that has ended is still damaged, and missed in its zone.
+    let is_of_the_last = |finding: &String| finding.starts_with("delivery 4/1") || finding.starts_with("zone 1:");
+    assert!(findings.iter().all(is_of_the_last), "{findings:?}");
+    assert_eq!(store.reader().damaged_rows(), 1);
+}
+
+// Row 11.
+#[test]
+fn a_delivery_whose_event_is_damaged_can_be_given_up() {
+    let mut store = Disk::default().store();
+    let [owed, failed, dead, _] = four(&mut store);
+    let healthy = key(store.accept(event("healthy", 100), vec![owe(ONE)]).seq, ONE);
+    for key in [owed, failed] {
+        spoil_event(&store, key.seq);
+    }
+    assert_eq!(store.reader().wrecks(&[owed, failed, dead, healthy]).unwrap(), [owed, failed]);
+    assert_eq!(discard(&mut store, healthy), 0, "what can be sent is not given up by this");
+    assert_eq!([owed, failed].map(|key| discard(&mut store, key)), [1, 1]);
+    let Counts { pending, failed, discarded, .. } = counts(&store);
+    assert_eq!((pending, failed, discarded), (1, 0, 2));
+    let findings = store.reader().verify().unwrap();
+    assert!(findings.iter().all(|finding| finding.starts_with("event ")), "{findings:?}");
+    let page = store.reader().outbox_page(ONE, None, 10, Bodies::NONE).unwrap();
+    assert_eq!(page.iter().map(|owed| owed.key).collect::<Vec<_>>(), [healthy]);
+    // Read again or not, that is settled; and retention takes the events by the age of their deliveries.
+    assert!(store.reader().event(owed.seq).unwrap().is_none());
+    assert_eq!(store.reader().damaged_rows(), 0);
+    let plan = SweepPlan { events_before: Some(UnixMs(101)), ..SweepPlan::default() };
+    while store.sweep(&plan).unwrap() > 0 {}
+    store.assert_sound();
+}
