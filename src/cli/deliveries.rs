@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{DeliveriesArgs, ExportFormat};
 use super::client::{self, Daemon};
-use super::{export, out, sheet};
+use super::{cursor, export, out, sheet};
 
 /// Rows asked for at once; the API gives at most 1,000.
 const PAGE_ROWS: u32 = 500;
@@ -129,10 +129,7 @@ impl Listing<'_> {
         let mut parameters = self.filter.to_vec();
         parameters.extend([("limit", Some(rows.as_str())), ("cursor", cursor)]);
         let mut page = daemon.get(&client::query(self.path, &parameters)).await?;
-        let next = page.get("cursor").and_then(Value::as_str).map(str::to_owned);
-        if next.is_some() && next.as_deref() == cursor {
-            anyhow::bail!("the daemon answered the cursor it was asked with: the listing would never end");
-        }
+        let next = cursor::next(&page, cursor)?;
         let total = Total::of(&page);
         match page.get_mut(self.member).map(Value::take) {
             Some(Value::Array(rows)) => Ok(Found { rows, total, cursor: next }),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{self, Daemon};
 use super::deliveries::{Total, cell};
-use super::out;
+use super::{cursor, out};
 use crate::env::clock::Clock;
 use crate::pipeline::faults::GROUPS_MAX;
 
@@ -46,23 +46,21 @@ pub async fn groups(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answer after answer from `cursor` on, as one of the same shape.
+/// Answer after answer from `from` on, as one of the same shape.
 async fn followed(
     ask: impl AsyncFn(Option<&str>) -> anyhow::Result<Value>,
-    cursor: Option<&str>,
+    from: Option<&str>,
     clock: &dyn Clock,
 ) -> anyhow::Result<Value> {
     let deadline = clock.monotonic() + FOLLOWS_FOR;
     let mut sum = Sum::default();
-    let mut at = cursor.map(str::to_owned);
+    let mut at = from.map(str::to_owned);
     loop {
         let answer = ask(at.as_deref()).await?;
         sum.add(&answer)?;
-        let next = answer.get("cursor").and_then(Value::as_str).map(str::to_owned);
-        anyhow::ensure!(next.is_none() || next != at, "the daemon answered the cursor it was asked with");
-        at = next;
+        at = cursor::next(&answer, at.as_deref())?;
         if at.is_none() || clock.monotonic() >= deadline {
-            return Ok(sum.shown(cursor.is_none() && at.is_none(), at.as_deref()));
+            return Ok(sum.shown(from.is_none() && at.is_none(), at.as_deref()));
         }
     }
 }

@@ -12,6 +12,7 @@ mod backup;
 mod check;
 mod client;
 mod controls;
+mod cursor;
 mod damaged;
 mod deliveries;
 mod demo;

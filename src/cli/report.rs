@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::ReportArgs;
 use super::client::{self, Daemon};
 use super::deliveries::cell;
-use super::out;
+use super::{cursor, out};
 use crate::domain::sum::Sum;
 
 /// Counts of a row, as the API names them.
@@ -26,7 +26,7 @@ type Tallies = BTreeMap<(String, String), Tally>;
 
 pub async fn report(daemon: &Daemon, args: &ReportArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut tallies = Tallies::new();
-    let mut cursor: Option<String> = None;
+    let mut at: Option<String> = None;
     loop {
         let parameters = [
             ("by", Some(args.by.as_str())),
@@ -34,16 +34,14 @@ pub async fn report(daemon: &Daemon, args: &ReportArgs, json: bool) -> anyhow::R
             ("event", args.event.as_deref()),
             ("since", args.since.as_deref()),
             ("until", args.until.as_deref()),
-            ("cursor", cursor.as_deref()),
+            ("cursor", at.as_deref()),
         ];
         let page = daemon.get(&client::query("/v1/report", &parameters)).await?;
         add(&mut tallies, &page)?;
-        let next = page.get("cursor").and_then(Value::as_str).map(str::to_owned);
-        if next.is_none() {
+        at = cursor::next(&page, at.as_deref())?;
+        if at.is_none() {
             break;
         }
-        anyhow::ensure!(next != cursor, "the daemon answered the cursor it was asked with: the report would never end");
-        cursor = next;
     }
     if json {
         out::json(&Value::Array(tallies.iter().map(row_json).collect()))?;
