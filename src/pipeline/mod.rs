@@ -37,6 +37,7 @@ mod paging;
 pub mod pulse;
 mod purse;
 mod queue;
+mod rarely;
 mod record;
 mod routing;
 pub mod scheduler;

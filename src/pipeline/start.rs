@@ -25,6 +25,7 @@ use super::guarded::{Guard, GuardedClock};
 use super::maintenance::Maintenance;
 use super::operator::ORDERS;
 use super::outcomes::Outcomes;
+use super::rarely::Rarely;
 use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::seal::Seal;
@@ -76,6 +77,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usi
         disk,
         pause: REOPEN_PAUSE,
         looked_at: None,
+        rarely: Rarely::default(),
         stopping: false,
         outcomes: Outcomes::default(),
         background: Background::default(),

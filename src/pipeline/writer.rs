@@ -26,6 +26,7 @@ use super::control::Control;
 use super::disk::DiskGuard;
 use super::outcomes::Outcomes;
 use super::pulse::Probe;
+use super::rarely::Rarely;
 use super::scheduler::Input;
 use super::seal::Seal;
 use super::upkeep::{Stopwatch, Upkeep};
@@ -117,6 +118,8 @@ pub(super) struct Writer {
     /// When the store's file was last looked for.
     pub looked_at: Option<Duration>,
     pub stopping: bool,
+    /// What has been said of commits that fail.
+    pub rarely: Rarely,
     /// What is written with the next commit, or soon.
     pub outcomes: Outcomes,
     pub background: Background<Reply>,
@@ -355,20 +358,25 @@ impl Writer {
             StoreError::Full(_) => true,
             StoreError::Failed(_) => false,
         };
-        error!(%error, failures, "A commit failed; opening the store again.");
+        let said = self.rarely.say(&error.to_string(), self.clock.monotonic());
+        if let Some(left_out) = said {
+            error!(%error, failures, left_out, "A commit failed; opening the store again.");
+        }
         self.background.failed();
         let stopping = self.stopping && self.commands.is_empty();
         if (!full && failures > 1) || (stopping && failures >= REOPEN_TRIES) {
             return Err(WriterFault::Store(error));
         }
         self.board.set_store_fault(Some(error.to_string()));
-        let mut tries = 0;
+        let (mut tries, mut rarely) = (0, Rarely::default());
         loop {
             match self.committer.reopen() {
                 Ok(()) => break,
                 Err(error) => {
                     tries += 1;
-                    warn!(%error, tries, "The store cannot be opened again yet.");
+                    if let Some(left_out) = rarely.say(&error.to_string(), self.clock.monotonic()) {
+                        warn!(%error, tries, left_out, "The store cannot be opened again yet.");
+                    }
                     if let Some(cause) = self.committer.store().medium_fault() {
                         return Err(WriterFault::Medium(cause));
                     }
@@ -386,7 +394,9 @@ impl Writer {
             self.refuse_waiting();
             std::thread::park_timeout(self.pause);
         }
-        info!("The store is open again.");
+        if said.is_some() {
+            info!("The store is open again.");
+        }
         self.board.set_store_fault(None);
         self.tell_pauses();
         self.tell(Input::Rescan);

@@ -220,6 +220,7 @@ impl Bench {
             disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
             pause: Duration::from_millis(1),
             looked_at: None,
+            rarely: Rarely::default(),
             stopping: false,
             outcomes: Outcomes::default(),
             background: Background::default(),
