@@ -60,6 +60,13 @@ pub struct Event {
 }
 
 impl Event {
+    /// Bytes of all its names and texts: about what it takes in the store.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.event_id, &self.uid, &self.action_source];
+        let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        [&self.user, &self.click, &self.page, &self.data].into_iter().fold(texts, |sum, part| sum + bytes_of(part))
+    }
+
     /// The value at a dotted path, as text, as templates and conditions see it: `event` (the canonical name), `source`,
     /// `event_id`, `uid`, `value`, `currency`, `occurred_at_ms`, `action_source`, and `user.x`, `click.x`, `page.x`,
     /// `data.x.y`. Numbers keep their digits, objects and lists are their JSON, `null` and empty texts are missing.
@@ -83,6 +90,21 @@ impl Event {
             ("data", Some(rest)) => lookup(&self.data, rest),
             _ => None,
         }
+    }
+}
+
+fn bytes_of(object: &Object) -> usize {
+    object.iter().map(|(name, value)| name.len() + bytes_of_value(value)).sum()
+}
+
+/// Recursion is bounded by the depth the JSON reader accepts.
+fn bytes_of_value(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(number) => number.as_str().len(),
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of_value).sum(),
+        Value::Object(object) => bytes_of(object),
     }
 }
 

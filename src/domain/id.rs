@@ -14,6 +14,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const INSTANCE_CHARS: usize = 8;
 const SEQ_CHARS: usize = 13;
 const DESTINATION_CHARS: usize = 4;
+/// The longest id, a delivery's, with its prefix.
+const ID_BYTES: usize = 4 + INSTANCE_CHARS + SEQ_CHARS + DESTINATION_CHARS;
 
 /// The store's own random 40 bits: the same for its whole life, different for every new store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,18 +78,15 @@ pub struct IdError {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("evt_")?;
-        write_base32(f, self.instance.0, INSTANCE_CHARS)?;
-        write_base32(f, self.seq.0, SEQ_CHARS)
+        write_base32(f, "evt_", &[(self.instance.0, INSTANCE_CHARS), (self.seq.0, SEQ_CHARS)])
     }
 }
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("dlv_")?;
-        write_base32(f, self.instance.0, INSTANCE_CHARS)?;
-        write_base32(f, self.key.seq.0, SEQ_CHARS)?;
-        write_base32(f, u64::from(self.key.destination.0), DESTINATION_CHARS)
+        let destination = u64::from(self.key.destination.0);
+        let parts = [(self.instance.0, INSTANCE_CHARS), (self.key.seq.0, SEQ_CHARS), (destination, DESTINATION_CHARS)];
+        write_base32(f, "dlv_", &parts)
     }
 }
 
@@ -126,9 +125,7 @@ pub struct JobId {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("job_")?;
-        write_base32(f, self.instance.0, INSTANCE_CHARS)?;
-        write_base32(f, self.number.0, SEQ_CHARS)
+        write_base32(f, "job_", &[(self.instance.0, INSTANCE_CHARS), (self.number.0, SEQ_CHARS)])
     }
 }
 
@@ -148,13 +145,21 @@ fn excerpt(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-fn write_base32(f: &mut fmt::Formatter<'_>, value: u64, chars: usize) -> fmt::Result {
-    for place in (0..chars).rev() {
-        let digit = value.checked_shr(u32::try_from(place * 5).unwrap_or(u32::MAX)).unwrap_or(0) & 31;
-        let letter = usize::try_from(digit).ok().and_then(|at| ALPHABET.get(at)).copied().unwrap_or(b'0');
-        fmt::Write::write_char(f, char::from(letter))?;
+/// Writes a prefix and numbers in so many characters each, in one piece: an id is made for every event and every attempt.
+fn write_base32(f: &mut fmt::Formatter<'_>, prefix: &str, parts: &[(u64, usize)]) -> fmt::Result {
+    let digits = parts.iter().flat_map(|(value, chars)| {
+        (0..*chars).rev().map(move |place| {
+            let digit = value.checked_shr(u32::try_from(place * 5).unwrap_or(u32::MAX)).unwrap_or(0) & 31;
+            usize::try_from(digit).ok().and_then(|at| ALPHABET.get(at)).copied().unwrap_or(b'0')
+        })
+    });
+    let mut text = [0; ID_BYTES];
+    let mut length = 0;
+    for (to, from) in text.iter_mut().zip(prefix.bytes().chain(digits)) {
+        *to = from;
+        length += 1;
     }
-    Ok(())
+    f.write_str(text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default())
 }
 
 /// Splits `text` into numbers of the given widths; `None` where the length, a letter or a range is wrong.

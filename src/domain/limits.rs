@@ -44,12 +44,12 @@ pub const ROW_BYTES: usize = 1024 * 1024;
 pub const TRANSACTION_OPS: usize = 1024;
 /// Outcomes that one transaction takes at most; half as many do not wait for more.
 pub const OUTCOMES_AT_ONCE: usize = 1024;
-/// Bytes of event bodies in one transaction.
+/// Bytes of events in one transaction; the request that exceeds it is the last one.
 pub const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
 /// Requests waiting for the writer before ingest answers 503.
 pub const WRITER_QUEUE: usize = 4096;
-/// Messages waiting for the driver.
-pub const DRIVER_QUEUE: usize = 4096;
+/// Commits whose facts wait for the driver: each of at most two for an operation and one for an outcome.
+pub const DRIVER_QUEUE: usize = 16;
 
 /// Deliveries the scheduler holds in memory over all lanes; the rest wait in the outbox on disk.
 pub const SCHEDULER_ENTRIES: usize = 65_536;

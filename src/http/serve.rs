@@ -204,6 +204,7 @@ async fn answer(
     }
     request.extensions_mut().insert(peer);
     let mut response = router.call(request).await?;
+    super::plain_headers(response.headers_mut());
     if chunked {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Number, Value};
 
@@ -20,6 +21,9 @@ pub(crate) const DEPTH_MAX: usize = 32;
 
 /// Member names that begin like this belong to `serde_json`.
 pub(crate) const RESERVED_PREFIX: &str = "$serde_json::private::";
+
+/// Room an object is given at its first member: most of an event's need no more, and growing costs more than the rest.
+const MEMBERS: usize = 7;
 
 /// Where the JSON ends to be JSON.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,10 +54,20 @@ pub(crate) enum Document<'a> {
     Scalar,
 }
 
+/// Whether a body can only be one object, or a fault.
+pub(crate) fn is_object(body: &str) -> bool {
+    first(body) == Some(b'{')
+}
+
+/// The first byte that says something.
+fn first(body: &str) -> Option<u8> {
+    body.bytes().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
 /// Splits a body into its events, at most `limit` of them.
 pub(crate) fn split(body: &str, limit: usize) -> Result<Document<'_>, SyntaxError> {
     let mut reader = Deserializer::from_str(body);
-    let document = match body.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next() {
+    let document = match first(body) {
         None => {
             return Err(SyntaxError { line: 1, column: 1, detail: "the body is empty; send a JSON object".to_owned() });
         }
@@ -209,25 +223,29 @@ impl<'de> Visitor<'de> for Strict {
 
     /// Objects, and numbers: with arbitrary precision `serde_json` hands a number over as an object of one member.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Object::new();
         let Some(first) = members.next_key::<String>()? else {
             self.deeper::<A::Error>()?;
-            return Ok(Value::Object(object));
+            return Ok(Value::Object(Object::new()));
         };
         if first.starts_with(RESERVED_PREFIX) {
             return members.next_value::<Digits>().map(|digits| Value::Number(digits.0));
         }
         let inside = self.deeper()?;
+        let mut object = Object::with_capacity(MEMBERS);
         let mut next = Some(first);
         while let Some(name) = next {
             if name.starts_with(RESERVED_PREFIX) {
                 return Err(reserved());
             }
-            if object.contains_key(&name) {
-                return Err(de::Error::custom(format!("the name {} stands twice in one object", quoted(&name))));
+            match object.entry(name) {
+                Entry::Vacant(place) => drop(place.insert(members.next_value_seed(inside)?)),
+                Entry::Occupied(twice) => {
+                    return Err(de::Error::custom(format!(
+                        "the name {} stands twice in one object",
+                        quoted(twice.key())
+                    )));
+                }
             }
-            let value = members.next_value_seed(inside)?;
-            object.insert(name, value);
             next = members.next_key::<String>()?;
         }
         Ok(Value::Object(object))

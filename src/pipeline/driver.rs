@@ -40,8 +40,6 @@ use super::writer::Command;
 
 /// The driver looks at everything at least this often, which is also all it does when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
-/// Facts taken at once.
-const FACTS_AT_ONCE: usize = 256;
 /// The same where nothing is owed that it knows of: then not even a clock that is set could make anything due.
 const IDLE_TICK: Duration = Duration::from_secs(5);
 /// Ends of attempts taken at once.
@@ -62,7 +60,7 @@ pub(super) struct Driver {
     pub dispatcher: Dispatcher,
     pub reader: Reader,
     pub board: Arc<Board>,
-    pub facts: mpsc::Receiver<Input>,
+    pub facts: mpsc::Receiver<Vec<Input>>,
     pub orders: mpsc::Receiver<Order>,
     pub probes: mpsc::Receiver<Probe>,
     pub writer: mpsc::Sender<Command>,
@@ -106,7 +104,6 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut work = Work::default();
         let mut drain: Option<DrainRequest> = None;
-        let mut facts = Vec::new();
         let cut_off = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(cut_off);
         self.step(Input::Tick, &mut work);
@@ -118,12 +115,10 @@ impl Driver {
             let wake = self.wake(&work);
             let writer = self.writer.clone();
             tokio::select! {
-                count = self.facts.recv_many(&mut facts, FACTS_AT_ONCE) => {
-                    if count == 0 {
-                        break;
-                    }
+                facts = self.facts.recv() => {
+                    let Some(facts) = facts else { break };
                     self.follow(&mut work);
-                    for fact in facts.drain(..) {
+                    for fact in facts {
                         self.step(fact, &mut work);
                     }
                 }
@@ -361,7 +356,7 @@ impl Driver {
         self.follow(work);
         for _ in 0..self.facts.len() {
             match self.facts.try_recv() {
-                Ok(fact) => self.step(fact, work),
+                Ok(facts) => facts.into_iter().for_each(|fact| self.step(fact, work)),
                 Err(_) => break,
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::domain::limits::TRANSACTION_OPS;
+use crate::domain::limits::{TRANSACTION_BYTES, TRANSACTION_OPS};
 use crate::domain::name::{DestinationName, SourceName};
 use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
@@ -108,7 +108,8 @@ const REOPEN_TRIES: u32 = 3;
 pub(super) struct Writer {
     pub committer: Committer,
     pub commands: mpsc::Receiver<Command>,
-    pub facts: mpsc::Sender<Input>,
+    /// What each commit led to, in order.
+    pub facts: mpsc::Sender<Vec<Input>>,
     pub rejected: Rejected,
     pub board: Arc<Board>,
     pub clock: Arc<dyn Clock>,
@@ -276,16 +277,12 @@ impl Writer {
     fn publish(&self, committed: Committed<Reply>) {
         let is_control = |fact: &Input| matches!(fact, Input::Control(_));
         let (controls, facts): (Vec<_>, Vec<_>) = committed.facts.into_iter().partition(is_control);
-        for fact in controls {
-            self.tell(fact);
-        }
+        self.tell(controls);
         for (reply, applied) in committed.replies {
             // A sender that went away does not undo the commit.
             drop(reply.send(Ok(applied)));
         }
-        for fact in facts {
-            self.tell(fact);
-        }
+        self.tell(facts);
     }
 
     /// Everything that has gathered, up to the size of one transaction.
@@ -296,6 +293,7 @@ impl Writer {
         let mut requests = Vec::new();
         // Outcomes that wait leave half of the room to events: neither keeps the other waiting for long.
         let mut ops = self.outcomes.len().min(TRANSACTION_OPS / 2);
+        let mut bytes = 0;
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -306,6 +304,7 @@ impl Writer {
                 }
                 Command::Write(request) => {
                     ops += request.ops.len();
+                    bytes += request.ops.iter().map(WriteOp::bytes).sum::<usize>();
                     if request.reply.is_some() {
                         requests.push(request);
                     } else {
@@ -319,7 +318,8 @@ impl Writer {
                 Command::Probe(probe) => probe.answer(),
                 Command::Stop => self.stop(),
             }
-            next = if ops < TRANSACTION_OPS { self.commands.try_recv().ok() } else { None };
+            let has_room = ops < TRANSACTION_OPS && bytes < TRANSACTION_BYTES;
+            next = if has_room { self.commands.try_recv().ok() } else { None };
         }
         let rejected = self.rejected.lock().map(|mut counts| std::mem::take(&mut *counts)).unwrap_or_default();
         if !rejected.is_empty() {
@@ -340,11 +340,11 @@ impl Writer {
             match (before, lost) {
                 (None, Some(what)) => {
                     error!(what, "THE STORE HAS LOST ITS FILE: events are refused and nothing is sent. {}", RESCUE);
-                    self.tell(Input::Halt);
+                    self.tell(vec![Input::Halt]);
                 }
                 (Some(_), None) => {
                     warn!("The store's file is back in its place: everything goes on.");
-                    self.tell(Input::Go);
+                    self.tell(vec![Input::Go]);
                 }
                 (Some(_), Some(_)) | (None, None) => {}
             }
@@ -399,7 +399,7 @@ impl Writer {
         }
         self.board.set_store_fault(None);
         self.tell_pauses();
-        self.tell(Input::Rescan);
+        self.tell(vec![Input::Rescan]);
         Ok(())
     }
 
@@ -449,14 +449,16 @@ impl Writer {
     /// A pause, or the end of one, may have been committed without anybody knowing.
     fn tell_pauses(&mut self) {
         match self.committer.store().reader().pauses() {
-            Ok(pauses) => self.tell(Input::Control(Control::Pauses(pauses))),
+            Ok(pauses) => self.tell(vec![Input::Control(Control::Pauses(pauses))]),
             Err(error) => warn!(%error, "The pauses cannot be read; those that are known stay."),
         }
     }
 
     /// The driver always drains its queue, so this never waits for long; when it is gone we are stopping.
-    fn tell(&self, fact: Input) {
-        drop(self.facts.blocking_send(fact));
+    fn tell(&self, facts: Vec<Input>) {
+        if !facts.is_empty() {
+            drop(self.facts.blocking_send(facts));
+        }
     }
 }
 

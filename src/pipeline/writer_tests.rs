@@ -1,5 +1,6 @@
 //! The writer on a disk that fails on command: who is told what, and what is on disk then.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,9 +184,31 @@ struct Bench {
     reader: Reader,
     hash_key: crate::domain::dedupe::HashKey,
     commands: mpsc::Sender<Command>,
-    facts: mpsc::Receiver<Input>,
+    facts: Facts,
     board: Arc<Board>,
     thread: JoinHandle<Result<(), WriterFault>>,
+}
+
+/// What the driver is told, one by one.
+struct Facts {
+    told: mpsc::Receiver<Vec<Input>>,
+    next: VecDeque<Input>,
+}
+
+impl Facts {
+    fn blocking_recv(&mut self) -> Option<Input> {
+        if self.next.is_empty() {
+            self.next.extend(self.told.blocking_recv()?);
+        }
+        self.next.pop_front()
+    }
+
+    fn try_recv(&mut self) -> Result<Input, mpsc::error::TryRecvError> {
+        if self.next.is_empty() {
+            self.next.extend(self.told.try_recv()?);
+        }
+        self.next.pop_front().ok_or(mpsc::error::TryRecvError::Empty)
+    }
 }
 
 type Answer = Result<Vec<Applied>, Unavailable>;
@@ -208,7 +231,8 @@ impl Bench {
     fn over(store: Store, disk: Disk, reserve: u64) -> Self {
         let (reader, hash_key) = (store.reader(), store.hash_key());
         let (commands, commands_rx) = mpsc::channel(64);
-        let (facts_tx, facts) = mpsc::channel(1024);
+        let (facts_tx, told) = mpsc::channel(1024);
+        let facts = Facts { told, next: VecDeque::new() };
         let board = Arc::new(Board::default());
         let writer = Writer {
             committer: Committer::new(store),
@@ -404,6 +428,36 @@ fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {
     let store = disk.cut().store();
     let is_sent = |key| matches!(store.reader().delivery(key).unwrap().unwrap().state, State::Sent { .. });
     assert!(keys.into_iter().all(is_sent));
+}
+
+#[test]
+fn a_transaction_ends_with_the_request_that_makes_it_large_and_is_told_in_one_piece() {
+    let mut bench = Bench::new();
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    let mut answers = vec![bench.ask(bench.event("first"))];
+    for request in 0..3 {
+        let large = |n| {
+            let WriteOp::Accept(accept) = bench.event(&format!("{request}-{n}")) else { unreachable!() };
+            let mut event = Event::clone(&accept.event);
+            event.data.insert("x".to_owned(), "x".repeat(900_000).into());
+            WriteOp::Accept(Accept { event: Arc::new(event), ..accept })
+        };
+        let (reply, answer) = oneshot::channel();
+        let ops = (0..3).map(large).collect();
+        bench.commands.blocking_send(Command::Write(Request { ops, reply: Some(reply) })).unwrap();
+        answers.push(answer);
+    }
+    drop(stuck);
+    for answer in answers {
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    let mut told = Vec::new();
+    while told.iter().sum::<usize>() < 10 {
+        told.push(bench.facts.told.blocking_recv().unwrap().len());
+    }
+    // Whatever the first one met: no more than two of the large ones share a transaction.
+    assert!(told.iter().all(|facts| *facts <= 7), "{told:?}");
 }
 
 #[test]

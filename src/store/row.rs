@@ -38,6 +38,11 @@ pub(super) trait Row: Encode + Decode<()> {
     /// What is written.
     const VERSION: u8 = 1;
 
+    /// Bytes it takes, by a generous guess: a buffer that has to grow on the way costs more than the rest of the writing.
+    fn room(&self) -> usize {
+        128
+    }
+
     /// The row in a body of an older version, with the bytes it took; `None` where there is no such version.
     fn read_older(_version: u8, _body: &[u8]) -> Option<Result<(Self, usize), RowError>> {
         None
@@ -46,7 +51,8 @@ pub(super) trait Row: Encode + Decode<()> {
 
 /// The bytes of `row`.
 pub(super) fn encode<R: Row>(row: &R) -> Result<Vec<u8>, RowError> {
-    let mut bytes = vec![R::VERSION];
+    let mut bytes = Vec::with_capacity(row.room());
+    bytes.push(R::VERSION);
     bincode::encode_into_std_write(row, &mut bytes, bincode::config::standard())
         .map_err(|error| RowError::Form(error.to_string()))?;
     if bytes.len() > ROW_BYTES {
@@ -389,7 +395,11 @@ pub(super) struct KnownTimeRow {
     pub ran: u64,
 }
 
-impl Row for EventRow {}
+impl Row for EventRow {
+    fn room(&self) -> usize {
+        self.bytes() + 384
+    }
+}
 impl Row for EventHead {}
 impl Row for DeliveryRow {}
 impl Row for AutopsyRow {}
@@ -477,6 +487,16 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(decode::<DedupeRow>(&bytes).is_err());
         }
+    }
+
+    #[test]
+    fn the_rows_of_every_event_fit_into_the_room_they_are_given() {
+        let event = EventRow::from(&crate::domain::event::tests::sample());
+        assert_eq!(encode(&event).unwrap().capacity(), event.room());
+        let long = EventRow { data: "x".repeat(10_000), ..event };
+        assert_eq!(encode(&long).unwrap().capacity(), long.room());
+        let found = DedupeRow { seq: u64::MAX, received_at: u64::MAX, content: u64::MAX };
+        assert_eq!(encode(&found).unwrap().capacity(), found.room());
     }
 
     #[test]

@@ -63,6 +63,28 @@ pub enum WriteOp {
     },
 }
 
+impl WriteOp {
+    /// Bytes of it that a sender chose: what a transaction may become large by. Whatever else is written is small.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Accept(accept) => accept.event.bytes(),
+            Self::Settle(_)
+            | Self::Replay(_)
+            | Self::Discard(_)
+            | Self::Purge(_)
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::JobStart(_)
+            | Self::JobPage(_)
+            | Self::JobCancel { .. }
+            | Self::Audit { .. }
+            | Self::Alerts(_)
+            | Self::CountRejected { .. }
+            | Self::SaveStats { .. } => 0,
+        }
+    }
+}
+
 /// An event with what it is owed.
 #[derive(Clone, Debug)]
 pub struct Accept {

@@ -19,14 +19,15 @@ pub(super) enum Members {
 
 /// An object of which fields are taken until the unknown ones are left.
 pub(super) struct Fields<'a> {
-    object: Object,
+    /// In the sender's order. Some ten of them: looking through is less work than hashing every name that is asked for.
+    members: Vec<(String, Value)>,
     at: &'a str,
     faults: Vec<FieldError>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(object: Object, at: &'a str) -> Self {
-        Self { object, at, faults: Vec::new() }
+        Self { members: object.into_iter().collect(), at, faults: Vec::new() }
     }
 
     /// Whether something is wrong with the field already.
@@ -46,22 +47,16 @@ impl<'a> Fields<'a> {
     /// Refuses what could not be stored and shown faithfully: NUL in any text or name. The member is taken out, so that
     /// it has no further fault.
     pub(super) fn refuse_unstorable(&mut self) {
-        if self.object.iter().all(|(name, value)| storable_name(name) && storable(value)) {
-            return;
-        }
-        let mut wrong = Vec::new();
-        for (name, value) in &self.object {
-            let path = member(self.at, name);
-            let before = self.faults.len();
-            unstorable_name(name, &path, &mut self.faults);
-            unstorable(value, &path, &mut self.faults);
-            if self.faults.len() > before {
-                wrong.push(name.clone());
+        let (at, faults) = (self.at, &mut self.faults);
+        self.members.retain(|(name, value)| {
+            if storable_name(name) && storable(value) {
+                return true;
             }
-        }
-        for name in wrong {
-            self.object.shift_remove(&name);
-        }
+            let (path, before) = (member(at, name), faults.len());
+            unstorable_name(name, &path, faults);
+            unstorable(value, &path, faults);
+            faults.len() == before
+        });
     }
 
     /// The value under the first of `names` that has one. Empty and `null` are missing; another of the names with another
@@ -69,7 +64,7 @@ impl<'a> Fields<'a> {
     pub(super) fn take(&mut self, names: &[&'static str]) -> Option<(&'static str, Value)> {
         let mut found: Option<(&'static str, Value)> = None;
         for name in names {
-            let Some(value) = self.object.shift_remove(*name) else { continue };
+            let Some(value) = self.remove(name) else { continue };
             if missing(&value) {
                 continue;
             }
@@ -83,6 +78,11 @@ impl<'a> Fields<'a> {
             }
         }
         found
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Value> {
+        let at = self.members.iter().position(|(known, _)| known == name)?;
+        Some(self.members.remove(at).1)
     }
 
     pub(super) fn text(&mut self, names: &[&'static str], bytes_max: usize) -> Option<String> {
@@ -124,7 +124,6 @@ impl<'a> Fields<'a> {
             self.fault_type(name, "an object, like {\"key\": \"value\"}", &value);
             return Object::new();
         };
-        let at = member(self.at, name);
         for (key, value) in &object {
             let wanted = match members {
                 Members::Scalars if !scalar(value) => "a text, a number, true or false",
@@ -133,14 +132,15 @@ impl<'a> Fields<'a> {
                 }
                 Members::Scalars | Members::ScalarsOrLists | Members::Any => continue,
             };
-            push(&mut self.faults, &member(&at, key), "type", wrong_type(wanted, value));
+            let path = member(&member(self.at, name), key);
+            push(&mut self.faults, &path, "type", wrong_type(wanted, value));
         }
         object
     }
 
     /// What is left goes into `data`; a name that is in both must say the same.
     pub(super) fn finish(mut self, mut data: Object) -> (Object, Vec<FieldError>) {
-        for (name, value) in std::mem::take(&mut self.object) {
+        for (name, value) in std::mem::take(&mut self.members) {
             match data.get(&name) {
                 Some(known) if *known != value => {
                     self.fault(
@@ -218,14 +218,14 @@ fn scalar_or_list(value: &Value) -> bool {
 }
 
 fn storable_name(name: &str) -> bool {
-    !name.contains('\0') && !name.starts_with(RESERVED_PREFIX)
+    !name.as_bytes().contains(&0) && !name.starts_with(RESERVED_PREFIX)
 }
 
 /// The quick look that nearly every event passes; [`unstorable`] then says what and where.
 fn storable(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
-        Value::String(text) => !text.contains('\0'),
+        Value::String(text) => !text.as_bytes().contains(&0),
         Value::Array(items) => items.iter().all(storable),
         Value::Object(object) => object.iter().all(|(name, value)| storable_name(name) && storable(value)),
     }

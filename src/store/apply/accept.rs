@@ -44,8 +44,7 @@ impl Batch<'_> {
                 continue;
             }
             let key = DeliveryKey { seq, destination };
-            self.put_delivery(key, &delivery)?;
-            self.books.accepted(destination, delivery.state.status());
+            self.put_delivery(key, None, &delivery)?;
             queued.owed.extend(owed(key, &delivery, Some(at_hand.clone())));
         }
         Ok(Applied::Queued(queued))

@@ -78,9 +78,9 @@ impl Batch<'_> {
         if self.tables.dlq.remove(&schema::delivery_key(key))?.is_some() {
             self.zones.dlq(&self.tables.deliveries, key, DlqChange::Left)?;
         }
-        self.books.moved(key.destination, dead.state.status(), state.status());
+        let was = dead.state.status();
         let delivery = Delivery { state, history, ..dead };
-        self.put_delivery(key, &delivery)?;
+        self.put_delivery(key, Some(was), &delivery)?;
         Ok(delivery)
     }
 }

@@ -29,7 +29,7 @@ use super::sweep::{Leftover, Marks, Slice, Sweep};
 use super::write::{Applied, Owed, WriteOp};
 use super::zone::Zones;
 use crate::domain::dedupe::HashKey;
-use crate::domain::delivery::Delivery;
+use crate::domain::delivery::{Delivery, Status};
 use crate::domain::id::{DeliveryKey, EventSeq, InstanceId};
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -169,12 +169,20 @@ impl<'t> Batch<'t> {
         Ok(bytes.and_then(|bytes| self.damage.read::<DeliveryRow, _>("deliveries", &key, bytes.value())))
     }
 
-    /// Writes a delivery and its place in the outbox, where it has one.
-    fn put_delivery(&mut self, key: DeliveryKey, delivery: &Delivery) -> Result<(), StoreError> {
+    /// Writes a delivery, its place in the outbox where it has one, and that it was counted as `before` (`None`: it is new)
+    /// and is now counted as what it is.
+    fn put_delivery(
+        &mut self,
+        key: DeliveryKey,
+        before: Option<Status>,
+        delivery: &Delivery,
+    ) -> Result<(), StoreError> {
         let bytes = row::encode(&DeliveryRow::from(delivery))?;
-        let before = self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
-        let before = before.and_then(|bytes| row::decode::<DeliveryRow>(bytes.value()).ok());
-        let before = before.map(|before| before.state.status());
+        self.tables.deliveries.insert(&schema::delivery_key(key), bytes.as_slice())?;
+        match before {
+            Some(before) => self.books.moved(key.destination, before, delivery.state.status()),
+            None => self.books.accepted(key.destination, delivery.state.status()),
+        }
         self.zones.delivery(&self.tables.deliveries, key, before, &delivery.state)?;
         match delivery.state.due_at() {
             Some(due_at) => {

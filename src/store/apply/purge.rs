@@ -25,8 +25,8 @@ impl Batch<'_> {
             };
             self.tables.outbox.remove(&schema::outbox_key(key.destination, due_at, seq))?;
             let state = State::Discarded { at: op.at, reason: op.reason.clone() };
-            self.books.moved(key.destination, before.state.status(), state.status());
-            self.put_delivery(key, &Delivery { state, ..before })?;
+            let was = before.state.status();
+            self.put_delivery(key, Some(was), &Delivery { state, ..before })?;
             seqs.push(seq);
         }
         Ok(Applied::Purged { destination: op.destination, seqs })

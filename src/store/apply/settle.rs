@@ -35,10 +35,10 @@ impl Batch<'_> {
             self.put_autopsy(key, op.autopsy.as_ref())?;
         }
         self.tables.outbox.remove(&schema::outbox_key(key.destination, op.due_at, key.seq))?;
-        self.books.moved(key.destination, before.state.status(), state.status());
+        let was = before.state.status();
         let called = op.attempt.as_ref().and_then(|attempt| attempt.called.clone());
         let delivery = Delivery { state, history, target: called.or(before.target), ..before };
-        self.put_delivery(key, &delivery)?;
+        self.put_delivery(key, Some(was), &delivery)?;
         Ok(Applied::Settled { key, now: owed(key, &delivery, None) })
     }
 
