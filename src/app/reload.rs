@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use super::notify;
 use crate::alerts::Alerts;
 use crate::config::diff::{self, Changes};
+use crate::config::floor::{Floor, LOOK_EVERY};
 use crate::config::problem::{Problem, Report};
 use crate::config::reload::{Outcome, Reloader, Standing};
 use crate::config::snapshot::Snapshot;
@@ -30,8 +31,6 @@ use crate::egress::{Clients, Egress};
 use crate::env::clock::Clock;
 use crate::pipeline::Pipeline;
 
-/// The floor under all hints.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Hints are gathered for so long: whatever else is written beside the files must not keep us looking.
 const GATHER: Duration = Duration::from_millis(100);
 /// Two looks this far apart that see the same mean that whoever writes has finished.
@@ -91,10 +90,12 @@ impl Reloads {
     /// Runs until the daemon ends.
     pub(super) async fn run(mut self) {
         let (hint, mut hints) = mpsc::channel(1);
-        let (mut watch, trouble) = Watch::new(move || {
+        let hint = move || {
             // A full channel holds the hint already.
             hint.try_send(()).ok();
-        });
+        };
+        let floor = Floor::start(hint.clone()).inspect_err(|error| warn!(%error, "No thread looks at the files."));
+        let (mut watch, trouble) = Watch::new(hint);
         if let Some(trouble) = trouble {
             warn!(trouble, "Files cannot be watched; changes are seen every five seconds.");
         }
@@ -104,11 +105,21 @@ impl Reloads {
             self.keep(&Woken::Look, outcome).await;
         }
         loop {
+            if let (Ok(floor), Some(_)) = (&floor, &outcome) {
+                floor.watch(reloader.inputs().clone());
+            }
             watch = arm(watch, &reloader).await;
             // What changed before the watches were set is hinted at by nobody. What was postponed is not new.
             let postponed = matches!(outcome, Some(Outcome::Postponed(_)));
             let unseen = self.beside(&mut reloader, |reloader| reloader.unseen()).await.flatten();
-            let woken = self.wait(&mut hints, unseen.is_some() && !postponed).await;
+            let pause = match unseen {
+                Some(_) if !postponed => Some(GATHER),
+                // It is tried again soon.
+                Some(_) => Some(LOOK_EVERY),
+                // The floor hints.
+                None => floor.is_err().then_some(LOOK_EVERY),
+            };
+            let woken = self.wait(&mut hints, pause).await;
             let cause = if matches!(woken, Woken::Look) { Cause::Hint } else { Cause::Asked };
             if matches!(woken, Woken::HangUp) {
                 info!("SIGHUP: reading the configuration again.");
@@ -124,17 +135,19 @@ impl Reloads {
         }
     }
 
-    /// Waits for the next occasion to look. Hints are gathered; who asks need not wait for that.
-    async fn wait(&mut self, hints: &mut mpsc::Receiver<()>, mut hinted: bool) -> Woken {
-        let look = sleep(if hinted { GATHER } else { LOOK_EVERY });
+    /// Waits for the next occasion to look, at most so long. Hints are gathered; who asks need not wait for that.
+    async fn wait(&mut self, hints: &mut mpsc::Receiver<()>, pause: Option<Duration>) -> Woken {
+        let mut hinted = pause == Some(GATHER);
+        let look = sleep(pause.unwrap_or_default());
+        let mut is_timed = pause.is_some();
         tokio::pin!(look);
         loop {
             tokio::select! {
                 Some(()) = hints.recv(), if !hinted => {
-                    hinted = true;
+                    (hinted, is_timed) = (true, true);
                     look.set(sleep(GATHER));
                 }
-                () = &mut look => return Woken::Look,
+                () = &mut look, if is_timed => return Woken::Look,
                 () = hang_up(&mut self.hang_up) => return Woken::HangUp,
                 Some(request) = self.requests.recv() => return Woken::Request(request),
             }

@@ -1,11 +1,12 @@
 //! What a configuration was read from: the file, what it includes, the files of its secrets; whether any of it changed, and
 //! which directories show it.
 //!
-//! Changes are told by contents, never by time stamps or events: an editor may save by renaming, by writing in place or by
+//! Changes are told by contents, never by time stamps or events, which only say when to look: an editor may save by renaming, by writing in place or by
 //! swapping a symbolic link, and file systems forget to tell.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,30 @@ pub struct Inputs {
 /// A hash of all contents; compared, never shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Digest([u8; 32]);
+
+/// Compared with others of its kind: where two are alike, hardly anything was written between them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stamps(Vec<(Option<Stamp>, PathBuf)>);
+
+/// Which file it is, its size, and when it was changed.
+type Stamp = [i128; 6];
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let of = fs::metadata(path).ok()?;
+    let (dev, ino, size) = (of.dev().into(), of.ino().into(), of.size().into());
+    Some([
+        dev,
+        ino,
+        size,
+        of.mode().into(),
+        nanoseconds(of.mtime(), of.mtime_nsec()),
+        nanoseconds(of.ctime(), of.ctime_nsec()),
+    ])
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+}
 
 impl Inputs {
     pub(crate) fn of(main: &Path) -> Self {
@@ -61,6 +86,13 @@ impl Inputs {
             file(path, SECRET_BYTES);
         }
         Digest(hasher.finalize().into())
+    }
+
+    /// What the file system tells of all of them without their being read.
+    pub(crate) fn stamps(&self) -> Stamps {
+        let included = self.patterns.iter().flat_map(|(dir, pattern)| files::glob(dir, pattern).unwrap_or_default());
+        let paths = std::iter::once(self.main.clone()).chain(included).chain(self.secrets.iter().cloned());
+        Stamps(paths.map(|path| (stamp(&path), path)).collect())
     }
 
     /// The directories in which a change of any input shows: its own, and that of every symbolic link on the way to it.

@@ -4,7 +4,7 @@
 //! problems, one file per part of the contract uses that (`server`, `listen`, `sources`, `postback` with `postback_event` and
 //! `postback_hash`, `retry`, `destinations`, `when`, `pacing`, `proxies`, `kinds`, `fb_capi`, `endpoint`, `values`), `secret_source`
 //! reads secrets from where they are kept, `validate` joins it all, `snapshot` is what the daemon runs on, `checklist` says
-//! what to look at before going live, `alerts` whom to tell of what. For a running daemon: `watch` hints that something changed, `inputs` knows whether it
+//! what to look at before going live, `alerts` whom to tell of what. For a running daemon: `watch` and `floor` hint that something changed, `inputs` knows whether it
 //! did, `reload` reads it, `diff` says what is different.
 //!
 //! Invariants: one reading finds every problem; no error text holds a secret; a key that has no effect is refused.
@@ -19,6 +19,7 @@ mod fb_capi;
 pub(crate) mod files;
 mod findings;
 mod fingerprint;
+pub mod floor;
 pub mod inputs;
 mod kinds;
 mod listen;

@@ -41,7 +41,7 @@ use super::writer::Command;
 /// The driver looks at everything at least this often, which is also all it does when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 /// The same where nothing is owed that it knows of: then not even a clock that is set could make anything due.
-const IDLE_TICK: Duration = Duration::from_secs(5);
+const IDLE_TICK: Duration = Duration::from_secs(10);
 /// Ends of attempts taken at once.
 const ENDS_AT_ONCE: usize = 64;
 /// How often the board is written while things happen.
