@@ -88,7 +88,7 @@ impl ApiClient {
         let build = || client::base(timeout.to_std());
         // Plain HTTP is the rule here and reading a hundred certificates costs more than the request.
         let client = if base.scheme() == "https" {
-            tls::build(build).map(|(client, _)| client)
+            tls::Trust::read().and_then(|trust| trust.build(build())).map(|(client, _)| client)
         } else {
             tls::build_plain(build())
         };

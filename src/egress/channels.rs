@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::client::DestinationClient;
 use super::mail::Mailer;
+use super::tls::Trust;
 use super::wire::Peer;
 use crate::config::alerts::{Alerts, Channel, Target};
 use crate::domain::time::DurationMs;
@@ -45,11 +46,13 @@ impl Channels {
     pub fn prepare(&self, alerts: &Alerts) -> Result<ChannelClients, (String, String)> {
         let running = self.clients.load();
         let heartbeat = alerts.heartbeat.iter().map(|heartbeat| &heartbeat.channel);
-        let mut clients = BTreeMap::new();
+        let (mut trust, mut clients) = (None, BTreeMap::new());
         for channel in alerts.channels.values().chain(heartbeat) {
             let client = match running.0.get(&channel.name) {
                 Some((print, client)) if *print == channel.fingerprint => Arc::clone(client),
-                Some(_) | None => Arc::new(self.build(channel).map_err(|detail| (channel.name.clone(), detail))?),
+                Some(_) | None => {
+                    Arc::new(self.build(channel, &mut trust).map_err(|detail| (channel.name.clone(), detail))?)
+                }
             };
             clients.insert(channel.name.clone(), (channel.fingerprint, client));
         }
@@ -60,7 +63,8 @@ impl Channels {
         self.clients.store(Arc::new(clients));
     }
 
-    fn build(&self, channel: &Channel) -> Result<Client, String> {
+    /// `trust` is read for the first that needs it.
+    fn build(&self, channel: &Channel, trust: &mut Option<Trust>) -> Result<Client, String> {
         match &channel.target {
             Target::Webhook { .. } | Target::Telegram { .. } => {
                 let peer = Peer {
@@ -69,7 +73,8 @@ impl Channels {
                     concurrency: CONCURRENCY,
                     probe: PROXY_PROBE,
                 };
-                Ok(Client::Http(Box::new(DestinationClient::build(&peer, &channel.listen, &self.clock)?)))
+                let with = (Trust::once(trust)?, &self.clock);
+                Ok(Client::Http(Box::new(DestinationClient::build(&peer, &channel.listen, with)?)))
             }
             Target::Email(mail) => Ok(Client::Mail(Box::new(Mailer::build(mail, &channel.network)?))),
         }

@@ -11,6 +11,7 @@ use url::{Host, Url};
 use super::proxied::Proxied;
 use super::proxy::Failure;
 use super::resolve::OwnAddresses;
+use super::tls::Trust;
 use super::wire::{Peer, Wire};
 use crate::domain::net::{self, AllowPrivate};
 use crate::env::clock::Clock;
@@ -45,13 +46,17 @@ enum Reach {
 
 impl DestinationClient {
     /// `listen` is where this daemon listens: nothing is sent there.
-    pub(super) fn build(peer: &Peer<'_>, listen: &[SocketAddr], clock: &Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn build(
+        peer: &Peer<'_>,
+        listen: &[SocketAddr],
+        with: (&Trust, &Arc<dyn Clock>),
+    ) -> Result<Self, String> {
         let network = peer.network;
         let timeout = network.timeout.to_std();
         let reach = if network.proxies.is_empty() {
-            Reach::Directly(Box::new(Wire::build(peer, None, connect_timeout(timeout), clock)?), timeout)
+            Reach::Directly(Box::new(Wire::build(peer, None, connect_timeout(timeout), with)?), timeout)
         } else {
-            Reach::ThroughProxies(Proxied::build(peer, connect_timeout(timeout), Arc::clone(clock))?)
+            Reach::ThroughProxies(Proxied::build(peer, connect_timeout(timeout), with)?)
         };
         let names = if network.is_named_to_a_proxy() { Names::Unseen } else { Names::Resolved };
         let allow = Arc::new(network.allow_private.clone());

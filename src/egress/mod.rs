@@ -39,6 +39,7 @@ use crate::domain::name::DestinationName;
 use crate::env::clock::Clock;
 use crate::env::transport::{Exchange, ExchangeFuture, Fault, Request, RouteView, Trail, Transport};
 use client::DestinationClient;
+use tls::Trust;
 use wire::Peer;
 
 /// The clients of every destination of a snapshot (one for each of its proxies): its timeout, its connections, its
@@ -81,14 +82,17 @@ impl Egress {
     /// The clients for another snapshot; nothing changes yet.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<Clients, EgressError> {
         let running = self.clients.load();
+        let mut trust = None;
         let mut clients = BTreeMap::new();
         for (name, destination) in &snapshot.destinations {
             let client = match running.now.get(name) {
                 Some((known, client)) if Arc::ptr_eq(known, destination) => Arc::clone(client),
                 Some(_) | None => {
-                    let built =
-                        DestinationClient::build(&Peer::from(&**destination), &snapshot.server.listen, &self.clock);
-                    Arc::new(built.map_err(|detail| EgressError { destination: name.clone(), detail })?)
+                    let failed = |detail| EgressError { destination: name.clone(), detail };
+                    let with = (Trust::once(&mut trust).map_err(failed)?, &self.clock);
+                    let peer = Peer::from(&**destination);
+                    let built = DestinationClient::build(&peer, &snapshot.server.listen, with);
+                    Arc::new(built.map_err(failed)?)
                 }
             };
             clients.insert(name.clone(), (Arc::clone(destination), client));
@@ -109,8 +113,10 @@ impl Egress {
             return Some(client);
         }
         let (listen, clock, made) = (client.listen().to_vec(), Arc::clone(&self.clock), Arc::clone(&known));
-        let built =
-            tokio::task::spawn_blocking(move || DestinationClient::build(&Peer::from(&*made), &listen, &clock)).await;
+        let built = tokio::task::spawn_blocking(move || {
+            DestinationClient::build(&Peer::from(&*made), &listen, (&Trust::read()?, &clock))
+        })
+        .await;
         let Ok(Ok(built)) = built else { return Some(client) };
         if built.lacks_roots(url) {
             return Some(client);

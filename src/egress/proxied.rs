@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::proxy::{Failure, Reach};
 use super::routes::{self, Change, Moment, Routes, Ticket};
+use super::tls::Trust;
 use super::wire::{Peer, Wire};
 use crate::domain::time::DurationMs;
 use crate::env::clock::Clock;
@@ -44,19 +45,23 @@ enum Step {
 
 impl Proxied {
     /// `connect` is the time to connect for all proxies together.
-    pub(super) fn build(peer: &Peer<'_>, connect: Duration, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn build(
+        peer: &Peer<'_>,
+        connect: Duration,
+        (trust, clock): (&Trust, &Arc<dyn Clock>),
+    ) -> Result<Self, String> {
         let network = peer.network;
         let shares = u32::try_from(network.proxies.len().clamp(1, SHARES_MAX)).unwrap_or(1);
         let connect = connect / shares;
         let mut hops = Vec::new();
         for proxy in &network.proxies {
-            let wire = Wire::build(peer, Some(proxy), connect, &clock)?;
+            let wire = Wire::build(peer, Some(proxy), connect, (trust, clock))?;
             hops.push(Hop { address: proxy.address().into(), wire });
         }
         let addresses = hops.iter().map(|hop| hop.address.to_string()).collect();
         let routes = Mutex::new(Routes::new(addresses, peer.probe, clock.now()));
         let timeout = network.timeout.to_std();
-        Ok(Self { destination: peer.name.to_owned(), hops, routes, timeout, connect, clock })
+        Ok(Self { destination: peer.name.to_owned(), hops, routes, timeout, connect, clock: Arc::clone(clock) })
     }
 
     /// `trail` is told of the proxy that was tried last, and of the exchange through that one.

@@ -1,11 +1,14 @@
 //! The one TLS stack: rustls with ring, trust roots from the operating system.
 //!
 //! reqwest is built without a provider of its own and panics when none is installed, so every client here is finished by
-//! `build`, which installs it first.
+//! [`Trust`] or by `build_plain`, which install it first.
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use reqwest::{Client, ClientBuilder};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls_platform_verifier::Verifier;
 
 /// No provider could be installed; the program cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +20,7 @@ pub fn install() -> Result<(), TlsError> {
     static INSTALLED: Once = Once::new();
     // Once, because a second attempt of `install_default` is an error; whether one is in place is asked below.
     INSTALLED.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    rustls::crypto::CryptoProvider::get_default().map(|_| ()).ok_or(TlsError)
+    CryptoProvider::get_default().map(|_| ()).ok_or(TlsError)
 }
 
 /// Whom a client believes.
@@ -35,26 +38,44 @@ pub const NO_ROOTS: &str = "this system has no CA certificates, so no certificat
 
 /// Whether the system has CA certificates, as a client that is built now would find them.
 pub fn has_roots() -> Result<bool, String> {
-    #[allow(clippy::disallowed_methods, reason = "it is never sent anything")]
-    build(Client::builder).map(|(_, roots)| roots == Roots::System)
+    Trust::read().map(|trust| trust.0.is_some())
 }
 
-/// Finishes a client with the system's trust roots, or without any where the system has none.
-pub(super) fn build(builder: impl Fn() -> ClientBuilder) -> Result<(Client, Roots), String> {
-    install().map_err(|error| error.to_string())?;
-    match builder().build() {
-        Ok(client) => Ok((client, Roots::System)),
-        Err(error) => match build_plain(builder()) {
-            Ok(client) => {
-                tracing::warn!(
-                    error = %super::error::words(&error),
-                    "No CA certificates: HTTPS destinations wait; install the package ca-certificates."
-                );
-                Ok((client, Roots::None))
-            }
-            // Not the roots, then: the first error is the one that matters.
-            Err(_) => Err(super::error::words(&error)),
-        },
+/// The system's CA certificates as they were at one moment, or that there were none. Read once for all clients of a
+/// configuration: it takes some 20 ms and 100 KB, which a thousand destinations would not have to themselves.
+#[derive(Clone)]
+pub(super) struct Trust(Option<Arc<Verifier>>);
+
+impl Trust {
+    pub(super) fn read() -> Result<Self, String> {
+        install().map_err(|error| error.to_string())?;
+        let provider = CryptoProvider::get_default().ok_or_else(|| TlsError.to_string())?;
+        let verifier = Verifier::new(Arc::clone(provider)).inspect_err(|error| {
+            tracing::warn!(%error, "No CA certificates: HTTPS destinations wait; install the package ca-certificates.");
+        });
+        Ok(Self(verifier.ok().map(Arc::new)))
+    }
+
+    /// What is in `place`, read where nothing is yet.
+    pub(super) fn once(place: &mut Option<Self>) -> Result<&Self, String> {
+        match place {
+            Some(trust) => Ok(trust),
+            none @ None => Ok(none.insert(Self::read()?)),
+        }
+    }
+
+    /// Finishes a client with these roots, or without any where the system has none.
+    pub(super) fn build(&self, builder: ClientBuilder) -> Result<(Client, Roots), String> {
+        let Some(verifier) = &self.0 else {
+            return build_plain(builder).map(|client| (client, Roots::None));
+        };
+        let mut config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::<Verifier>::clone(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let client = builder.tls_backend_preconfigured(config).build();
+        client.map(|client| (client, Roots::System)).map_err(|error| super::error::words(&error))
     }
 }
 
@@ -73,6 +94,18 @@ mod tests {
     fn installing_the_provider_twice_is_no_error() {
         assert!(install().is_ok());
         assert!(install().is_ok());
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the builder itself is what is tested")]
+    fn all_clients_of_a_configuration_share_what_was_read_once() {
+        let trust = Trust::read().unwrap();
+        let clients = [(); 3].map(|()| trust.build(Client::builder()).unwrap());
+        let wanted = if has_roots().unwrap() { Roots::System } else { Roots::None };
+        assert!(clients.iter().all(|(_, roots)| *roots == wanted));
+        if let Some(verifier) = &trust.0 {
+            assert_eq!(Arc::strong_count(verifier), 4, "each has the same, and none a copy");
+        }
     }
 
     // Row 46.

@@ -9,7 +9,7 @@ use reqwest::Client;
 use super::proxy::{self, Failure, Way};
 use super::resolve::{Asked, GuardedResolver, PROXY_ALIAS};
 use super::timing::{self, Timing};
-use super::tls::{self, NO_ROOTS, Roots};
+use super::tls::{NO_ROOTS, Roots, Trust};
 use super::{body, client, error};
 use crate::config::snapshot::{Destination, NetworkPolicy};
 use crate::domain::delivery::Phases;
@@ -53,24 +53,23 @@ impl Wire {
         peer: &Peer<'_>,
         proxy: Option<&Proxy>,
         connect: Duration,
-        clock: &Arc<dyn Clock>,
+        (trust, clock): (&Trust, &Arc<dyn Clock>),
     ) -> Result<Self, String> {
         let network = peer.network;
         let resolver = Arc::new(GuardedResolver::new(Arc::new(network.allow_private.clone()), asked(proxy)));
         let through = proxy.map(of_reqwest).transpose()?;
-        let (client, roots) = tls::build(|| {
-            let builder = client::base(network.timeout.to_std())
-                .connect_timeout(connect)
-                // As many as the lane uses at once: with fewer, those beyond are opened and closed for each exchange.
-                .pool_max_idle_per_host(peer.concurrency)
-                .connector_layer(Timing(Arc::clone(clock)))
-                .dns_resolver(Arc::clone(&resolver));
-            match &through {
-                Some(proxy) => builder.proxy(proxy.clone()),
-                None => builder,
-            }
-        })
-        .map_err(|detail| format!("the HTTP client cannot be built: {detail}"))?;
+        let builder = client::base(network.timeout.to_std())
+            .connect_timeout(connect)
+            // As many as the lane uses at once: with fewer, those beyond are opened and closed for each exchange.
+            .pool_max_idle_per_host(peer.concurrency)
+            .connector_layer(Timing(Arc::clone(clock)))
+            .dns_resolver(resolver);
+        let builder = match through {
+            Some(proxy) => builder.proxy(proxy),
+            None => builder,
+        };
+        let built = trust.build(builder);
+        let (client, roots) = built.map_err(|detail| format!("the HTTP client cannot be built: {detail}"))?;
         Ok(Self { client, roots, through: proxy.map(|proxy| proxy.scheme), clock: Arc::clone(clock) })
     }
 
