@@ -1,0 +1,90 @@
+//! How much one transaction takes, and that whatever waits comes to its turn.
+
+use super::*;
+use crate::domain::limits::OUTCOMES_AT_ONCE;
+
+#[test]
+fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {
+    let count = u64::try_from(OUTCOMES_AT_ONCE).unwrap() * 2 + 10;
+    let bench = Bench::new();
+    let keys: Vec<_> = (1..=count).map(|seq| DeliveryKey { seq: EventSeq(seq), ..FIRST }).collect();
+    let events = keys.iter().map(|key| bench.event(&key.seq.0.to_string())).collect();
+    let (reply, answer) = oneshot::channel();
+    bench.commands.blocking_send(Command::Write(Request { ops: events, reply: Some(reply) })).unwrap();
+    answer.blocking_recv().unwrap().unwrap();
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    bench.hand_over(keys.iter().copied().map(sent).collect());
+    bench.commands.blocking_send(Command::Stop).unwrap();
+    drop(stuck);
+    let mut facts = bench.facts;
+    let settled = std::iter::from_fn(|| facts.blocking_recv()).filter(|fact| matches!(fact, Input::Settled { .. }));
+    assert_eq!(settled.count(), keys.len());
+    bench.thread.join().unwrap().unwrap();
+    let store = disk.cut().store();
+    let is_sent = |key| matches!(store.reader().delivery(key).unwrap().unwrap().state, State::Sent { .. });
+    assert!(keys.into_iter().all(is_sent));
+}
+
+#[test]
+fn a_transaction_ends_with_the_request_that_makes_it_large_and_is_told_in_one_piece() {
+    let mut bench = Bench::new();
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    let mut answers = vec![bench.ask(bench.event("first"))];
+    for request in 0..3 {
+        let large = |n| {
+            let WriteOp::Accept(accept) = bench.event(&format!("{request}-{n}")) else { unreachable!() };
+            let mut event = Event::clone(&accept.event);
+            event.data.insert("x".to_owned(), "x".repeat(900_000).into());
+            WriteOp::Accept(Accept { event: Arc::new(event), ..accept })
+        };
+        let (reply, answer) = oneshot::channel();
+        let ops = (0..3).map(large).collect();
+        bench.commands.blocking_send(Command::Write(Request { ops, reply: Some(reply) })).unwrap();
+        answers.push(answer);
+    }
+    drop(stuck);
+    for answer in answers {
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    let mut told = Vec::new();
+    while told.iter().sum::<usize>() < 10 {
+        told.push(bench.facts.told.blocking_recv().unwrap().len());
+    }
+    // Whatever the first one met: no more than two of the large ones share a transaction.
+    assert!(told.iter().all(|facts| *facts <= 7), "{told:?}");
+}
+
+#[test]
+fn retention_and_jobs_end_under_traffic_without_end() {
+    let mut bench = Bench::new();
+    for n in 0..100 {
+        bench.accept(&format!("old-{n}")).unwrap();
+    }
+    let keys = (1..=100).map(|seq| DeliveryKey { seq: EventSeq(seq), ..FIRST });
+    bench.hand_over(keys.clone().map(sent).collect());
+    let everything = SweepPlan { events_before: Some(UnixMs(u64::MAX)), ..SweepPlan::default() };
+    bench.commands.blocking_send(Command::Sweep(Upkeep { plan: everything, size: None })).unwrap();
+    let page = |_| {
+        let (reply, answer) = oneshot::channel();
+        let at = WriteOp::JobCancel { job: crate::domain::job::JobNumber(9), at: NOW };
+        let request = Request { ops: vec![at], reply: Some(reply) };
+        bench.commands.blocking_send(Command::Page(Page { request, cost: Duration::from_millis(2) })).unwrap();
+        answer
+    };
+    let mut answers: Vec<_> = (0..20).map(page).collect();
+    let mut events = 0;
+    loop {
+        answers.retain_mut(|answer| answer.try_recv().is_err());
+        if answers.is_empty() && bench.reader.event(EventSeq(100)).unwrap().is_none() {
+            break;
+        }
+        bench.accept(&format!("new-{events}")).unwrap();
+        while bench.facts.try_recv().is_ok() {}
+        events += 1;
+        assert!(events < 20_000, "{} pages still wait", answers.len());
+    }
+    assert!(events > 50, "they gave way to {events} events only");
+    bench.stop().unwrap();
+}
