@@ -60,8 +60,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usi
     let kept = Backups::start(&reader, &snapshot.backup, now);
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }, exchanges));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
-    let board = Arc::new(board(&reader)?);
-    let rejected = Arc::new(Mutex::default());
+    let (board, rejected) = (Arc::new(board(&reader)?), Arc::new(Mutex::default()));
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
     let (facts, facts_rx) = mpsc::channel(DRIVER_QUEUE);
     let (orders, orders_rx) = mpsc::channel(ORDERS);
