@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::net::TcpStream;
 
 use crate::support::daemon::{Daemon, PATIENCE, webhook};
+use crate::support::sender;
 use crate::support::sink::{Act, Reply, Sink};
 
 /// The daemon with so many descriptors, and a Unix socket beside its port.
@@ -90,4 +92,34 @@ async fn deliveries_take_turns_where_descriptors_are_few_and_one_that_hangs_take
     let log = std::fs::read_to_string(daemon.path("log")).unwrap();
     assert!(log.contains("Fewer exchanges at a time than configured"), "{log}");
     daemon.kill();
+}
+
+// Row 29: no descriptor is left for one that comes in, as where somebody lowers the limit, or the whole system has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_without_a_descriptor_waits_without_spinning_and_accepts_again_once_there_is_one() {
+    let mut daemon = Daemon::prepare("", "");
+    daemon.set_log(daemon.path("log"));
+    daemon.restart().await;
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), maximum }).unwrap();
+    let port = daemon.port;
+    let waiting =
+        tokio::spawn(async move { sender::post(port, r#"{"event":"deposit","event_id":"meanwhile"}"#).await });
+    let (started, spent) = (Instant::now(), daemon.cpu_us());
+    let failed = |daemon: &Daemon| {
+        let log = std::fs::read_to_string(daemon.path("log")).unwrap();
+        log.matches("could not be accepted").count()
+    };
+    while failed(&daemon) < 2 {
+        assert!(started.elapsed() < PATIENCE, "it is accepted all the same");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(daemon.cpu_us() - spent < 1e6, "it spins");
+    assert!(failed(&daemon) < 100, "it fills the log");
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(1024), maximum }).unwrap();
+    assert_eq!(waiting.await.unwrap().expect("an answer").status, 202);
+    assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"after"}"#).await.status, 202);
+    daemon.terminate();
 }

@@ -97,6 +97,17 @@ fn a_second_daemon_is_turned_away() {
     home.open().unwrap();
 }
 
+// Row 15: what lies there unfinished may be the first one's work.
+#[test]
+fn a_second_daemon_touches_nothing_before_it_is_turned_away() {
+    let home = Home::used();
+    let _first = home.open().unwrap();
+    let unfinished = home.path().join("postbackd.redb.tmp");
+    fs::write(&unfinished, "half of a restore").unwrap();
+    home.open().unwrap_err();
+    assert!(unfinished.exists());
+}
+
 #[test]
 fn a_file_that_someone_else_has_open_is_refused() {
     let home = Home::used();
