@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use crate::support::daemon::{Daemon, Said};
 use crate::support::proxy::{End, Manner as By, Proxy, says};
 use crate::support::smtp::{MailServer, Manner, Offers};
+use crate::support::tls::TlsFront;
 
 const PASSWORD: &str = "canary-password";
 
@@ -177,6 +178,20 @@ async fn mail_goes_through_proxies_in_every_way_and_its_tls_is_with_the_server()
             assert_eq!(proxy.asked(), [format!("{asked} 127.0.0.1:{}", server.port)], "{scheme} {tls}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_proxy_behind_tls_must_show_a_certificate_that_the_system_trusts() {
+    let server = MailServer::start(Manner { offers: Offers::Starttls, auth: "PLAIN", ..Manner::default() }).await;
+    let proxy = before(&server, By::Works).await;
+    let good = TlsFront::start(proxy.address).await;
+    let forged = TlsFront::with(include_bytes!("fixtures/self-signed.pem"), proxy.address).await;
+    let by = |front: &TlsFront| format!("{}\nproxy = \"https://{}{}\"", with_login("starttls"), login(), front.address);
+    let said = tested(&server, &by(&forged)).await;
+    assert!(said.code == 1 && said.out.contains("no TLS with it: "), "{said:?}");
+    assert_eq!(proxy.connections(), 0);
+    let said = tested(&server, &by(&good)).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "mail: took it\n"), "{said:?}");
 }
 
 #[tokio::test]
