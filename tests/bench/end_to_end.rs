@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use arrivals::steady;
 use daemon::Daemon;
 use lateness::Late;
-use process::{pss_mb, sleeps};
+use process::{pss_mb, sleeps, woken};
 use sheet::{Goal, Sheet};
 use wire::{Load, Receiver, load, load_together};
 
@@ -120,7 +120,7 @@ async fn idle(extent: Extent, sheet: &mut Sheet) {
         tokio::time::sleep(Duration::from_secs(span / 4)).await;
         let before = sleeps(daemon.pid());
         tokio::time::sleep(Duration::from_secs(span)).await;
-        wakes.push(sleeps(daemon.pid()).saturating_sub(before) as f64 / span as f64);
+        wakes.push(woken(&before, &sleeps(daemon.pid())) as f64 / span as f64);
         pss.push(pss_mb(daemon.pid()));
     }
     sheet.add("PSS idle, MB", Goal::Below(10.0), &pss);

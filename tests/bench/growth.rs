@@ -37,6 +37,8 @@ use picture::Curve;
 use sheet::{Goal, Sheet};
 use wire::{Receiver, load};
 
+/// What is measured at each step.
+const FIGURES: [&str; 5] = ["events/s end to end", "acknowledgement p99, ms", "ready, ms", "PSS, MB", "file, MB"];
 /// Rows written at most while destinations are measured: each event makes one for each destination.
 const ROWS_OF_DESTINATIONS: u64 = 200_000;
 
@@ -50,26 +52,26 @@ async fn main() {
     let mut sheet = Sheet::new("growth", 1);
     let mut curves = Vec::new();
     for state in [State::Sent, State::Owed] {
-        let mut points = Vec::new();
+        let mut steps_of = Vec::new();
         for rows in &steps {
             let what = format!("{rows} rows {}", state.as_str());
-            points.push((rows.to_string(), measure(&what, 1, Fill { rows: *rows, state }, fresh, &mut sheet).await));
+            steps_of.push((rows.to_string(), measure(&what, 1, Fill { rows: *rows, state }, fresh, &mut sheet).await));
         }
-        curves.push(Curve { title: format!("events/s by rows {}", state.as_str()), points });
+        curves.push(Curve { title: format!("rows {}", state.as_str()), steps: steps_of });
     }
-    let mut points = Vec::new();
+    let mut steps = Vec::new();
     for destinations in if full { vec![1, 10, 100, 1000] } else { vec![1, 10] } {
         let (what, none) = (format!("{destinations} destinations"), Fill { rows: 0, state: State::Sent });
         let count = fresh.min(ROWS_OF_DESTINATIONS / destinations);
-        points.push((destinations.to_string(), measure(&what, destinations, none, count, &mut sheet).await));
+        steps.push((destinations.to_string(), measure(&what, destinations, none, count, &mut sheet).await));
     }
-    curves.push(Curve { title: "events/s by destinations".to_owned(), points });
+    curves.push(Curve { title: "destinations".to_owned(), steps });
     sheet.finish();
-    println!("drawn as {}", picture::draw(&curves));
+    println!("drawn as {}", picture::draw(&FIGURES, &curves));
 }
 
-/// One point of a curve; its events per second end to end.
-async fn measure(what: &str, destinations: u64, fill: Fill, fresh: u64, sheet: &mut Sheet) -> f64 {
+/// One step of a curve: its figures.
+async fn measure(what: &str, destinations: u64, fill: Fill, fresh: u64, sheet: &mut Sheet) -> Vec<f64> {
     let receiver = Receiver::start().await;
     let url = format!("http://127.0.0.1:{}/", receiver.port);
     // The first gets what is fresh, the second what the store is filled with; the others are there.
@@ -92,14 +94,15 @@ async fn measure(what: &str, destinations: u64, fill: Fill, fresh: u64, sheet: &
     }
     let rate = fresh as f64 / began.elapsed().as_secs_f64();
     let file = std::fs::metadata(daemon.path("data/postbackd.redb")).expect("a store").len();
-    for (figure, value) in [
-        ("events/s end to end", rate),
-        ("acknowledgement p99, ms", load.percentile(99)),
-        ("ready, ms", ready.as_secs_f64() * 1000.0),
-        ("PSS, MB", process::pss_mb(daemon.pid())),
-        ("file, MB", file as f64 / 1_048_576.0),
-    ] {
-        sheet.add(&format!("{what}: {figure}"), Goal::None, &[value]);
+    let figures = vec![
+        rate,
+        load.percentile(99),
+        ready.as_secs_f64() * 1000.0,
+        process::pss_mb(daemon.pid()),
+        file as f64 / 1_048_576.0,
+    ];
+    for (figure, value) in FIGURES.iter().zip(&figures) {
+        sheet.add(&format!("{what}: {figure}"), Goal::None, &[*value]);
     }
-    rate
+    figures
 }
