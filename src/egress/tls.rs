@@ -1,7 +1,7 @@
 //! The one TLS stack: rustls with ring, trust roots from the operating system.
 //!
 //! reqwest is built without a provider of its own and panics when none is installed, so every client here is finished by
-//! [`Trust`] or by `build_plain`, which install it first.
+//! `Trust` or by `build_plain`, which install it first.
 
 use std::sync::{Arc, Once};
 

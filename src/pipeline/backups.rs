@@ -4,7 +4,7 @@
 //! bit of work while somebody sends. Who asked and hung up does not end it. A stop ends it at the next rest; what is still
 //! unfinished after a while (a directory may hang) loses its file, so that a clean stop leaves nothing half done.
 //!
-//! When the next one is due ([`view`]) is a function of the directory and the configuration: a restart changes nothing.
+//! When the next one is due (`view`) is a function of the directory and the configuration: a restart changes nothing.
 
 mod automatic;
 mod view;
