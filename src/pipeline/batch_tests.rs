@@ -55,6 +55,21 @@ fn a_full_batch_goes_at_once_and_the_rest_within_the_wait() {
 }
 
 #[test]
+fn what_could_not_be_sent_shares_no_blame_with_the_one_that_was_refused() {
+    let mut bench = gathering(2);
+    assert_eq!(bench.step(Input::Owed(some(1..=2))).batches, [[1, 2]]);
+    let parts = vec![
+        Part { key: key(A, 1), end: PartEnd::Exchanged { attempt: attempt(1, NOW), autopsy: autopsy() } },
+        Part { key: key(A, 2), end: PartEnd::Unsent { verdict: REFUSED, autopsy: autopsy() } },
+    ];
+    let detail = "why".to_owned();
+    let answer = Some(Judgement { verdict: Verdict::BatchFault, detail, attempts_max: None, warns: false });
+    let ended = bench.step(Input::Ended(Ended { answer, parts }));
+    let dead = |settle: &Settle| matches!(settle.disposition, Disposition::Dead { .. });
+    assert!(ended.settled.len() == 2 && ended.settled.iter().all(dead), "{ended:?}");
+}
+
+#[test]
 fn an_exchange_of_many_takes_one_permit_and_one_turn_of_the_rate() {
     let mut bench = Bench::with(|rules| {
         rules.batch = 10;

@@ -134,6 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn each_attempt_counts_for_a_minute_from_its_own_end() {
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1000, ..BreakerPolicy::default() });
+        let at = |seconds| NOW + DurationMs::from_secs(seconds);
+        assert!(!breaker.count(Sign::Lives, NOW));
+        assert!((31..49).all(|second| !breaker.count(Sign::Fails, at(second))));
+        assert!(!breaker.count(Sign::Fails, at(70)), "the first does not count any more");
+        assert!(breaker.count(Sign::Fails, at(70)), "all others do");
+        assert!((0..1000).all(|_| breaker.count(Sign::Fails, at(70))));
+        assert!(breaker.slots.len() <= 6, "{} slots", breaker.slots.len());
+    }
+
+    #[test]
     fn permanent_answers_show_that_the_receiver_lives() {
         assert_eq!(Sign::of(Verdict::Permanent { reason: DeadReason::Permanent }), Sign::Lives);
         assert_eq!(Sign::of(Verdict::Ambiguous { reason: RetryReason::Timeout }), Sign::Fails);

@@ -198,3 +198,32 @@ fn owed(owed: &[Owed], facts: &mut Vec<Input>) {
         facts.push(Input::Owed(owed.to_vec()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::entropy::Entropy;
+    use crate::store::Options;
+
+    struct Dice;
+
+    impl Entropy for Dice {
+        fn next_u64(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn refusals_that_could_not_be_counted_are_counted_later_each_for_its_source_in_one_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Dice).unwrap();
+        let (reader, mut committer) = (store.reader(), Committer::new(store));
+        for (source, count) in [("app", 2), ("net", 3), ("app", 5), ("net", 7)] {
+            committer.keep(vec![WriteOp::CountRejected { source: source.parse().unwrap(), count }]);
+        }
+        assert_eq!(committer.kept.len(), 2);
+        committer.commit(Vec::<Request<()>>::new()).unwrap();
+        let rejected = ["app", "net"].map(|source| reader.ledger().events[source].rejected);
+        assert_eq!(rejected, [7, 10]);
+    }
+}

@@ -295,6 +295,9 @@ impl Gate {
     /// The clock was set back: what it had planned moves along.
     pub(super) fn clock_set_back(&mut self, by: DurationMs) {
         self.patience = self.patience - by;
+        if let Some(pace) = &mut self.pace {
+            pace.clock_set_back(by);
+        }
         match &mut self.state {
             LaneState::Throttled { until } => *until = *until - by,
             LaneState::Held { since, probe_at, .. } | LaneState::Open { since, probe_at, .. } => {

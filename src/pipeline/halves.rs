@@ -97,6 +97,17 @@ mod tests {
     use crate::domain::id::{DeliveryKey, DestinationId};
     use crate::domain::time::UnixMs;
 
+    #[test]
+    fn a_half_that_just_fits_leaves_nothing() {
+        let mut halves = Halves::default();
+        halves.split(&[EventSeq(1), EventSeq(2)]);
+        for seq in [1, 2] {
+            assert!(halves.take(owed(seq)).is_none() && halves.is_ready());
+            assert_eq!(halves.pop(1).map(|half| half.len()), Some(1));
+            assert!(!halves.is_ready());
+        }
+    }
+
     fn owed(seq: u64) -> Owed {
         let due_at = UnixMs(1);
         Owed {

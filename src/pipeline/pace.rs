@@ -4,7 +4,7 @@
 //! before that, so over any time `t` there are at most `rate × (t + 100 ms) + 1` attempts.
 
 use crate::domain::pacing::RateLimit;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{DurationMs, UnixMs};
 
 /// How far attempts may run ahead of an even spread, in microseconds: enough for a tick that came late.
 const BURST_US: u64 = 100_000;
@@ -29,6 +29,11 @@ impl Pace {
         Self { even_us: before.map_or(0, |before| before.even_us.min(furthest)), ..fresh }
     }
 
+    /// The clock was set back by `by`: nobody must be woken by what it showed before.
+    pub(super) fn clock_set_back(&mut self, by: DurationMs) {
+        self.even_us = self.even_us.saturating_sub(by.0.saturating_mul(1000));
+    }
+
     /// When the next attempt may start.
     pub(super) fn next(&self) -> UnixMs {
         UnixMs(self.even_us.saturating_sub(BURST_US).div_ceil(1000))
@@ -37,7 +42,7 @@ impl Pace {
     /// Whether an attempt may start now; if so it is counted.
     pub(super) fn take(&mut self, now: UnixMs) -> bool {
         let now_us = now.0.saturating_mul(1000);
-        // A clock that was set back must not stop the lane: what is far ahead of it is forgotten.
+        // What is far ahead of the clock, however that came, must not stop the lane.
         let ahead = now_us.saturating_add(BURST_US).saturating_add(self.interval_us);
         self.even_us = self.even_us.min(ahead);
         if now < self.next() {
@@ -53,7 +58,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::time::DurationMs;
 
     const NOW: UnixMs = UnixMs(1_764_000_000_000);
 

@@ -25,6 +25,22 @@ fn a_row_committed_while_a_page_is_read_is_read_by_the_next() {
 }
 
 #[test]
+fn what_was_put_back_where_the_page_ends_is_read_by_the_next() {
+    let mut bench = Bench::new();
+    bench.step(Input::Owed(vec![retry(A, 1, NOW)]));
+    bench.step(Input::Rescan);
+    // It was sent, and stands where it stood, while the page that ends with it is read.
+    bench.ended(key(A, 1), Verdict::DestinationFault);
+    bench.step(Input::Control(Control::Release { destination: A }));
+    bench.step(Input::Settled { key: key(A, 1), owed: Some(retry(A, 1, NOW)) });
+    let page = Input::Page { destination: A, rows: vec![retry(A, 1, NOW)], end: false };
+    assert_eq!(bench.step(page).loads, [A]);
+    let place = OutboxCursor { due_at: NOW, seq: EventSeq(1) };
+    assert!(bench.after[&A].is_some_and(|after| after < place), "{:?}", bench.after[&A]);
+    assert_eq!(bench.step(Input::Page { destination: A, rows: vec![retry(A, 1, NOW)], end: true }).sent, [1]);
+}
+
+#[test]
 fn fresh_deliveries_do_not_wait_behind_a_backlog_on_disk() {
     let mut bench = Bench::new();
     bench.step(Input::Rescan);

@@ -6,6 +6,8 @@ mod controls;
 mod gates;
 #[path = "scheduler_paging_tests.rs"]
 mod pages;
+#[path = "scheduler_room_tests.rs"]
+mod rooms;
 
 use super::*;
 use crate::domain::delivery::{History, Phases, State};

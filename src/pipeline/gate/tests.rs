@@ -200,6 +200,22 @@ fn a_release_ends_a_throttle_and_no_pause() {
 }
 
 #[test]
+fn a_release_ends_the_patience_that_was_asked_for_unless_the_lane_is_paused() {
+    for is_paused in [false, true] {
+        let mut gate = gate();
+        gate.hear(1, Verdict::Throttled { not_before: None }, NOW);
+        if is_paused {
+            gate.pause(pause(NOW, None));
+        }
+        gate.release(NOW);
+        gate.pause(pause(NOW, None));
+        gate.resume(NOW + MINUTE);
+        let left = LaneState::Throttled { until: NOW + HOUR };
+        assert_eq!(gate.state, if is_paused { left } else { LaneState::Active });
+    }
+}
+
+#[test]
 fn a_pause_lasts_as_long_as_was_said_also_when_the_clock_is_set_back() {
     let mut gate = gate();
     gate.pause(pause(NOW, Some(NOW + HOUR)));
@@ -308,4 +324,56 @@ fn a_change_of_the_configuration_does_not_refill_the_rate() {
     gate.reconfigure(&hourly(60), NOW + MINUTE);
     assert!(!gate.sends(NOW + MINUTE) && gate.sends(NOW + MINUTE + MINUTE));
     assert!(!gate.sends(NOW + MINUTE + MINUTE));
+}
+
+#[test]
+fn all_that_was_planned_moves_along_with_a_clock_that_is_set_back() {
+    let mut paused = gate();
+    paused.pause(pause(NOW, Some(NOW + HOUR)));
+    for mut gate in everywhere().into_iter().chain([paused]) {
+        let state = format!("{:?}", gate.state);
+        let (later, wake) = (NOW + MINUTE, gate.next_wake());
+        let still = gate.stood_still(NOW - MINUTE, later);
+        gate.clock_set_back(HOUR);
+        assert_eq!(gate.next_wake(), wake.map(|at| at - HOUR), "{state}");
+        assert_eq!(gate.stood_still(NOW - MINUTE - HOUR, later - HOUR), still, "{state}");
+        gate.pause(pause(later - HOUR, None));
+        gate.resume(later - HOUR);
+        let is_patient = state.starts_with("Throttled");
+        assert_eq!(gate.next_wake(), wake.filter(|_| is_patient).map(|at| at - HOUR), "{state}");
+    }
+    let limit = RateLimit { count: 1, per: MINUTE };
+    let mut gate = Gate::new(&Rules { rate_limit: Some(limit), ..rules() }, NOW);
+    assert!(gate.sends(NOW) && !gate.sends(NOW));
+    let wake = gate.next_wake();
+    gate.clock_set_back(HOUR);
+    assert_eq!(gate.next_wake(), wake.map(|at| at - HOUR));
+}
+
+#[test]
+fn of_many_standstills_none_is_forgotten_and_few_are_kept() {
+    let (mut gate, mut now) = (gate(), NOW);
+    for round in 1..=100 {
+        gate.pause(pause(now, None));
+        gate.resume(now + MINUTE);
+        now = now + HOUR;
+        assert_eq!(gate.stood_still(NOW - DurationMs::from_days(9), now), DurationMs(round * MINUTE.0));
+        assert!(gate.standstills.len() <= STANDSTILLS_MAX, "{} are kept", gate.standstills.len());
+    }
+}
+
+#[test]
+fn only_what_time_cannot_open_is_shut() {
+    let shut: Vec<bool> = everywhere().iter().map(Gate::is_shut).collect();
+    assert_eq!(shut, [false, false, false, false, true], "active, throttled, open, held, disabled");
+    for until in [None, Some(NOW + HOUR)] {
+        let mut gate = gate();
+        gate.pause(pause(NOW, until));
+        assert_eq!(gate.is_shut(), until.is_none());
+    }
+    for mut gate in everywhere() {
+        gate.probing(key(7));
+        let probes = matches!(gate.state, LaneState::Open { .. } | LaneState::Held { .. });
+        assert_eq!(gate.is_shut(), probes || gate.state == LaneState::Disabled, "{:?}", gate.state);
+    }
 }
