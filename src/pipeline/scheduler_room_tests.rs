@@ -143,3 +143,21 @@ fn an_attempt_has_the_number_after_the_last() {
     bench.step(Input::Owed(vec![fresh(A, 1, NOW), retry(A, 2, NOW)]));
     assert_eq!([1, 2].map(|seq| bench.scheduler.next_attempt(key(A, seq))), [1, 2]);
 }
+
+#[test]
+fn what_had_no_room_in_its_exchange_goes_on_as_what_it_was() {
+    let mut bench = Bench::with(|rules| (rules.concurrency, rules.batch) = (4, 2));
+    bench.step(Input::Owed((1..=7).map(|seq| retry(A, seq, NOW)).collect()));
+    assert_eq!(bench.step(Input::Owed(vec![fresh(A, 10, NOW), fresh(A, 11, NOW)])).batches, [[10, 11]]);
+    let parts = vec![
+        Part { key: key(A, 10), end: PartEnd::Exchanged { attempt: attempt(1, NOW), autopsy: autopsy() } },
+        Part { key: key(A, 11), end: PartEnd::NoRoom },
+    ];
+    let detail = "why".to_owned();
+    let answer = Some(Judgement { verdict: Verdict::Delivered, detail, attempts_max: None, warns: false });
+    assert_eq!(
+        bench.step(Input::Ended(Ended { answer, parts })).sent,
+        [11],
+        "by the permit that is kept for what is new"
+    );
+}
