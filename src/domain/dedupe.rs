@@ -211,6 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn another_name_or_value_in_an_object_is_another_content() {
+        let all = [
+            r"{}",
+            r#"{"a":1}"#,
+            r#"{"b":1}"#,
+            r#"{"a":2}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":true}"#,
+            r#"{"a":false}"#,
+            r#"{"a":null}"#,
+            r#"{"a":[1]}"#,
+            r#"{"a":[1,1]}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"{"a":{"b":2}}"#,
+        ];
+        let said = |text: &str| KEY.content(&Event { data: serde_json::from_str(text).unwrap(), ..sample() });
+        for (at, text) in all.iter().enumerate() {
+            assert!(all[..at].iter().all(|other| said(other) != said(text)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_defaulted_time_is_not_content() {
         let at = |ms| KEY.content(&Event { occurred_at: OccurredAt::Received(UnixMs(ms)), ..sample() });
         assert_eq!(at(1), at(2));
