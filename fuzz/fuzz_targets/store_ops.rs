@@ -5,6 +5,7 @@
 
 #![no_main]
 
+#[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../../tests/sim/disk.rs"]
 mod disk;
 #[path = "../../tests/sim/rng.rs"]
@@ -242,6 +243,7 @@ libfuzzer_sys::fuzz_target!(|input: Input| {
                     attempts_before: at(*events),
                     dlq_before: at(*dlq),
                     dedupe_before: at(*dedupe),
+                    known: None,
                 };
                 model.swept = true;
                 store.sweep(&plan).is_ok()
