@@ -46,6 +46,14 @@ pub struct Running {
     drain: oneshot::Sender<DrainRequest>,
 }
 
+/// The clock that things grow old by, from what the store knows of the time.
+fn guarded(store: &mut Store, env: &Env) -> Result<Guard, StoreError> {
+    let monotonic = env.clock.monotonic();
+    let clock = GuardedClock::new(store.known_time()?, env.clock.now(), monotonic);
+    store.keep_first_time(clock.known(monotonic))?;
+    Ok(Guard::new(clock))
+}
+
 /// Starts the writer and the driver over `store`. Everything owed is read from the store: a fresh start, a restart after a
 /// crash and a restart after years are the same. `exchanges` with receivers may be under way at a time.
 pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usize) -> Result<Running, StoreError> {
@@ -55,7 +63,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usi
     let (instance, hash_key) = (store.instance(), store.hash_key());
     let now = env.clock.now();
     let pauses = reader.pauses()?;
-    let guarded = Guard::new(GuardedClock::new(store.known_time()?, now, env.clock.monotonic()));
+    let guarded = guarded(&mut store, &env)?;
     let disk = DiskGuard::new(snapshot.storage.path.clone(), snapshot.storage.reserve);
     let kept = Backups::start(&reader, &snapshot.backup, now);
     let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }, exchanges));

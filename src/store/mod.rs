@@ -163,12 +163,24 @@ impl Store {
     /// What is known of the time: what retention went by last, or, in a file from before that was kept, the newest key of its
     /// dedupe window. `None` for a new store.
     pub fn known_time(&self) -> Result<Option<KnownTime>, StoreError> {
-        let kept = self.shared.read(|transaction| {
+        let newest = Some(self.memory.filters.newest()).filter(|newest| *newest > UnixMs(0));
+        Ok(self.kept_time()?.or(newest.map(|at| KnownTime { at, ahead: DurationMs::ZERO, ran: DurationMs::ZERO })))
+    }
+
+    /// Keeps what a start knows of the time where nothing was kept yet. Else the next start might go by a key that this one
+    /// has stamped later than it is, as is done while the clock is ahead.
+    pub fn keep_first_time(&mut self, known: KnownTime) -> Result<(), StoreError> {
+        if self.kept_time()?.is_some() {
+            return Ok(());
+        }
+        self.sweep(&SweepPlan { known: Some(known), ..SweepPlan::default() }).map(drop)
+    }
+
+    fn kept_time(&self) -> Result<Option<KnownTime>, StoreError> {
+        self.shared.read(|transaction| {
             let bytes = transaction.open_table(schema::META)?.get(schema::META_KNOWN_TIME)?;
             Ok(bytes.and_then(|bytes| row::decode::<row::KnownTimeRow>(bytes.value()).ok()).map(KnownTime::from))
-        })?;
-        let newest = Some(self.memory.filters.newest()).filter(|newest| *newest > UnixMs(0));
-        Ok(kept.or(newest.map(|at| KnownTime { at, ahead: DurationMs::ZERO, ran: DurationMs::ZERO })))
+        })
     }
 
     /// Numbers `names`, giving new names the next free number, in one durable transaction.

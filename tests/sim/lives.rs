@@ -200,6 +200,7 @@ impl World {
         self.oracle.alerts_found(&reader.alerts().expect("readable"));
         let known = store.known_time().expect("readable");
         let guard = GuardedClock::new(known, self.wall(), self.monotonic());
+        store.keep_first_time(guard.known(self.monotonic())).map_err(|error| error.to_string())?;
         self.lives += 1;
         self.granted.clear();
         self.calm_down();

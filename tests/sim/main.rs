@@ -1,6 +1,6 @@
 //! The simulator: days of trouble in milliseconds, reproducible from a seed.
 //!
-//! `cargo test --test sim` runs the kept seeds (`seeds.txt`), a fixed range and a fresh one. More:
+//! `cargo test --test sim` runs the kept seeds (`seeds.txt`) and a fixed range. Fresh ones:
 //! `POSTBACKD_SIM_SEEDS=100000 cargo test --release --test sim fresh -- --nocapture`; one seed:
 //! `POSTBACKD_SIM_SEED=123 cargo test --test sim one_seed -- --nocapture`.
 

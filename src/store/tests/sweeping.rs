@@ -40,6 +40,18 @@ fn what_is_known_of_the_time_is_kept_once_an_hour_and_where_it_is_taken_back() {
     assert!(*disk.bytes.lock().unwrap() == before, "nothing is written for nothing");
 }
 
+#[test]
+fn a_first_start_keeps_its_time_whatever_its_keys_are_stamped_with() {
+    const HOUR: u64 = 3_600_000;
+    let mut store = Disk::default().store();
+    let known = |at: u64| KnownTime { at: UnixMs(at), ahead: DurationMs::ZERO, ran: DurationMs::ZERO };
+    store.keep_first_time(known(5 * HOUR)).unwrap();
+    store.accept(event("a", 700 * HOUR), vec![]);
+    assert_eq!(store.known_time().unwrap(), Some(known(5 * HOUR)));
+    store.keep_first_time(known(9 * HOUR)).unwrap();
+    assert_eq!(store.known_time().unwrap(), Some(known(5 * HOUR)), "it was no first one");
+}
+
 /// Sweeps until nothing is left to do.
 fn sweep_all(store: &mut Store, plan: &SweepPlan) -> usize {
     let mut removed = 0;
