@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Builder, ReadTransaction, ReadableDatabase, StorageBackend};
 
+use super::directory::remove_if_there;
 use super::error::{StoreError, is_full};
 use super::read::Reader;
 use crate::domain::id::InstanceId;
@@ -222,9 +223,7 @@ impl Place {
     }
 
     fn clear(&self) {
-        if let Err(error) = fs::remove_file(&self.unfinished)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_if_there(&self.unfinished) {
             tracing::warn!(path = %self.unfinished.display(), %error, "An unfinished backup stays; the next one removes it.");
         }
     }

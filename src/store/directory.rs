@@ -72,12 +72,8 @@ impl Directory {
         let directory = Self { path: path.to_owned(), handle, open: None };
         for name in [STORE_UNFINISHED, MARKER_UNFINISHED] {
             let leftover = directory.path.join(name);
-            match fs::remove_file(&leftover) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(refuse(&leftover, io_text("removing what an unfinished start left", &error)));
-                }
-                Ok(()) | Err(_) => {}
-            }
+            remove_if_there(&leftover)
+                .map_err(|error| refuse(&leftover, io_text("removing what an unfinished start left", &error)))?;
         }
         Ok(directory)
     }
@@ -217,6 +213,14 @@ fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Removes a file; whether there was one.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
+}
+
 /// Whether a file that begins so is one of the storage engine.
 pub(super) fn is_engine_file(front: &[u8]) -> bool {
     front.starts_with(&MAGIC)
@@ -252,4 +256,20 @@ fn lost_text(directory: &Path, marker: &str) -> String {
 
 fn marker_text(instance: InstanceId) -> String {
     format!("postbackd store {:010x}\nThis file says that {STORE} belongs here. Keep both together.\n", instance.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_need_not_be_removed_and_one_that_stays_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert!(!remove_if_there(&path).unwrap());
+        fs::write(&path, "").unwrap();
+        assert!(remove_if_there(&path).unwrap());
+        fs::create_dir(&path).unwrap();
+        assert!(remove_if_there(&path).is_err() && path.exists());
+    }
 }

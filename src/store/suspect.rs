@@ -22,7 +22,7 @@ use rustix::fs::{Advice, fadvise};
 use tracing::{error, info, warn};
 
 use super::Options;
-use super::directory::{Directory, refuse};
+use super::directory::{Directory, refuse, remove_if_there};
 use super::error::{OpenError, StoreError, io_text};
 use super::offline;
 
@@ -150,15 +150,12 @@ fn check(directory: &Directory, options: Options) -> Result<Vec<String>, OpenErr
 /// start reads the whole file again.
 pub(super) fn absolve(directory: &Directory) {
     let mark = directory.path().join(MARK);
-    let removed = fs::remove_file(&mark).and_then(|()| File::open(directory.path())?.sync_all());
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            warn!(
-                mark = %mark.display(), %error,
-                "The mark of a suspect store cannot be removed: each start reads the whole store until somebody deletes it."
-            );
-        }
-        Ok(()) | Err(_) => {}
+    let removed = remove_if_there(&mark).and_then(|_| File::open(directory.path())?.sync_all());
+    if let Err(error) = removed {
+        warn!(
+            mark = %mark.display(), %error,
+            "The mark of a suspect store cannot be removed: each start reads the whole store until somebody deletes it."
+        );
     }
 }
 

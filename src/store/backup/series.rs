@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{BackupError, at};
 use crate::domain::id::InstanceId;
 use crate::domain::time::UnixMs;
+use crate::store::directory::remove_if_there;
 use crate::store::read::Reader;
 
 /// What only names of the series begin with.
@@ -62,10 +63,10 @@ impl Reader {
         let old = series.iter().filter(|kept| kept.file != fresh).take(beyond);
         let (mut gone, mut stays) = (0, None);
         for kept in old {
-            match fs::remove_file(&kept.file) {
-                Ok(()) => gone += 1,
+            match remove_if_there(&kept.file) {
+                Ok(true) => gone += 1,
                 // Somebody else was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(false) => {}
                 Err(error) => stays = Some(at(&kept.file, error)),
             }
         }

@@ -113,6 +113,19 @@ fn a_file_that_was_found_damaged_is_not_read_again_until_it_has_changed() {
     assert!(!mark(dir.path()).exists());
 }
 
+#[test]
+fn a_mark_that_cannot_be_read_is_no_mark_that_is_not_there() {
+    let dir = marked();
+    fs::remove_file(mark(dir.path())).unwrap();
+    fs::create_dir(mark(dir.path())).unwrap();
+    let text = refusal(dir.path());
+    for word in ["postbackd.suspect", "reading the mark failed", "start again"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    fs::remove_dir(mark(dir.path())).unwrap();
+    open(dir.path()).unwrap().assert_sound();
+}
+
 // Row 16: opening again looks at the file that is open only, and does not read all of it because of a mark that stays.
 #[test]
 fn reopening_does_not_go_by_a_mark() {
