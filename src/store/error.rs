@@ -50,9 +50,7 @@ impl OpenError {
 
 /// Whether an I/O error means that there is no room: a full file system, a quota, or a limit on the size of files.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    const ENOSPC: i32 = 28;
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
-        || error.raw_os_error() == Some(ENOSPC)
 }
 
 /// What an operator is told about an I/O error on the way to an open store.
@@ -153,22 +151,22 @@ impl From<RowError> for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
+
+    fn os(code: Errno) -> io::Error {
+        code.into()
+    }
 
     #[test]
     fn only_a_lack_of_room_is_full() {
         let from = |error: io::Error| StoreError::from(redb::StorageError::Io(error));
-        for full in [
-            io::Error::from_raw_os_error(28),
-            io::Error::from(io::ErrorKind::StorageFull),
-            io::Error::from(io::ErrorKind::QuotaExceeded),
-        ] {
+        for full in [os(Errno::NOSPC), os(Errno::DQUOT), os(Errno::FBIG), io::Error::from(io::ErrorKind::StorageFull)] {
             assert!(matches!(from(full), StoreError::Full(_)));
         }
-        for broken in [5, 30, 117, 122].map(io::Error::from_raw_os_error) {
-            let full = is_full(&broken);
-            let found = from(broken);
-            assert!(if full { matches!(found, StoreError::Full(_)) } else { matches!(found, StoreError::Medium(_)) });
+        for broken in [os(Errno::IO), os(Errno::ROFS), os(Errno::UCLEAN), io::Error::other("bad sector")] {
+            assert!(matches!(from(broken), StoreError::Medium(_)));
         }
         let corrupted = StoreError::from(redb::StorageError::Corrupted("a page".to_owned()));
         assert!(matches!(corrupted, StoreError::Medium(_)));
@@ -177,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_commit_without_room_is_full_too() {
-        let error = redb::CommitError::Storage(redb::StorageError::Io(io::Error::from_raw_os_error(28)));
+        let error = redb::CommitError::Storage(redb::StorageError::Io(os(Errno::NOSPC)));
         assert!(matches!(StoreError::from(error), StoreError::Full(_)));
     }
 
@@ -188,5 +186,38 @@ mod tests {
         assert!(text.contains("read-only") && text.contains("storage.path"), "{text}");
         let text = io_text("creating the file", &io::Error::from(io::ErrorKind::PermissionDenied));
         assert!(text.contains("permission"), "{text}");
+        assert!(io_text("creating the file", &os(Errno::NOSPC)).contains("free space"));
+        assert!(io_text("creating the file", &os(Errno::IO)).contains("mend the cause"));
+    }
+
+    fn while_opening(error: io::Error) -> redb::DatabaseError {
+        redb::DatabaseError::Storage(redb::StorageError::Io(error))
+    }
+
+    // Row 8.
+    #[test]
+    fn a_start_blames_the_medium_for_what_the_medium_did_and_for_nothing_else() {
+        use io::ErrorKind::{InvalidData, NotFound, PermissionDenied, UnexpectedEof};
+        for failed in [os(Errno::IO), os(Errno::UCLEAN), io::Error::other("bad sector")] {
+            let said = failed.to_string();
+            assert_eq!(medium_text(&while_opening(failed)), Some(said));
+        }
+        let kinds = [InvalidData, NotFound, PermissionDenied, UnexpectedEof].map(io::Error::from);
+        for other in kinds.into_iter().chain([os(Errno::NOSPC), os(Errno::ROFS)]) {
+            assert_eq!(medium_text(&while_opening(other)), None);
+        }
+        assert_eq!(medium_text(&redb::DatabaseError::DatabaseAlreadyOpen), None);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_in_use_too_old_unreachable_or_damaged() {
+        assert_eq!(database_text(redb::DatabaseError::DatabaseAlreadyOpen), IN_USE);
+        assert!(database_text(redb::DatabaseError::UpgradeRequired(2)).contains("old form 2"));
+        assert!(database_text(while_opening(os(Errno::IO))).starts_with("opening the store failed"));
+        for kind in [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof] {
+            assert!(database_text(while_opening(io::Error::from(kind))).starts_with("the store is damaged"));
+        }
+        let corrupted = redb::DatabaseError::Storage(redb::StorageError::Corrupted("a page".to_owned()));
+        assert!(database_text(corrupted).starts_with("the store is damaged or cut short (DB corrupted: a page)"));
     }
 }
