@@ -193,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn ids_have_hashes_of_their_own_that_nobody_knows_without_the_key() {
+        let other = HashKey(*b"fedcba9876543210");
+        assert_ne!(KEY.sender_id("trade-9"), KEY.sender_id("trade-8"));
+        assert_ne!(KEY.sender_id("trade-9"), other.sender_id("trade-9"));
+    }
+
+    #[test]
     fn content_is_what_was_said_not_how_it_was_written() {
         let plain = KEY.content(&sample());
         let other_digits = Event { value: "25.0".parse().ok(), ..sample() };

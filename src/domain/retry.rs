@@ -116,8 +116,8 @@ pub fn patience(policy: &RetryPolicy, history: &History, not_before: Option<Unix
 
 /// The longest wait a plan can hold: what is due later than that was planned by a clock that was set back since.
 pub fn longest_wait(policy: &RetryPolicy) -> DurationMs {
-    let spread = policy.max_delay.0 / 1000 * u64::from(policy.jitter_permille.min(1000)) + 1000;
-    DurationMs(policy.max_delay.0.saturating_add(spread)).max(RETRY_AFTER_MAX)
+    let cap = u128::from(policy.max_delay.0);
+    whole(cap + spread(policy, cap)).max(RETRY_AFTER_MAX)
 }
 
 /// The planned delay after the `made`-th counting attempt (from 1): `first × multiplier^(made-1)`, capped, ± jitter.
@@ -135,9 +135,17 @@ pub fn delay(policy: &RetryPolicy, made: u32, dice: u64) -> DurationMs {
         }
     }
     let base = base.min(cap);
-    let spread = base * u128::from(policy.jitter_permille.min(1000)) / 1000;
-    let jittered = base - spread + u128::from(dice) % (2 * spread + 1);
-    DurationMs(u64::try_from(jittered).unwrap_or(u64::MAX))
+    let spread = spread(policy, base);
+    whole(base - spread + u128::from(dice) % (2 * spread + 1))
+}
+
+/// How far a delay of `base` may be off it.
+fn spread(policy: &RetryPolicy, base: u128) -> u128 {
+    base * u128::from(policy.jitter_permille.min(1000)) / 1000
+}
+
+fn whole(ms: u128) -> DurationMs {
+    DurationMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -207,6 +215,18 @@ mod tests {
         let replayed_at = START + DurationMs::from_hours(5);
         let history = History { owed_since: replayed_at, counted_since_owed: 0, ..past(3) };
         assert!(matches!(decide(&policy, &history, TRANSIENT, replayed_at, 0), Disposition::Retry { .. }));
+    }
+
+    #[test]
+    fn the_longest_wait_is_the_longest_that_can_be_planned_and_no_longer() {
+        let slow = RetryPolicy { max_delay: DurationMs(100_000_001), ..RetryPolicy::default() };
+        let longest = longest_wait(&slow);
+        assert_eq!(longest, DurationMs(120_000_001));
+        // The dice run once through both sides.
+        let unlucky = 2 * 20_000_000;
+        assert_eq!(delay(&slow, 50, unlucky), longest);
+        assert_eq!(delay(&slow, 50, unlucky + 1), DurationMs(80_000_001));
+        assert_eq!(longest_wait(&RetryPolicy::default()), RETRY_AFTER_MAX, "which a receiver may ask for");
     }
 
     #[test]

@@ -319,6 +319,49 @@ mod tests {
         assert_eq!((now, known.at), (NOW + hours(72), NOW + hours(72)));
     }
 
+    // Row 30.
+    #[test]
+    fn a_clock_that_is_a_day_ahead_at_a_start_is_believed_at_once_and_one_beyond_that_is_not() {
+        let starts_at = |wall| GuardedClock::new(Some(knows(NOW)), wall, Duration::ZERO).now(wall, Duration::ZERO);
+        assert_eq!(starts_at(NOW + CATCH_UP), NOW + CATCH_UP);
+        assert_eq!(starts_at(NOW + CATCH_UP + DurationMs(1)), NOW + SLACK);
+    }
+
+    /// What is known after a hundred hours with a clock that says `wall` at first, where `NOW` is known.
+    fn known_after_days(wall: UnixMs) -> KnownTime {
+        let mut clock = GuardedClock::new(Some(knows(NOW)), NOW, Duration::ZERO);
+        for hour in 0..=100_u32 {
+            clock.look(wall + hours(hour.into()), hour * HOUR);
+        }
+        clock.known(100 * HOUR)
+    }
+
+    #[test]
+    fn an_hour_ahead_or_a_day_behind_is_no_doubt_however_long_it_lasts() {
+        for wall in [NOW + SLACK, NOW, NOW - CATCH_UP] {
+            assert_eq!(known_after_days(wall), knows(NOW + hours(100)), "{wall:?}");
+        }
+        for wall in [NOW + SLACK + DurationMs(1), NOW - CATCH_UP - DurationMs(1)] {
+            assert_eq!(known_after_days(wall), knows(wall + hours(100)), "it is believed in the end: {wall:?}");
+        }
+    }
+
+    // Row 30.
+    #[test]
+    fn a_clock_that_is_set_while_it_is_doubted_is_another_doubt() {
+        let mut clock = GuardedClock::new(Some(knows(NOW)), NOW + days(1000), Duration::ZERO);
+        for hour in 0..400_u32 {
+            let wrong = match hour / 48 % 4 {
+                0 => NOW + days(1000),
+                1 => NOW + days(2000),
+                2 => NOW - days(1000),
+                _ => NOW - days(2000),
+            };
+            clock.look(wrong + hours(hour.into()), hour * HOUR);
+            assert_eq!(clock.known(hour * HOUR).at, NOW + hours(hour.into()), "hour {hour}");
+        }
+    }
+
     #[test]
     fn a_store_that_knows_nothing_believes_the_clock() {
         let clock = GuardedClock::new(None, NOW, Duration::ZERO);

@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(outcomes.wait(ms(1)), None);
         outcomes.add(some(1), ms(1));
         outcomes.add(some(1), ms(9));
+        assert_eq!(outcomes.len(), 2);
         assert_eq!(outcomes.wait(ms(9)), Some(ms(2)));
         assert_eq!(outcomes.wait(ms(30)), Some(ms(0)));
         assert_eq!((outcomes.take().len(), outcomes.wait(ms(30))), (2, None));

@@ -57,6 +57,40 @@ fn a_transaction_ends_with_the_request_that_makes_it_large_and_is_told_in_one_pi
 }
 
 #[test]
+fn outcomes_that_wait_leave_half_a_transaction_to_events_and_no_more() {
+    let mut bench = Bench::new();
+    let more_than_one = u64::try_from(OUTCOMES_AT_ONCE).unwrap() + 600;
+    let keys: Vec<_> = (1..=more_than_one).map(|seq| DeliveryKey { seq: EventSeq(seq), ..FIRST }).collect();
+    let accept = |bench: &Bench, name: &str, count: u64| {
+        let (reply, answer) = oneshot::channel();
+        let ops = (0..count).map(|n| bench.event(&format!("{name}-{n}"))).collect();
+        bench.commands.blocking_send(Command::Write(Request { ops, reply: Some(reply) })).unwrap();
+        answer
+    };
+    accept(&bench, "old", more_than_one).blocking_recv().unwrap().unwrap();
+    drop(bench.facts.told.blocking_recv());
+    let disk = bench.disk.clone();
+    let stuck = disk.0.lock().unwrap();
+    let mut answers = vec![accept(&bench, "first", 1)];
+    bench.hand_over(keys.into_iter().map(sent).collect());
+    answers.extend((0..20).map(|n| accept(&bench, &format!("new-{n}"), 64)));
+    drop(stuck);
+    for answer in answers {
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    bench.commands.blocking_send(Command::Stop).unwrap();
+    let mut outcomes = 0;
+    while let Some(facts) = bench.facts.told.blocking_recv() {
+        let settled = facts.iter().filter(|fact| matches!(fact, Input::Settled { .. })).count();
+        let events = facts.len() - settled;
+        assert!(settled <= OUTCOMES_AT_ONCE && (settled == 0 || events <= TRANSACTION_OPS / 2), "{settled}, {events}");
+        outcomes += settled;
+    }
+    assert_eq!(outcomes, usize::try_from(more_than_one).unwrap());
+    bench.thread.join().unwrap().unwrap();
+}
+
+#[test]
 fn retention_and_jobs_end_under_traffic_without_end() {
     let mut bench = Bench::new();
     for n in 0..100 {
