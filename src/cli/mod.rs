@@ -48,10 +48,13 @@ use self::client::Daemon;
 pub use self::run::Order;
 use crate::env::clock::{Clock, SystemClock};
 use crate::pipeline::WriterFault;
+use crate::store::{OpenError, StoreError};
 use crate::telemetry::log_queue;
 
 /// Exit code of a command line that cannot be obeyed, as clap's own.
 const USAGE: u8 = 2;
+/// Exit code where a disk failed, as `sysexits.h` has it.
+const IO_ERROR: u8 = 74;
 
 /// The command line asks for something that makes no sense; says what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +97,13 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() {
         return ExitCode::from(USAGE);
     }
-    error.downcast_ref::<WriterFault>().map_or(ExitCode::FAILURE, |fault| ExitCode::from(fault.exit_code()))
+    if let Some(fault) = error.downcast_ref::<WriterFault>() {
+        return ExitCode::from(fault.exit_code());
+    }
+    // The same disk, found out before there was a writer, or by a verb that works on files.
+    let at_opening = error.downcast_ref::<OpenError>().is_some_and(|error| error.medium().is_some());
+    let behind_it = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Medium(_)));
+    if at_opening || behind_it { ExitCode::from(IO_ERROR) } else { ExitCode::FAILURE }
 }
 
 /// Tells what clap has to say (help, version, or what is wrong with the command line).

@@ -89,5 +89,9 @@ fn failed(path: &Path, error: &StoreError) -> OpenError {
     if let (StoreError::Medium(cause), Some(home)) = (error, path.parent()) {
         suspect::mark(home, cause);
     }
-    refuse(path, format!("compacting failed ({error}); no row was changed: start without compacting"))
+    let refused = refuse(path, format!("compacting failed ({error}); no row was changed: start without compacting"));
+    match error {
+        StoreError::Medium(cause) => refused.by_medium(cause.clone()),
+        StoreError::Full(_) | StoreError::Failed(_) => refused,
+    }
 }

@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::{IN_USE, OpenError, io_text};
+use super::error::{IN_USE, OpenError, io_text, is_of_disk};
 use crate::domain::id::InstanceId;
 
 const STORE: &str = "postbackd.redb";
@@ -58,9 +58,9 @@ impl Directory {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => return Err(refuse(path, "this is a file; storage.path must name a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
-            Err(error) => return Err(refuse(path, io_text("looking at the directory", &error))),
+            Err(error) => return Err(refuse_io(path, "looking at the directory", &error)),
         }
-        let handle = File::open(path).map_err(|error| refuse(path, io_text("opening the directory", &error)))?;
+        let handle = File::open(path).map_err(|error| refuse_io(path, "opening the directory", &error))?;
         match handle.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(refuse(path, IN_USE)),
@@ -73,7 +73,7 @@ impl Directory {
         for name in [STORE_UNFINISHED, MARKER_UNFINISHED] {
             let leftover = directory.path.join(name);
             remove_if_there(&leftover)
-                .map_err(|error| refuse(&leftover, io_text("removing what an unfinished start left", &error)))?;
+                .map_err(|error| refuse_io(&leftover, "removing what an unfinished start left", &error))?;
         }
         Ok(directory)
     }
@@ -140,7 +140,7 @@ impl Directory {
                 None => Ok(Found::Nothing),
                 Some(marker) => Err(refuse(&path, lost_text(&self.path, &marker))),
             },
-            Err(error) => Err(refuse(&path, io_text("looking at the store", &error))),
+            Err(error) => Err(refuse_io(&path, "looking at the store", &error)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Directory {
     pub fn create_unfinished(&self) -> Result<File, OpenError> {
         let path = self.unfinished_store();
         let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        options.map_err(|error| refuse(&path, io_text("creating the store", &error)))
+        options.map_err(|error| refuse_io(&path, "creating the store", &error))
     }
 
     /// Who owns it, among other things.
@@ -162,7 +162,7 @@ impl Directory {
         sync(&path)
             .and_then(|()| fs::rename(&path, self.store()))
             .and_then(|()| self.handle.sync_all())
-            .map_err(|error| refuse(&self.store(), io_text("creating the store", &error)))
+            .map_err(|error| refuse_io(&self.store(), "creating the store", &error))
     }
 
     /// Sees to it that the marker tells this instance.
@@ -176,7 +176,7 @@ impl Directory {
             .and_then(|()| sync(&unfinished))
             .and_then(|()| fs::rename(&unfinished, &marker))
             .and_then(|()| self.handle.sync_all())
-            .map_err(|error| refuse(&marker, io_text("writing the marker", &error)))
+            .map_err(|error| refuse_io(&marker, "writing the marker", &error))
     }
 
     /// What the marker says, if there is one; one that cannot be read counts as being there.
@@ -193,6 +193,12 @@ pub(super) fn refuse(path: &Path, detail: impl Into<String>) -> OpenError {
     OpenError::Path { path: path.to_owned(), detail: detail.into(), medium: None }
 }
 
+/// Refuses over an I/O error while `doing` something, which may be the disk's.
+pub(super) fn refuse_io(path: &Path, doing: &str, error: &io::Error) -> OpenError {
+    let refused = refuse(path, io_text(doing, error));
+    if is_of_disk(error) { refused.by_medium(error.to_string()) } else { refused }
+}
+
 fn make(path: &Path) -> Result<(), OpenError> {
     fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -204,7 +210,7 @@ fn make(path: &Path) -> Result<(), OpenError> {
                     parent.display()
                 ),
             ),
-            _ => refuse(path, io_text("creating the directory", &error)),
+            _ => refuse_io(path, "creating the directory", &error),
         }
     })
 }
@@ -232,7 +238,7 @@ pub(super) fn check_front(path: &Path) -> Result<(), OpenError> {
     let limit = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut front))
-        .map_err(|error| refuse(path, io_text("reading the store", &error)))?;
+        .map_err(|error| refuse_io(path, "reading the store", &error))?;
     if front.is_empty() {
         let detail = "the file is empty, so what it held is gone; put back a backup, or delete the file and the marker \
                       postbackd.id beside it to start with an empty store";

@@ -7,7 +7,9 @@
 //! and the store is opened anew.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use super::row::RowError;
 
@@ -41,6 +43,12 @@ impl OpenError {
         Self::Path { path, detail, medium: Some(cause) }
     }
 
+    /// The same, of the file that whoever reads it knows.
+    pub(super) fn about(self, path: &Path) -> Self {
+        let Self::Path { detail, medium, .. } = self;
+        Self::Path { path: path.to_owned(), detail, medium }
+    }
+
     /// What the disk said, where it is to blame.
     pub fn medium(&self) -> Option<&str> {
         let Self::Path { medium, .. } = self;
@@ -51,6 +59,12 @@ impl OpenError {
 /// Whether an I/O error means that there is no room: a full file system, a quota, or a limit on the size of files.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Whether an I/O error is the disk's own: no matter of names, rights or room that the operator could set right.
+pub(super) fn is_of_disk(error: &io::Error) -> bool {
+    const OF_DISK: [Errno; 4] = [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::REMOTEIO];
+    Errno::from_io_error(error).is_some_and(|errno| OF_DISK.contains(&errno))
 }
 
 /// What an operator is told about an I/O error on the way to an open store.
@@ -64,6 +78,8 @@ pub(super) fn io_text(doing: &str, error: &io::Error) -> String {
         );
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         "the file system is read-only; remount it for writing, or set storage.path to a directory that can be written"
+    } else if is_of_disk(error) {
+        "the disk failed (dmesg says which); nothing was changed: see to the disk, then start again"
     } else {
         "nothing was changed; mend the cause and start again"
     };
@@ -151,8 +167,6 @@ impl From<RowError> for StoreError {
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-
     use super::*;
 
     fn os(code: Errno) -> io::Error {
@@ -179,6 +193,19 @@ mod tests {
         assert!(matches!(StoreError::from(error), StoreError::Full(_)));
     }
 
+    // Row 8.
+    #[test]
+    fn an_error_of_the_disk_is_told_from_one_of_names_rights_or_room() {
+        for error in [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::REMOTEIO].map(os) {
+            assert!(is_of_disk(&error), "{error}");
+            assert!(io_text("opening the store", &error).contains("see to the disk"), "{error}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::MFILE, Errno::NOSPC, Errno::ROFS] {
+            assert!(!is_of_disk(&os(errno)), "{errno}");
+        }
+        assert!(!is_of_disk(&io::Error::from(io::ErrorKind::UnexpectedEof)));
+    }
+
     // Row 13.
     #[test]
     fn a_read_only_file_system_is_named_with_what_to_do() {
@@ -187,7 +214,7 @@ mod tests {
         let text = io_text("creating the file", &io::Error::from(io::ErrorKind::PermissionDenied));
         assert!(text.contains("permission"), "{text}");
         assert!(io_text("creating the file", &os(Errno::NOSPC)).contains("free space"));
-        assert!(io_text("creating the file", &os(Errno::IO)).contains("mend the cause"));
+        assert!(io_text("creating the file", &os(Errno::NOTDIR)).contains("mend the cause"));
     }
 
     fn while_opening(error: io::Error) -> redb::DatabaseError {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use redb::ReadableTableMetadata;
 
 use super::damage::Damage;
-use super::directory::{self, Directory, Found, refuse};
-use super::error::{IN_USE, OpenError, StoreError, io_text};
+use super::directory::{self, Directory, Found, refuse, refuse_io};
+use super::error::{IN_USE, OpenError, StoreError};
 use super::handle::Shared;
 use super::open::{Opened, Place};
 use super::overlay::Overlay;
@@ -50,12 +50,11 @@ impl Offline {
             let detail = "there is no such directory; name the daemon's data directory in storage.path or with --dir";
             return Err(refuse(dir, detail));
         }
-        let directory = Directory::claim(dir).map_err(|OpenError::Path { path, detail, .. }| {
-            if detail == IN_USE {
+        let directory = Directory::claim(dir).map_err(|error| match error {
+            OpenError::Path { path, detail, .. } if detail == IN_USE => {
                 refuse(&path, format!("postbackd runs on this store; {instead}"))
-            } else {
-                refuse(&path, detail)
             }
+            other @ OpenError::Path { .. } => other,
         })?;
         Ok(Self { directory })
     }
@@ -77,7 +76,7 @@ impl Offline {
 /// Opens a file without changing it, with the checksum of every page checked.
 pub fn examine(path: &Path, options: Options) -> Result<Store, OpenError> {
     directory::check_front(path)?;
-    let file = File::open(path).map_err(|error| refuse(path, io_text("opening the file", &error)))?;
+    let file = File::open(path).map_err(|error| refuse_io(path, "opening the file", &error))?;
     if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
         let detail = "postbackd runs on this file; stop it first, or take a backup (postbackd backup) and name that";
         return Err(refuse(path, detail));
@@ -91,8 +90,7 @@ pub fn examine(path: &Path, options: Options) -> Result<Store, OpenError> {
 fn open(path: &Path, mut place: Place, options: Options) -> Result<Store, OpenError> {
     let damage = Arc::new(Damage::default());
     let opened = place.open(options.cache, None, &damage);
-    let Opened { database, identity, memory, ledger } =
-        opened.map_err(|OpenError::Path { detail, .. }| refuse(path, detail))?;
+    let Opened { database, identity, memory, ledger } = opened.map_err(|error| error.about(path))?;
     let shared = Arc::new(Shared::new(database, ledger, identity, damage, Some(path.to_owned())));
     Ok(Store::of(shared, memory, place, options))
 }

@@ -147,14 +147,7 @@ impl Place {
             }
             Self::Backend(open) => open(&builder),
         }
-        .map_err(|error| {
-            let medium = medium_text(&error);
-            let refused = refuse(path, database_text(error));
-            match medium {
-                Some(cause) => refused.by_medium(cause),
-                None => refused,
-            }
-        })?;
+        .map_err(|error| refuse_engine(path, error))?;
         // Guarded by itself: were the database dropped while a panic unwinds, a second one would end the process.
         let loaded = guarded(path, || match (load(&database, damage), entropy) {
             (Err(Unfit::Blank), Some(entropy)) => {
@@ -185,6 +178,16 @@ fn builder(cache: usize) -> Builder {
     builder
 }
 
+/// Refuses over what the engine says, which may be what the disk said to it.
+fn refuse_engine(path: &Path, error: DatabaseError) -> OpenError {
+    let medium = medium_text(&error);
+    let refused = refuse(path, database_text(error));
+    match medium {
+        Some(cause) => refused.by_medium(cause),
+        None => refused,
+    }
+}
+
 /// Runs `open`, turning a panic over a damaged file into a refusal.
 pub(super) fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     catch_unwind(AssertUnwindSafe(open))
@@ -197,7 +200,7 @@ fn create(directory: &Directory, cache: usize, entropy: &dyn Entropy) -> Result<
     let identity = draw_identity(&path, entropy)?;
     let file = directory.create_unfinished()?;
     guarded(&path, || {
-        let engine = |error: DatabaseError| refuse(&path, database_text(error));
+        let engine = |error: DatabaseError| refuse_engine(&path, error);
         let database = builder(cache).create_with_backend(FileBackend::new(file).map_err(engine)?).map_err(engine)?;
         match lay_out(&database, &identity) {
             Ok(()) => database.close().map_err(engine),

@@ -22,8 +22,8 @@ use rustix::fs::{Advice, fadvise};
 use tracing::{error, info, warn};
 
 use super::Options;
-use super::directory::{Directory, refuse, remove_if_there};
-use super::error::{OpenError, StoreError, io_text};
+use super::directory::{Directory, refuse, refuse_io, remove_if_there};
+use super::error::{OpenError, StoreError};
 use super::offline;
 
 const MARK: &str = "postbackd.suspect";
@@ -96,10 +96,10 @@ pub(super) fn settle(directory: &Directory, options: Options) -> Result<(), Open
     let text = match fs::read_to_string(&mark) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(refuse(&mark, io_text("reading the mark", &error))),
+        Err(error) => return Err(refuse_io(&mark, "reading the mark", &error)),
     };
     let cause = text.lines().next().unwrap_or_default();
-    let stamp = stamp(&directory.way_in()).map_err(|error| refuse(&path, io_text("looking at the store", &error)))?;
+    let stamp = stamp(&directory.way_in()).map_err(|error| refuse_io(&path, "looking at the store", &error))?;
     if let Some(found) = text.lines().find_map(|line| line.strip_prefix(READ)?.strip_prefix(&stamp)?.strip_prefix(' '))
     {
         let again = format!(
@@ -107,15 +107,15 @@ pub(super) fn settle(directory: &Directory, options: Options) -> Result<(), Open
             damaged(cause, found, &mark),
             path.display()
         );
-        return Err(refuse(&path, again));
+        return Err(refuse(&path, again).by_medium(cause.to_owned()));
     }
     warn!(store = %path.display(), cause, "The disk failed under this store before: reading all of it before it is used.");
-    let findings = check(directory, options)?;
+    let findings = check(directory, options, cause)?;
     if !findings.is_empty() {
         let named: Vec<_> = findings.iter().take(NAMED).map(|finding| finding.replace('\n', " ")).collect();
         let found = format!("{} faults were found in it: {}", findings.len(), named.join("; "));
         leave(directory.path(), cause, &format!("{READ}{stamp} {found}\n"));
-        return Err(refuse(&path, damaged(cause, &found, &mark)));
+        return Err(refuse(&path, damaged(cause, &found, &mark)).by_medium(cause.to_owned()));
     }
     info!("The whole store was read and is sound.");
     absolve(directory);
@@ -136,14 +136,17 @@ fn stamp(path: &Path) -> io::Result<String> {
     Ok(format!("{}/{}/{}.{}", meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
 }
 
-/// Everything wrong with the file as the medium has it.
-fn check(directory: &Directory, options: Options) -> Result<Vec<String>, OpenError> {
+/// Everything wrong with the file as the medium has it. Where it cannot be read, that is its disk's too, for the `cause` that
+/// the mark tells.
+fn check(directory: &Directory, options: Options, cause: &str) -> Result<Vec<String>, OpenError> {
     let (path, file) = (directory.store(), directory.way_in());
-    let wrong = |error: &io::Error| refuse(&path, io_text("reading the store from the disk", error));
+    let wrong = |error: &io::Error| refuse_io(&path, "reading the store from the disk", error);
     // What the kernel still means to write is written first, or it could not be forgotten.
     File::options().write(true).open(&file).and_then(|file| file.sync_all()).map_err(|error| wrong(&error))?;
-    let examined = offline::examine(&file, options).map_err(|OpenError::Path { detail, .. }| refuse(&path, detail))?;
-    examined.reader().verify().map_err(|error| refuse(&path, format!("{error}; see to the disk, then start again")))
+    let by_disk = |refused: OpenError| refused.by_medium(cause.to_owned());
+    let examined = offline::examine(&file, options).map_err(|error| by_disk(error.about(&path)))?;
+    let unread = |error| by_disk(refuse(&path, format!("{error}; see to the disk, then start again")));
+    examined.reader().verify().map_err(unread)
 }
 
 /// Removes the mark: the file is sound, or another one has taken its place. One that stays does no harm but that the next

@@ -48,6 +48,10 @@ async fn a_disk_that_fails_ends_the_daemon_with_74_and_loses_nothing_that_was_ac
         for said in [word, "nothing is acknowledged any more", "postbackd.suspect"] {
             assert!(log.contains(said), "{said}: {log}");
         }
+        if word == "Input/output error" {
+            let said = daemon.start_and_end_with(74);
+            assert!(said.contains(word) && said.contains("see to the disk"), "{said}");
+        }
         disk.plug_in();
         daemon.restart().await;
         assert_kept(&daemon, &acknowledged).await;
@@ -110,7 +114,7 @@ async fn a_store_that_is_cut_short_under_the_daemon_is_suspect_and_refused_until
     }
     assert_eq!(daemon.ended().await, Some(74));
     assert!(daemon.path("data/postbackd.suspect").exists());
-    let said = daemon.start_and_fail();
+    let said = daemon.start_and_end_with(74);
     assert!(said.contains("postbackd.redb") && said.contains("backup"), "{said}");
     assert!(daemon.path("data/postbackd.suspect").exists(), "it stays suspect");
     // Somebody has a copy of it. It was not closed, which is no damage.

@@ -26,8 +26,8 @@ use crate::domain::delivery::State;
 use crate::domain::id::{DeliveryKey, DestinationId, InstanceId};
 use crate::domain::name::DestinationName;
 use crate::domain::time::UnixMs;
-use crate::store::directory::refuse;
-use crate::store::error::{OpenError, StoreError, io_text};
+use crate::store::directory::{refuse, refuse_io};
+use crate::store::error::{OpenError, StoreError};
 use crate::store::schema::{self, INBOX, InboxKey, OUTBOX};
 use crate::store::{Options, Store, suspect};
 
@@ -125,7 +125,7 @@ impl Offline {
     }
 
     fn copy_in(&self, file: &Path) -> Result<(), OpenError> {
-        let from = File::open(file).map_err(|error| refuse(file, io_text("opening the backup", &error)))?;
+        let from = File::open(file).map_err(|error| refuse_io(file, "opening the backup", &error))?;
         let to = self.directory.create_unfinished()?;
         let copy = |mut from: &File, mut to: &File| -> io::Result<()> {
             io::copy(&mut from, &mut to)?;
@@ -136,14 +136,13 @@ impl Offline {
             }
             to.sync_all()
         };
-        copy(&from, &to)
-            .map_err(|error| refuse(&self.directory.unfinished_store(), io_text("copying the backup", &error)))
+        copy(&from, &to).map_err(|error| refuse_io(&self.directory.unfinished_store(), "copying the backup", &error))
     }
 
     /// Looks into `copy`, which is or will be the copy of the backup.
     fn look(&self, wish: &Wish<'_>, copy: &Path) -> Result<(Report, Todo), OpenError> {
         let Wish { file, now, options, .. } = *wish;
-        let backup = examine(copy, options).map_err(|OpenError::Path { detail, .. }| refuse(file, detail))?;
+        let backup = examine(copy, options).map_err(|error| error.about(file))?;
         let wrong = |error: StoreError| refuse(file, error.to_string());
         let findings = backup.reader().verify().map_err(wrong)?;
         if !findings.is_empty() {
@@ -193,7 +192,7 @@ impl Offline {
         // Some file systems have no hard links: then there is a moment without a store, which a start refuses by the marker.
         fs::hard_link(&store, &aside)
             .or_else(|_| fs::rename(&store, &aside))
-            .map_err(|error| refuse(&aside, io_text("setting the present store aside", &error)))?;
+            .map_err(|error| refuse_io(&aside, "setting the present store aside", &error))?;
         Ok(Some(aside))
     }
 }

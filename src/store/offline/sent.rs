@@ -15,8 +15,8 @@ use super::examine;
 use crate::domain::delivery::{State, Status};
 use crate::domain::id::{DeliveryId, DeliveryKey, InstanceId};
 use crate::domain::time::UnixMs;
-use crate::store::directory::{is_engine_file, refuse};
-use crate::store::error::{OpenError, StoreError, io_text};
+use crate::store::directory::{is_engine_file, refuse, refuse_io};
+use crate::store::error::{OpenError, StoreError};
 use crate::store::{Options, Store};
 
 /// See the module's page.
@@ -29,10 +29,9 @@ impl Sent {
     /// What `path` knows of the deliveries of `instance`; `now` is when those of an export were sent that do not say it.
     pub fn read(path: &Path, instance: InstanceId, now: UnixMs, options: Options) -> Result<Self, OpenError> {
         let mut front = Vec::new();
-        let file =
-            File::open(path).map_err(|error| refuse(path, io_text("opening what knows what was sent", &error)))?;
+        let file = File::open(path).map_err(|error| refuse_io(path, "opening what knows what was sent", &error))?;
         let read = (&file).take(16).read_to_end(&mut front);
-        read.map_err(|error| refuse(path, io_text("reading what knows what was sent", &error)))?;
+        read.map_err(|error| refuse_io(path, "reading what knows what was sent", &error))?;
         if !is_engine_file(&front) {
             return Ok(Self::Export(export(path, instance, now)?));
         }
@@ -71,7 +70,7 @@ impl Sent {
 }
 
 fn export(path: &Path, instance: InstanceId, now: UnixMs) -> Result<BTreeMap<DeliveryKey, UnixMs>, OpenError> {
-    let file = File::open(path).map_err(|error| refuse(path, io_text("opening the export", &error)))?;
+    let file = File::open(path).map_err(|error| refuse_io(path, "opening the export", &error))?;
     let (mut sent, mut deliveries) = (BTreeMap::new(), 0_u64);
     for value in serde_json::Deserializer::from_reader(BufReader::new(file)).into_iter::<Value>() {
         let value = value.map_err(|error| refuse(path, format!("{NEITHER} ({error})")))?;

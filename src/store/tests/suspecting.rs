@@ -78,6 +78,7 @@ fn a_suspect_store_that_is_damaged_is_refused_by_all_that_would_write_to_it() {
         for word in ["Input/output error", "not in the outbox", "postbackd restore", "postbackd.suspect"] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        assert_eq!(refused.medium(), Some("Input/output error (os error 5)"), "the process ends as by a failed disk");
     }
     assert!(fs::read(dir.path().join("postbackd.redb")).unwrap() == before, "it was written to");
     fs::remove_file(mark(dir.path())).unwrap();

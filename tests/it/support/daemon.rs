@@ -175,8 +175,13 @@ impl Daemon {
 
     /// Starts it, which must fail: what it said.
     pub fn start_and_fail(&self) -> String {
+        self.start_and_end_with(1)
+    }
+
+    /// Starts it, which must end with this exit code: what it said.
+    pub fn start_and_end_with(&self, code: i32) -> String {
         let output = self.run_command().stderr(Stdio::piped()).output().expect("the binary starts");
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
         String::from_utf8(output.stderr).expect("UTF-8")
     }
 
