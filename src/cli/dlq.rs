@@ -40,7 +40,7 @@ pub async fn dlq(globals: &Globals, verb: DlqVerb, clock: &dyn Clock) -> anyhow:
             let filter = parameters(&filter, reason.as_deref());
             groups::groups(&connect()?, &filter, cursor.as_deref(), (json, clock)).await
         }
-        DlqVerb::Damaged => damaged::damaged(&connect()?, json).await,
+        DlqVerb::Damaged { all } => damaged::damaged(&connect()?, all, json).await,
         DlqVerb::Export { format, filter, reason } => {
             let filter = parameters(&filter, reason.as_deref());
             export::all(&connect()?, &listing(&filter), EXPORT_ROWS, (format, &sheet::DEAD)).await

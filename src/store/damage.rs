@@ -15,6 +15,9 @@ const REMEMBERED: usize = 4096;
 /// As what rows of the outbox are reported.
 const OUTBOX: &str = "outbox";
 
+/// A row that cannot be read: its table, its key, what is wrong.
+pub(super) type Damaged = (&'static str, Vec<u8>, String);
+
 /// By table and key, what is wrong; `None` where that is settled and told no more.
 type Rows = BTreeMap<(&'static str, Vec<u8>), Option<String>>;
 
@@ -34,8 +37,8 @@ impl Damage {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first of them: table, key, what is wrong.
-    pub fn rows(&self, limit: usize) -> Vec<(&'static str, Vec<u8>, String)> {
+    /// The first of them.
+    pub fn rows(&self, limit: usize) -> Vec<Damaged> {
         let rows = self.lock();
         let told = rows.iter().filter_map(|((table, key), what)| Some((*table, key.clone(), what.clone()?)));
         told.take(limit).collect()
@@ -51,7 +54,11 @@ impl Damage {
 
     /// It was written anew, or removed.
     pub fn mended(&self, table: &'static str, key: &[u8]) {
-        self.lock().remove(&(table, key.to_vec()));
+        let mut rows = self.lock();
+        // Nearly always: it is asked for every row that retention removes.
+        if !rows.is_empty() {
+            rows.remove(&(table, key.to_vec()));
+        }
     }
 
     /// It is what it is, and an operator has decided what follows.

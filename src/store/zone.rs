@@ -129,6 +129,15 @@ impl<'t> Zones<'t> {
         Ok(())
     }
 
+    /// Takes a zone's row away, whatever was to be written of it: retention makes it anew from what is in it.
+    pub fn forget(&mut self, number: u64) -> Result<(), StoreError> {
+        let key = schema::zone_key(number);
+        self.rows.remove(&key)?;
+        self.uids.remove(&key)?;
+        self.held.insert(number, Held::default());
+        Ok(())
+    }
+
     /// What uids are hashed with.
     pub fn hash(&self) -> HashKey {
         self.hash

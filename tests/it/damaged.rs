@@ -35,6 +35,15 @@ async fn what_is_damaged_is_listed_with_what_can_be_read_and_given_up_by_its_id(
     daemon.terminate();
     spoil(&daemon);
     daemon.restart().await;
+    // Whether anybody has met them or not.
+    let all = daemon.cli(&["dlq", "damaged", "--all", "--json"], "").await.json();
+    let found: Vec<_> = all["rows"].as_array().unwrap().iter().map(|row| (&row["table"], &row["discard"][0])).collect();
+    let (row, event) = (&all["rows"][0]["discard"][0], &all["rows"][2]["discard"][0]);
+    assert_eq!(found, [(&json!("outbox"), row), (&json!("deliveries"), row), (&json!("inbox"), event)], "{all:#}");
+    assert!(row.is_string() && event.is_string() && row != event, "{all:#}");
+    for wrong in ["all=yes", "cursor=inbox", "cursor=x.00", "limit=5"] {
+        assert_eq!(daemon.get(&format!("/v1/dlq/damaged?{wrong}")).await.status, 422, "{wrong}");
+    }
     assert_eq!(daemon.post("/v1/destinations/shop/resume", "").await.status, 200);
     let says = |status: &serde_json::Value| {
         let reasons = status["reasons"].as_array().unwrap();
@@ -67,6 +76,8 @@ async fn what_is_damaged_is_listed_with_what_can_be_read_and_given_up_by_its_id(
     let audit = daemon.cli(&["audit"], "").await;
     assert!(audit.out.contains("discard") && audit.out.contains("disk of Tuesday"), "{}", audit.out);
     assert_eq!(sink.seen().len(), 1, "what cannot be read was never sent");
+    let left = daemon.cli(&["dlq", "damaged", "--all"], "").await;
+    assert!(left.out.contains("inbox") && left.err.contains("it goes with its event"), "{left:?}");
     daemon.terminate();
     let verified = daemon.cli(&["verify"], "").await;
     assert_eq!(verified.out.lines().filter(|line| line.starts_with("event ")).count(), 1, "{}", verified.out);

@@ -69,7 +69,11 @@ pub enum DlqVerb {
         cursor: Option<String>,
     },
     /// List rows of the store that cannot be read, with the deliveries they keep from ending; discard gives those up
-    Damaged,
+    Damaged {
+        /// Look through the whole store for them, not only at what was met since the daemon started
+        #[arg(long)]
+        all: bool,
+    },
     /// Print dead deliveries, one JSON object per line or as CSV for a spreadsheet
     Export {
         /// How

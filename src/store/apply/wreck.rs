@@ -51,6 +51,7 @@ impl Batch<'_> {
         self.changed = true;
         // Were this undone, they would be met again.
         self.damage.mended("deliveries", &row);
+        self.damage.mended("dlq", &row);
         if is_the_events {
             self.damage.settled("inbox", &schema::inbox_key(key.seq));
         }

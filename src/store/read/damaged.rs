@@ -6,7 +6,7 @@ use super::Reader;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventSeq};
 use crate::store::StoreError;
-use crate::store::damage::hex;
+use crate::store::damage::{Damaged, hex};
 use crate::store::schema::{self, DELIVERIES, DLQ, INBOX};
 use crate::store::wreck;
 
@@ -28,19 +28,20 @@ pub struct DamagedRow {
 impl Reader {
     /// Those that were met since the start, in the order of tables and keys, at most `limit`.
     pub fn damaged(&self, limit: usize) -> Result<Vec<DamagedRow>, StoreError> {
-        let rows = self.shared.damage.rows(limit);
-        let look = |(table, key, what): (&'static str, Vec<u8>, String)| {
-            let (seq, delivery) = named(table, &key);
-            let wanted = match (seq, delivery) {
-                (_, Some(delivery)) => vec![delivery],
-                (Some(seq), None) => self.deliveries_of(seq)?,
-                (None, None) => Vec::new(),
-            };
-            let wrecks = self.wrecks(&wanted)?;
-            let event = seq.map_or(Ok(None), |seq| self.event(seq))?;
-            Ok(DamagedRow { table, key: hex(&key), what, seq, wrecks, event })
+        self.shared.damage.rows(limit).into_iter().map(|row| self.around(row)).collect()
+    }
+
+    /// The row with what can be read around it.
+    pub(super) fn around(&self, (table, key, what): Damaged) -> Result<DamagedRow, StoreError> {
+        let (seq, delivery) = named(table, &key);
+        let wanted = match (seq, delivery) {
+            (_, Some(delivery)) => vec![delivery],
+            (Some(seq), None) => self.deliveries_of(seq)?,
+            (None, None) => Vec::new(),
         };
-        rows.into_iter().map(look).collect()
+        let wrecks = self.wrecks(&wanted)?;
+        let event = seq.map_or(Ok(None), |seq| self.event(seq))?;
+        Ok(DamagedRow { table, key: hex(&key), what, seq, wrecks, event })
     }
 
     /// Those of `keys` that a discard would give up although they are in no DLQ that can be read.

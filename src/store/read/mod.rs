@@ -11,6 +11,7 @@ mod log;
 mod outbox;
 mod page;
 pub(super) mod pauses;
+mod scan;
 mod stats;
 pub(super) mod zones;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use damaged::DamagedRow;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+pub use scan::ScanCursor;
 
 use super::damage::Damage;
 use super::handle::Shared;

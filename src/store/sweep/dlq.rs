@@ -44,6 +44,7 @@ impl Sweep<'_, '_> {
                 frontier.cut_at(schema::read_delivery_key(key).seq);
                 break;
             }
+            self.damage.mended("dlq", key);
             if self.tables.dlq.remove(key)?.is_some() {
                 self.zones.dlq(&self.tables.deliveries, schema::read_delivery_key(key), DlqChange::Left)?;
             }

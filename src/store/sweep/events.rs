@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use super::{Frontier, Sweep};
+use super::{Frontier, Sweep, Zoning};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
@@ -103,12 +103,19 @@ impl Sweep<'_, '_> {
             if !self.remove_attempts(schema::read_delivery_key(key))? || !self.spend() {
                 return Ok(false);
             }
-            let removed = self.tables.deliveries.remove(key)?.map(|bytes| bytes.value().to_vec());
-            self.free(key.len(), removed.as_ref().map_or(0, Vec::len));
-            if let Some(removed) = removed.and_then(|bytes| row::decode::<DeliveryRow>(&bytes).ok()) {
+            let Some(removed) = self.tables.deliveries.remove(key)?.map(|bytes| bytes.value().to_vec()) else {
+                continue;
+            };
+            self.free(key.len(), removed.len());
+            if let Ok(removed) = row::decode::<DeliveryRow>(&removed) {
                 let (key, status) = (schema::read_delivery_key(key), removed.state.status());
                 self.zones.removed(&self.tables.deliveries, key, status)?;
+            } else {
+                // Nobody knows as what its zone has counted it: the zone is counted anew.
+                self.zones.forget(schema::zone_of(seq))?;
+                self.marks.zones = Zoning::Unlooked;
             }
+            self.damage.mended("deliveries", key);
         }
         if !self.spend() {
             return Ok(false);
@@ -134,6 +141,7 @@ impl Sweep<'_, '_> {
             }
             let bytes = self.tables.attempts.remove(key)?.map_or(0, |row| row.value().len());
             self.free(key.len(), bytes);
+            self.damage.mended("attempts", key);
         }
         Ok(true)
     }
@@ -154,11 +162,12 @@ impl Sweep<'_, '_> {
             if frontier.look(key.seq).is_break() {
                 break;
             }
-            let delivery = self.delivery(key)?;
-            if !self.is_final(key, delivery.as_ref())? {
+            // Attempts of a delivery that cannot be read go with its event.
+            let Some(delivery) = self.delivery(key)? else { continue };
+            if !self.is_final(key, Some(&delivery))? {
                 continue;
             }
-            if delivery.is_some_and(|delivery| delivery.received_at >= before) {
+            if delivery.received_at >= before {
                 if frontier.too_new(key.seq).is_break() {
                     break;
                 }

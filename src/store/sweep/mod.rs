@@ -6,7 +6,8 @@
 //! when a delivery of theirs leaves the outbox or the DLQ ([`Marks::lower`]) or the store is opened anew.
 //!
 //! What is owed, what is in the DLQ within its time, and the events they need are never removed. The books do not change:
-//! removed rows keep counting. Rows that cannot be read stay, but for an event whose deliveries tell its age and have ended.
+//! removed rows keep counting. A row that cannot be read stays while anything may be owed by it: it goes with its event, whose
+//! age the event tells or another of its deliveries, once the outbox and the DLQ know nothing of it.
 
 mod clock;
 mod dedupe;
@@ -22,6 +23,7 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::filter::Filters;
 use super::row::DeliveryRow;
+use super::schema::{self, OutboxKey};
 use super::size::footprint;
 use super::zone::Zones;
 use crate::domain::delivery::{Delivery, State};
@@ -244,19 +246,36 @@ impl<'t, 's> Sweep<'t, 's> {
         }
     }
 
-    /// Whether nothing can become of the delivery any more: not owed, not in the DLQ. A damaged row is not.
+    /// Whether nothing can become of the delivery any more: not owed, not in the DLQ. Of one that cannot be read (`None`) only
+    /// the indexes tell.
     fn is_final(&self, key: DeliveryKey, delivery: Option<&Delivery>) -> Result<bool, StoreError> {
         use redb::ReadableTable;
+        let is_dead = || Ok::<_, StoreError>(self.tables.dlq.get(&schema::delivery_key(key))?.is_some());
         Ok(match delivery.map(|delivery| &delivery.state) {
-            None | Some(State::Pending { .. } | State::Failed { .. }) => false,
+            None => !is_dead()? && !self.may_be_owed(key)?,
+            Some(State::Pending { .. } | State::Failed { .. }) => false,
             Some(State::Sent { .. } | State::Skipped { .. } | State::Discarded { .. }) => true,
-            Some(State::FailedPermanently { .. }) => self.tables.dlq.get(&super::schema::delivery_key(key))?.is_none(),
+            Some(State::FailedPermanently { .. }) => !is_dead()?,
         })
+    }
+
+    /// Whether the outbox has the delivery, or is too long to be looked through for it.
+    fn may_be_owed(&self, key: DeliveryKey) -> Result<bool, StoreError> {
+        use redb::ReadableTable;
+        let place = |due_at, seq| schema::outbox_key(key.destination, UnixMs(due_at), EventSeq(seq));
+        let owed = self.tables.outbox.range::<&OutboxKey>(&place(0, 0)..=&place(u64::MAX, u64::MAX))?;
+        for (looked_at, entry) in owed.enumerate() {
+            let (_, _, seq) = schema::read_outbox_key(entry?.0.value());
+            if looked_at >= LOOKS || seq == key.seq {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
         use redb::ReadableTable;
-        let key = super::schema::delivery_key(key);
+        let key = schema::delivery_key(key);
         let bytes = self.tables.deliveries.get(&key)?;
         Ok(bytes.and_then(|bytes| self.damage.read::<DeliveryRow, _>("deliveries", &key, bytes.value())))
     }

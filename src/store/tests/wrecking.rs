@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::delivery::State;
+use crate::domain::limits::API_PAGE_DEFAULT;
 use crate::store::handle::Finish;
 use crate::store::schema::{DELIVERIES, INBOX};
 
@@ -74,6 +75,104 @@ fn a_delivery_whose_row_is_damaged_is_given_up_once_and_the_books_agree() {
     let is_of_the_last = |finding: &String| finding.starts_with("delivery 4/1") || finding.starts_with("zone 1:");
     assert!(findings.iter().all(is_of_the_last), "{findings:?}");
     assert_eq!(store.reader().damaged_rows(), 1);
+    sweep(&mut store, 100);
+    assert_eq!(store.reader().damaged_rows(), 1, "not before its event");
+    sweep(&mut store, 101);
+    store.assert_sound();
+    assert_eq!(store.reader().damaged_rows(), 0, "and it goes with its event");
+    assert!(store.reader().trace(keys[3].seq).unwrap().is_empty());
+}
+
+/// Retention, by receipt before that time, until there is nothing to do.
+fn sweep(store: &mut Store, before: u64) {
+    let (events_before, attempts_before) = (Some(UnixMs(before)), Some(UnixMs(before)));
+    let plan = SweepPlan { events_before, attempts_before, ..SweepPlan::default() };
+    // A slice may look and remove nothing.
+    for _ in 0..20 {
+        store.sweep(&plan).unwrap();
+    }
+}
+
+// Row 11.
+#[test]
+fn what_may_be_owed_or_is_dead_stays_with_its_event_however_damaged_it_is() {
+    let mut store = Disk::default().store();
+    let keys = four(&mut store);
+    let intact = key(store.accept(event("intact", 100), vec![owe(ONE), owe(TWO)]).seq, ONE);
+    let other = DeliveryKey { destination: TWO, ..intact };
+    store.settle(intact, 160, Disposition::Sent);
+    store.settle(other, 160, Disposition::Sent);
+    for key in [keys[0], keys[1], keys[2], other] {
+        spoil_delivery(&store, key);
+    }
+    sweep(&mut store, 1000);
+    let left = |key: DeliveryKey| store.reader().event(key.seq).unwrap().is_some();
+    assert_eq!([keys[0], keys[1], keys[2], keys[3], other].map(left), [true, true, true, false, false]);
+    let Counts { pending, failed, failed_permanently, sent, .. } = counts(&store);
+    assert_eq!((pending, failed, failed_permanently, sent), (1, 1, 1, 2), "the books keep counting");
+    // Given up, they go too, and the zone that was counted anew is right.
+    let page = store.reader().outbox_page(ONE, None, 10, Bodies::NONE).unwrap();
+    assert_eq!(page.len(), 0);
+    assert_eq!([keys[0], keys[1], keys[2]].map(|key| discard(&mut store, key)), [1, 1, 1]);
+    store.assert_sound();
+    sweep(&mut store, 1000);
+    store.assert_sound();
+    assert_eq!(store.reader().damaged_rows(), 0);
+}
+
+/// All pages of a scan: table and event of each row, and how many pages there were.
+fn scanned(store: &Store) -> (Vec<(&'static str, Option<u64>)>, usize) {
+    let (mut found, mut pages, mut at) = (Vec::new(), 0, None);
+    loop {
+        let (rows, next) = store.reader().scan(at.as_ref()).unwrap();
+        assert!(rows.len() <= API_PAGE_DEFAULT, "{}", rows.len());
+        found.extend(rows.iter().map(|row| (row.table, row.seq.map(|seq| seq.0))));
+        pages += 1;
+        at = next.map(|next| next.to_string().parse().unwrap());
+        if at.is_none() {
+            return (found, pages);
+        }
+    }
+}
+
+// Row 11: as after a restart, when nobody has met them yet.
+#[test]
+fn a_scan_finds_what_nobody_has_met_and_says_what_can_be_given_up() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    let [owed, failed, dead, sent] = four(&mut store);
+    assert_eq!(scanned(&store), (Vec::new(), 1));
+    for key in [owed, dead, sent] {
+        spoil_delivery(&store, key);
+    }
+    spoil_event(&store, failed.seq);
+    drop(store);
+    let mut store = disk.store();
+    assert_eq!(store.reader().damaged_rows(), 0, "a start has met none of them");
+    let seq = |key: DeliveryKey| Some(key.seq.0);
+    let damaged = ["outbox", "deliveries", "deliveries", "deliveries", "inbox"];
+    let wanted: Vec<_> = damaged.into_iter().zip([owed, owed, dead, sent, failed].map(seq)).collect();
+    assert_eq!(scanned(&store).0, wanted);
+    let rows = store.reader().scan(None).unwrap().0;
+    let wrecks: Vec<_> = rows.iter().map(|row| row.wrecks.as_slice()).collect();
+    assert_eq!(wrecks, [&[owed][..], &[owed], &[dead], &[], &[failed]]);
+    assert_eq!(store.reader().damaged_rows(), 5, "now they are met");
+    assert_eq!([owed, dead, failed].map(|key| discard(&mut store, key)), [1, 1, 1]);
+    let wanted = [("deliveries", seq(sent)), ("inbox", seq(failed))];
+    assert_eq!(scanned(&store).0, wanted, "what was given up is as damaged as it was where it is not written anew");
+}
+
+#[test]
+fn a_scan_is_in_pages_and_misses_nothing_between_them() {
+    let mut store = Disk::default().store();
+    let keys: Vec<_> =
+        (0..230).map(|id| key(store.accept(event(&format!("e{id}"), 100), vec![owe(ONE)]).seq, ONE)).collect();
+    for key in &keys {
+        spoil_event(&store, key.seq);
+    }
+    let (found, pages) = scanned(&store);
+    let wanted: Vec<_> = keys.iter().map(|key| ("inbox", Some(key.seq.0))).collect();
+    assert_eq!((found, pages), (wanted, 3));
 }
 
 // Row 11.
