@@ -8,6 +8,9 @@
 //!
 //! Half of what is for receivers is for exchanges under way, shared out among the destinations
 //! ([`crate::pipeline::turns`]); the other half is for connections that are kept for the next one.
+//!
+//! Alerts and tests take no turn among them: they must get through where receivers that hang hold every one. What they open is
+//! among our own: each alert channel and the heartbeat make one exchange at a time, and four tests are sent at a time.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, info, warn};
@@ -18,7 +21,8 @@ use crate::http::Slots;
 const MOST: Slots = Slots { network: 10_000, local: 1_000 };
 /// Exchanges with receivers at the same time, likewise.
 const MOST_EXCHANGES: usize = 10_000;
-/// The store, its directory, a backup, the log, the runtime, listeners, watched files: some twenty, and room for surprises.
+/// The store, its directory, a backup, the log, the runtime, listeners, watched files: some twenty. Alerts and tests: a
+/// connection for each of four tests and for each channel, say twenty of them; and as many for surprises.
 const OWN: usize = 64;
 /// Fewer serve nobody.
 const LEAST: usize = 8;

@@ -130,10 +130,13 @@ pub(super) async fn test(
     let (bytes, _share) = body::read(&headers, body, BODY_BYTES, &state.bodies).await?;
     let mut members = preview::members(&bytes, &["channel"])?;
     let channel = preview::text(&mut members, "channel")?;
+    // It is never closed; were it, a test would matter more than the bound.
+    let turn = state.tests.acquire().await;
     let results = state.alerts.test(channel.as_deref()).await.ok_or_else(|| {
         let name = channel.as_deref().unwrap_or_default();
         Problem::not_found(format!("the configuration has no [alerts.channels.{name}]"))
     })?;
+    drop(turn);
     if results.is_empty() {
         let detail =
             "no channel is configured and enabled; add an [alerts.channels.NAME] (config.example.toml shows how)";

@@ -64,6 +64,10 @@ use crate::pipeline::Pipeline;
 use crate::store::StoreError;
 use crate::store::read::Reader;
 
+/// Tests of destinations and of alert channels that are sent at a time; more wait for them. A test takes no turn among
+/// deliveries, as it is asked for when these hang: so it has to be bounded by itself.
+const TESTS: usize = 4;
+
 /// What every handler may ask.
 #[derive(Clone)]
 pub struct AppState {
@@ -76,6 +80,8 @@ pub struct AppState {
     alerts: Alerts,
     /// Memory for request bodies.
     bodies: Arc<Semaphore>,
+    /// [`TESTS`]
+    tests: Arc<Semaphore>,
     noticed: Arc<ingest::Noticed>,
     desk: Arc<page::Desk>,
 }
@@ -95,7 +101,8 @@ impl AppState {
     ) -> Self {
         let reader = pipeline.reader().clone();
         let (bodies, noticed, desk) = (Arc::new(body::budget()), Arc::default(), Arc::new(page::Desk::new()));
-        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, noticed, desk }
+        let tests = Arc::new(Semaphore::new(TESTS));
+        Self { pipeline, reader, clock, standing, reloads, alerts, bodies, tests, noticed, desk }
     }
 
     /// Reads the store without holding up the runtime.

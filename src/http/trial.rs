@@ -76,7 +76,10 @@ pub(super) async fn test(
     let mut members = preview::members(&bytes, &KEYS)?;
     let code = code(&mut members)?;
     let event = event(&state, &snapshot, destination, &mut members)?;
+    // It is never closed; were it, a test would matter more than the bound.
+    let turn = state.tests.acquire().await;
     let trial = state.pipeline.trial(destination, event, code.as_deref()).await;
+    drop(turn);
     let trial = trial.map_err(|why| Problem::field("$.test_event_code", "test_event_code", why))?;
     let came = match &trial.ended {
         TrialEnd::Sent(sent) => format!("sent: {}", sent.verdict.as_str()),

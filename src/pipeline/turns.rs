@@ -5,6 +5,8 @@
 //! are enough. Where there are not, those that want least get what they want and the others get alike, so that one whose
 //! receiver hangs holds its own turns and nobody else's. Only where there are fewer turns than destinations do they wait for
 //! each other, first come, first served. Whoever waits has begun no attempt: no time of it runs, and none is spent.
+//!
+//! They are of deliveries only: an alert, or an operator's test, must not wait for those it is about.
 
 use std::collections::BTreeMap;
 

@@ -94,6 +94,45 @@ async fn deliveries_take_turns_where_descriptors_are_few_and_one_that_hangs_take
     daemon.kill();
 }
 
+// Row 29: they are what tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alerts_and_tests_get_through_where_receivers_that_hang_hold_every_turn() {
+    const TURNS: usize = 12;
+    let (hanging, ops) = (Sink::with_status(200).await, Sink::with_status(200).await);
+    hanging.set([vec![Act::Hang; TURNS], vec![Act::Reply(Reply::new(200, ""))]].concat());
+    let greedy = webhook("shop", &hanging.url("/")) + "concurrency = 100\nbreaker = false\ntimeout = \"60s\"\n";
+    let channel =
+        format!("[alerts.channels.ops]\nkind = \"webhook\"\nallow_private = true\nurl = \"{}\"\n", ops.url("/"));
+    let mut daemon = with_descriptors(160, &(greedy + &channel)).await;
+    for n in 0..20 {
+        let event = format!(r#"{{"event":"deposit","event_id":"e-{n}"}}"#);
+        assert_eq!(daemon.post("/v1/events", &event).await.status, 202);
+    }
+    daemon.wait_for_status(|status| status["destinations"]["shop"]["in_flight"] == TURNS).await;
+    assert_eq!(hanging.wait_for(TURNS).await.len(), TURNS);
+    assert_eq!(daemon.post("/v1/alerts/test", "").await.json()["ok"], true);
+    assert_eq!(daemon.post("/v1/destinations/shop/test", "").await.json()["ok"], true);
+    assert_eq!(daemon.get("/status").await.json()["destinations"]["shop"]["in_flight"], TURNS, "they still hang");
+    daemon.kill();
+}
+
+// Row 29.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_tests_are_sent_at_a_time() {
+    const TESTS: usize = 4;
+    let held = Duration::from_millis(200);
+    let slow = Sink::start(vec![Act::Late(held, Reply::new(200, ""))]).await;
+    let daemon = Daemon::start(&webhook("shop", &slow.url("/"))).await;
+    let tests: Vec<_> = (0..3 * TESTS).map(|_| daemon.cli(&["test", "shop"], "")).collect();
+    for test in tests {
+        assert_eq!(test.await.code, 0);
+    }
+    let mut arrived: Vec<Instant> = slow.seen().iter().map(|seen| seen.at).collect();
+    arrived.sort();
+    assert_eq!(arrived.len(), 3 * TESTS);
+    assert!(arrived.windows(TESTS + 1).all(|five| five[TESTS] - five[0] >= held), "five were there at a time");
+}
+
 // Row 29: no descriptor is left for one that comes in, as where somebody lowers the limit, or the whole system has none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_without_a_descriptor_waits_without_spinning_and_accepts_again_once_there_is_one() {
