@@ -89,12 +89,11 @@ async fn work(
         if slice == 0 {
             return Ok(());
         }
-        if is_configured(state, name) {
+        let purged = state.pipeline.purge(id, reason.to_owned(), slice).await;
+        let Some(purged) = purged.map_err(|cause| with_progress(cause.into(), *done))? else {
             let detail = format!("{name} has returned to the configuration meanwhile; the rest of it is sent there");
             return Err(with_progress(configured(&detail), *done));
-        }
-        let purged = state.pipeline.purge(id, reason.to_owned(), slice).await;
-        let purged = purged.map_err(|cause| with_progress(cause.into(), *done))?;
+        };
         done.discarded = done.discarded.saturating_add(purged);
         if usize::try_from(purged).unwrap_or(usize::MAX) < slice {
             return Ok(());

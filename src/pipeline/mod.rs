@@ -30,6 +30,7 @@ pub mod jobs;
 mod journal;
 pub mod lane;
 pub mod maintenance;
+mod numbering;
 mod operator;
 mod outcomes;
 mod pace;
@@ -62,14 +63,14 @@ use crate::config::snapshot::Snapshot;
 use crate::domain::alert::AlertMemory;
 use crate::domain::dedupe::{Discriminator, HashKey};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryKey, DestinationId, EventId, InstanceId};
+use crate::domain::id::{DestinationId, EventId, InstanceId};
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::RouteView;
 use crate::store::read::Reader;
-use crate::store::write::{Accept, Applied, Purge, Replay, WriteOp};
+use crate::store::write::{Accept, Applied, Purge, WriteOp};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::{HOURS, HourTally, StatsView};
 
@@ -221,23 +222,22 @@ impl Pipeline {
         drop(self.writer.try_send(Command::Nudge));
     }
 
-    /// Owes dead deliveries again, each from its due time; the number that were in the DLQ.
-    pub async fn replay(&self, deliveries: Vec<(DeliveryKey, UnixMs)>) -> Result<u64, Unavailable> {
-        let at = self.env.clock.now();
-        let applied = self.write(vec![WriteOp::Replay(Replay { at, deliveries })]).await?;
-        Ok(applied.iter().map(affected).sum())
-    }
-
     /// Gives up at most `limit` of what a destination is owed, but for what is under way; how many that were. Fewer than
-    /// `limit` means that nothing else is left.
-    pub async fn purge(&self, destination: DestinationId, reason: String, limit: usize) -> Result<u64, Unavailable> {
+    /// `limit` means that nothing else is left, `None` that the destination is configured and nothing is given up.
+    pub async fn purge(
+        &self,
+        destination: DestinationId,
+        reason: String,
+        limit: usize,
+    ) -> Result<Option<u64>, Unavailable> {
         let at = self.env.clock.now();
         let under_way = self.under_way(destination).await?;
         let applied = self.write(vec![WriteOp::Purge(Purge { destination, at, reason, under_way, limit })]).await?;
-        Ok(applied.iter().map(affected).sum())
+        Ok(applied.first().map(affected))
     }
 
-    /// Numbers for destinations, durable: what [`Pipeline::reload`] needs for a snapshot that has new ones.
+    /// Numbers for destinations, durable: what [`Pipeline::reload`] needs. From here on nothing that is owed to them is given
+    /// up, also where the snapshot is not in force yet.
     pub async fn number(&self, names: Vec<DestinationName>) -> Result<Numbered, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.writer.send(Command::Number { names, reply }).await.map_err(|_| Unavailable::Stopping)?;

@@ -23,6 +23,7 @@ use super::dispatch::Dispatcher;
 use super::driver::{DrainRequest, Driver};
 use super::guarded::{Guard, GuardedClock};
 use super::maintenance::Maintenance;
+use super::numbering::Numbering;
 use super::operator::ORDERS;
 use super::outcomes::Outcomes;
 use super::rarely::Rarely;
@@ -30,7 +31,7 @@ use super::routing::Routing;
 use super::scheduler::Scheduler;
 use super::seal::Seal;
 use super::writer::{Command, REOPEN_PAUSE, Writer};
-use super::{Numbered, Pipeline, WriterFault, jobs};
+use super::{Pipeline, WriterFault, jobs};
 
 /// Events that may wait for the writer at once: two of the largest batches.
 const ROOM: usize = 2 * BATCH_LIMIT_MAX;
@@ -58,15 +59,14 @@ fn guarded(store: &mut Store, env: &Env) -> Result<Guard, StoreError> {
 /// crash and a restart after years are the same. `exchanges` with receivers may be under way at a time.
 pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usize) -> Result<Running, StoreError> {
     let names: Vec<_> = snapshot.destinations.keys().cloned().collect();
-    let ids = store.number_destinations(&names)?;
-    let reader = store.reader();
+    let (numbering, numbered) = Numbering::begin(&mut store, &names)?;
+    let (reader, pauses) = (store.reader(), numbered.pauses.clone());
     let (instance, hash_key) = (store.instance(), store.hash_key());
     let now = env.clock.now();
-    let pauses = reader.pauses()?;
     let guarded = guarded(&mut store, &env)?;
     let disk = DiskGuard::new(snapshot.storage.path.clone(), snapshot.storage.reserve);
     let kept = Backups::start(&reader, &snapshot.backup, now);
-    let routing = Arc::new(Routing::new(snapshot, Numbered { ids, pauses: pauses.clone() }, exchanges));
+    let routing = Arc::new(Routing::new(snapshot, numbered, exchanges));
     let (routings, routings_rx) = watch::channel(Arc::clone(&routing));
     let (board, rejected) = (Arc::new(board(&reader)?), Arc::new(Mutex::default()));
     let (commands, commands_rx) = mpsc::channel(WRITER_QUEUE);
@@ -76,6 +76,7 @@ pub fn start(mut store: Store, snapshot: Arc<Snapshot>, env: Env, exchanges: usi
     let (drain, drain_rx) = oneshot::channel();
     let writer = Writer {
         committer: Committer::new(store),
+        numbering,
         commands: commands_rx,
         facts,
         rejected: Arc::clone(&rejected),

@@ -18,19 +18,20 @@ use crate::env::clock::Clock;
 use crate::store::write::{Applied, WriteOp};
 use crate::store::{OpenError, Rush, Slice, StoreError, SweepPlan};
 
+use super::Unavailable;
 use super::background::{Background, Page, Piece};
 use super::board::Board;
 use super::budget::Company;
 use super::commit::{Committed, Committer, Failed, Request};
 use super::control::Control;
 use super::disk::DiskGuard;
+use super::numbering::{self, Numbering};
 use super::outcomes::Outcomes;
 use super::pulse::Probe;
 use super::rarely::Rarely;
 use super::scheduler::Input;
 use super::seal::Seal;
 use super::upkeep::{Stopwatch, Upkeep};
-use super::{Numbered, Unavailable};
 
 /// How a waiting sender is answered.
 pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
@@ -44,7 +45,7 @@ pub(super) enum Command {
     /// Number these destinations, where they have no number yet.
     Number {
         names: Vec<DestinationName>,
-        reply: oneshot::Sender<Result<Numbered, Unavailable>>,
+        reply: numbering::Reply,
     },
     /// Remove what retention allows, in slices.
     Sweep(Upkeep),
@@ -125,6 +126,7 @@ pub(super) struct Writer {
     pub outcomes: Outcomes,
     pub background: Background<Reply>,
     pub seal: Seal,
+    pub numbering: Numbering,
 }
 
 /// What is committed together.
@@ -175,8 +177,10 @@ impl Writer {
         self.committer.into_store().close().map_err(WriterFault::from)
     }
 
-    /// The next command. What was kept does not wait for one, and what nobody waits for not for long.
+    /// The next command. What was kept does not wait for one, and what nobody waits for not for long. What was asked for
+    /// before a configuration is done by now.
     fn next(&mut self) -> Option<Command> {
+        self.numbering.answer(self.committer.store());
         let now = self.clock.monotonic();
         if self.committer.has_kept() || (self.stopping && !self.outcomes.is_empty()) {
             return Some(self.commands.try_recv().unwrap_or(Command::Nudge));
@@ -302,6 +306,10 @@ impl Writer {
                         drop(reply.send(Err(why.clone())));
                     }
                 }
+                // An empty answer: nothing of it was done.
+                Command::Write(Request { ops, reply }) if self.numbering.forbids(&ops) => {
+                    drop(reply.map(|reply| reply.send(Ok(Vec::new()))));
+                }
                 Command::Write(request) => {
                     ops += request.ops.len();
                     bytes += request.ops.iter().map(WriteOp::bytes).sum::<usize>();
@@ -312,7 +320,7 @@ impl Writer {
                     }
                 }
                 Command::Page(page) => self.background.add(page),
-                Command::Number { names, reply } => self.number(&names, reply),
+                Command::Number { names, reply } => self.numbering.ask(names, reply),
                 Command::Sweep(upkeep) => self.background.order(upkeep),
                 Command::Nudge => {}
                 Command::Probe(probe) => probe.answer(),
@@ -405,6 +413,7 @@ impl Writer {
 
     /// While nothing can be committed, those who wait are told, and outcomes are kept.
     fn refuse_waiting(&mut self) {
+        self.numbering.refuse(&opening());
         for reply in self.background.give_up() {
             drop(reply.send(Err(opening())));
         }
@@ -428,16 +437,6 @@ impl Writer {
                 Command::Stop => self.stop(),
             }
         }
-    }
-
-    /// Rare and small: a transaction of its own. Where it fails the store itself stays as it was, and who asked comes again.
-    fn number(&mut self, names: &[DestinationName], reply: oneshot::Sender<Result<Numbered, Unavailable>>) {
-        let store = self.committer.store();
-        let numbered = store
-            .number_destinations(names)
-            .and_then(|ids| Ok(Numbered { ids, pauses: store.reader().pauses()? }))
-            .map_err(|error| Unavailable::Store(error.to_string()));
-        drop(reply.send(numbered));
     }
 
     /// Takes nothing more; what is queued already is still done.

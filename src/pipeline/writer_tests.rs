@@ -59,6 +59,8 @@ enum Fault {
     Panic,
 }
 
+#[path = "writer_numbering_tests.rs"]
+mod numbering_tests;
 #[path = "writer_panic_tests.rs"]
 mod panics;
 #[path = "writer_rush_tests.rs"]
@@ -250,6 +252,7 @@ impl Bench {
             outcomes: Outcomes::default(),
             background: Background::default(),
             seal: Seal::default(),
+            numbering: Numbering::default(),
         };
         let thread = std::thread::spawn(move || writer.run());
         Self { disk, reader, hash_key, commands, facts, board, thread }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use postbackd::config::snapshot::{NetworkPolicy, Snapshot};
 use postbackd::destination::registry::{Spec, build};
 use postbackd::destination::webhook::WebhookSpec;
+use postbackd::domain::audit::{Deed, Right, Who};
 use postbackd::domain::dedupe::Discriminator;
 use postbackd::domain::delivery::{Delivery, State};
 use postbackd::domain::event::{Event, Object, OccurredAt};
 use postbackd::domain::id::{DeliveryKey, EventSeq};
+use postbackd::domain::job::JobKind;
 use postbackd::domain::name::DestinationName;
 use postbackd::domain::net::AllowPrivate;
 use postbackd::domain::retry::RetryPolicy;
@@ -173,8 +175,9 @@ async fn an_attempt_that_panics_counts_and_is_tried_again() {
     // Received long ago, so `give_up_after` has passed: the first failure is the end, and the operator replays.
     let dead = bench.wait_for(key, |delivery| matches!(delivery.state, State::FailedPermanently { .. })).await;
     assert_eq!((dead.history.counted, dead.history.exchanges), (1, 1));
-    let now = UnixMs(u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
-    assert_eq!(bench.running.pipeline.replay(vec![(key, now)]).await, Ok(1));
+    let deed = Deed::new(Who::nobody(Right::Signal), "replay");
+    let replayed = bench.running.pipeline.change_dead(JobKind::Replay, vec![key], "a test".to_owned(), deed).await;
+    assert_eq!(replayed, Ok(1));
     let sent = bench.wait_for(key, is_sent).await;
     assert_eq!((sent.history.counted, sent.history.exchanges), (4, 4), "two panics, a 503, a 200");
     let (_, _, attempts) = bench.reader.trace(key.seq).unwrap().remove(0);

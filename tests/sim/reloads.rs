@@ -7,6 +7,7 @@ use postbackd::domain::id::DestinationId;
 use postbackd::pipeline::control::Pauses;
 use postbackd::pipeline::lane::{Lane, Rules};
 use postbackd::pipeline::scheduler::Input;
+use postbackd::store::write::WriteOp;
 
 use crate::setup;
 use crate::world::{Happening, World};
@@ -31,7 +32,12 @@ impl World {
         }
         let ids: Vec<DestinationId> = self.ids.values().copied().collect();
         let id = ids[usize::try_from(self.rng.below(ids.len() as u64)).expect("small")];
-        match self.rng.below(6) {
+        let how = self.rng.below(6);
+        // A configuration is numbered behind the purges that were asked for before it.
+        if self.purge_waits(id) {
+            return;
+        }
+        match how {
             0 => drop(self.listed.insert(id, Listed::Gone)),
             1 => drop(self.listed.insert(id, Listed::Off)),
             2 => self.change_limit(id),
@@ -63,8 +69,18 @@ impl World {
 
     /// Everything is configured again.
     pub(super) fn list_all(&mut self) {
+        if self.listed.keys().any(|id| self.purge_waits(*id)) {
+            self.commit();
+        }
         let absent: Vec<DestinationId> = std::mem::take(&mut self.listed).into_keys().collect();
         self.take_over(&absent);
+    }
+
+    /// Whether some of what the destination is owed may be given up by the next commit.
+    fn purge_waits(&self, id: DestinationId) -> bool {
+        let queue = self.life.as_ref().map(|life| life.queue.as_slice()).unwrap_or_default();
+        let mut ops = queue.iter().flat_map(|request| &request.ops);
+        ops.any(|op| matches!(op, WriteOp::Purge(purge) if purge.destination == id))
     }
 
     fn take_over(&mut self, changed: &[DestinationId]) {

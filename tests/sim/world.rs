@@ -270,7 +270,8 @@ impl World {
             }
             assert!(
                 self.phase == Phase::Trouble || at <= end,
-                "still busy {RECOVERY} after all trouble ended: {happening:?}"
+                "still busy {RECOVERY} after all trouble ended: {happening:?}; {}",
+                self.what_is_left()
             );
             self.now = self.now.max(at);
             self.mix(at.0);
@@ -340,7 +341,7 @@ impl World {
         }
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let Some(life) = &mut self.life else { return };
         life.commit_planned = false;
         if life.closed {
