@@ -152,7 +152,7 @@ fn write_op(op: &Op, store: &Store, model: &Model, now: u64) -> Option<(WriteOp,
         }
         Op::Replay { pick: place } => {
             let key = pick(*place, &is_dead)?;
-            Some((WriteOp::Replay(Replay { at: UnixMs(now), deliveries: vec![(key, UnixMs(now))] }), Some(key)))
+            Some((WriteOp::Replay(Replay { at: UnixMs(now), keys: vec![key] }), Some(key)))
         }
         Op::Discard { pick: place } => {
             let key = pick(*place, &is_dead)?;

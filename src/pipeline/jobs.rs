@@ -106,10 +106,7 @@ impl Pipeline {
     ) -> Result<u64, Unavailable> {
         let at = self.env.clock.now();
         let op = match kind {
-            JobKind::Replay => {
-                let deliveries = keys.into_iter().map(|key| (key, at)).collect();
-                WriteOp::Replay(Replay { at, deliveries })
-            }
+            JobKind::Replay => WriteOp::Replay(Replay { at, keys }),
             JobKind::Discard => WriteOp::Discard(Discard { at, keys, reason }),
         };
         let applied = self.write(vec![op, self.deed(deed)]).await?;

@@ -419,19 +419,11 @@ impl Lane {
     }
 
     /// Whether the delivery may be sent now. A place in the outbox further ahead than any plan could put it comes from a
-    /// clock that was set back since; waiting for it could take years. A replay may be spread over any span, so its place
-    /// always holds.
+    /// clock that was set back since; waiting for it could take years. Where nobody has made it wait since it was owed, its
+    /// place says when that was, and never that it is too early.
     fn is_due(&self, owed: &Owed, now: UnixMs) -> bool {
-        owed.due_at <= now
-            || match owed.state {
-                // Where it was put when it came in; nobody has made it wait since.
-                State::Pending { .. } => owed.due_at == owed.history.owed_since,
-                State::Failed { .. } => owed.due_at.since(now) > retry::longest_wait(&self.rules.retry),
-                State::Sent { .. }
-                | State::FailedPermanently { .. }
-                | State::Skipped { .. }
-                | State::Discarded { .. } => false,
-            }
+        let untouched = matches!(owed.state, State::Pending { .. }) && owed.due_at == owed.history.owed_since;
+        owed.due_at <= now || untouched || owed.due_at.since(now) > retry::longest_wait(&self.rules.retry)
     }
 
     fn take(&mut self, mut owed: Owed, part: Part, now: UnixMs) -> Result<Offered, NoRoom> {

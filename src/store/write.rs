@@ -124,9 +124,9 @@ pub struct Settle {
 /// left alone.
 #[derive(Clone, Debug)]
 pub struct Replay {
+    /// When it was asked for, and when they are due.
     pub at: UnixMs,
-    /// Each with its due time, so that a replay of many may be spread.
-    pub deliveries: Vec<(DeliveryKey, UnixMs)>,
+    pub keys: Vec<DeliveryKey>,
 }
 
 /// Purges dead deliveries from the DLQ. Keys that are not in it are left alone.

@@ -160,8 +160,7 @@ impl World {
             return;
         }
         let (verb, op) = if self.rng.percent(70) {
-            let deliveries = keys.iter().map(|key| (*key, now)).collect();
-            (Verb::Replay, WriteOp::Replay(Replay { at: now, deliveries }))
+            (Verb::Replay, WriteOp::Replay(Replay { at: now, keys: keys.clone() }))
         } else {
             self.oracle.discard_asked.extend(&keys);
             (Verb::Discard, WriteOp::Discard(Discard { at: now, keys: keys.clone(), reason: "simulated".to_owned() }))

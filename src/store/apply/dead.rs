@@ -15,9 +15,9 @@ use crate::store::zone::DlqChange;
 impl Batch<'_> {
     pub(super) fn replay(&mut self, op: &Replay) -> Result<Applied, StoreError> {
         let mut replayed = Vec::new();
-        for (key, due_at) in &op.deliveries {
+        for key in &op.keys {
             let Some(dead) = self.dead(*key)? else { continue };
-            replayed.extend(self.owe_again(*key, dead, op.at, *due_at)?);
+            replayed.extend(self.owe_again(*key, dead, op.at)?);
         }
         Ok(Applied::Replayed(replayed))
     }
@@ -27,10 +27,9 @@ impl Batch<'_> {
         key: DeliveryKey,
         dead: Delivery,
         at: UnixMs,
-        due_at: UnixMs,
     ) -> Result<Option<Owed>, StoreError> {
         let history = History { owed_since: at, counted_since_owed: 0, ..dead.history };
-        let delivery = self.leave_dlq(key, dead, State::Pending { due_at }, history)?;
+        let delivery = self.leave_dlq(key, dead, State::Pending { due_at: at }, history)?;
         Ok(owed(key, &delivery, None))
     }
 

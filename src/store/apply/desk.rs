@@ -60,7 +60,7 @@ impl Batch<'_> {
             let before = |state: &State| matches!(state, State::FailedPermanently { at, .. } if *at <= job.started_at);
             let Some(dead) = self.dead(*key)?.filter(|dead| before(&dead.state)) else { continue };
             match job.kind {
-                JobKind::Replay => replayed.extend(self.owe_again(*key, dead, page.at, page.at)?),
+                JobKind::Replay => replayed.extend(self.owe_again(*key, dead, page.at)?),
                 JobKind::Discard => self.bury(*key, dead, page.at, &job.reason)?,
             }
             job.done += 1;

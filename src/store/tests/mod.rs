@@ -187,7 +187,7 @@ fn retry(at: u64) -> Disposition {
 const DEAD: Disposition = Disposition::Dead { reason: DeadReason::Permanent };
 
 fn replay_op(at: u64, keys: &[DeliveryKey]) -> WriteOp {
-    WriteOp::Replay(Replay { at: UnixMs(at), deliveries: keys.iter().map(|key| (*key, UnixMs(at))).collect() })
+    WriteOp::Replay(Replay { at: UnixMs(at), keys: keys.to_vec() })
 }
 
 fn discard_op(at: u64, keys: &[DeliveryKey]) -> WriteOp {

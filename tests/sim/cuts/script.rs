@@ -146,8 +146,7 @@ impl Script {
     }
 
     fn replay(&self, keys: &[DeliveryKey]) -> WriteOp {
-        let at = UnixMs(self.now);
-        WriteOp::Replay(Replay { at, deliveries: keys.iter().map(|key| (*key, at)).collect() })
+        WriteOp::Replay(Replay { at: UnixMs(self.now), keys: keys.to_vec() })
     }
 
     fn discard(&self, keys: Vec<DeliveryKey>) -> WriteOp {
