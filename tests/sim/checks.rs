@@ -4,7 +4,7 @@ use postbackd::destination::Kind;
 use postbackd::domain::delivery::Status;
 use postbackd::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq};
 use postbackd::domain::limits::RESPONSE_EXCERPT_BYTES;
-use postbackd::store::read::Reader;
+use postbackd::store::read::{Bodies, Reader};
 
 use crate::oracle::Repeats;
 use crate::peers::{POISON, Received};
@@ -17,6 +17,17 @@ impl World {
         owed == 0
             && !self.agenda.values().any(|happening| matches!(happening, Happening::Submit(_)))
             && life.queue.is_empty()
+    }
+
+    /// Why it is not quiet, in words.
+    pub(super) fn what_is_left(&self) -> String {
+        let Some(life) = &self.life else { return "no daemon runs".to_owned() };
+        let lanes = life.scheduler.lanes().map(|(id, lane)| {
+            let owed = life.reader.outbox_page(id, None, 3, Bodies::NONE).expect("readable");
+            (id, lane.state().clone(), lane.in_flight(), lane.known(), owed)
+        });
+        let lanes: Vec<_> = lanes.filter(|(.., owed)| !owed.is_empty()).collect();
+        format!("at {} by its clock {} requests wait; {lanes:#?}", self.wall(), life.queue.len())
     }
 
     /// Every acknowledged event is there with every delivery, but for what retention may have removed.

@@ -42,8 +42,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tally::Tally;
 use world::World;
 
-/// Runs one seed; every fourth one twice: both runs must be the same, bit for bit.
-fn run(seed: u64) -> Tally {
+/// Runs one seed; every fourth one twice: both runs must be the same, bit for bit. What failed was printed by then.
+fn run(seed: u64) -> Option<Tally> {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let (tally, digest) = World::new(seed).run();
         if seed.is_multiple_of(4) {
@@ -52,27 +52,35 @@ fn run(seed: u64) -> Tally {
         }
         tally
     }));
-    result.unwrap_or_else(|_| {
-        panic!("seed {seed} failed; alone: POSTBACKD_SIM_SEED={seed} cargo test --test sim one_seed")
-    })
+    result.ok()
 }
 
-/// On all cores.
+/// On all cores; one that fails does not keep the others from being run.
 fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Tally {
-    let (seeds, sum) = (Mutex::new(seeds), Mutex::new(Tally::default()));
+    let (seeds, sum, failed) = (Mutex::new(seeds), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     let next = || seeds.lock().expect("taking a seed does not panic").next();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 while let Some(seed) = next() {
-                    let tally = run(seed);
-                    sum.lock().expect("adding does not panic").add(&tally);
+                    match run(seed) {
+                        Some(tally) => sum.lock().expect("adding does not panic").add(&tally),
+                        None => failed.lock().expect("adding does not panic").push(seed),
+                    }
                 }
             });
         }
     });
-    sum.into_inner().expect("adding does not panic")
+    let (sum, failed) = (sum.into_inner().expect("whole"), failed.into_inner().expect("whole"));
+    let alone = "alone: POSTBACKD_SIM_SEED=N cargo test --test sim one_seed";
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds failed: {failed:?}; {alone}",
+        failed.len(),
+        sum.seeds + failed.len() as u64
+    );
+    sum
 }
 
 #[test]
@@ -107,6 +115,6 @@ fn fresh_seeds_hold_too() {
 #[test]
 fn one_seed() {
     if let Some(seed) = std::env::var("POSTBACKD_SIM_SEED").ok().and_then(|text| text.parse().ok()) {
-        println!("{:#?}", run(seed));
+        println!("{:#?}", run_all(std::iter::once(seed)));
     }
 }

@@ -175,10 +175,10 @@ impl Oracle {
     }
 
     /// An operator owes it again.
-    pub fn replayed(&mut self, key: DeliveryKey, now: UnixMs) {
+    pub fn replayed(&mut self, key: DeliveryKey, not_before: UnixMs) {
         let known = self.deliveries.entry(key).or_insert_with(Known::new);
         let Known { accepted, excused, cause, .. } = *known;
-        *known = Known { not_before: now, accepted, excused, cause, ..Known::new() };
+        *known = Known { not_before, accepted, excused, cause, ..Known::new() };
     }
 
     /// An operator asked, and nobody can say whether it was committed.
@@ -228,6 +228,8 @@ impl Oracle {
     /// again, as often as it could have come from there. Numbers are never given out again.
     pub fn restored(&mut self, taken: Self, floor: u64) {
         let before = std::mem::replace(self, taken);
+        // By how much the clock was set back since.
+        self.clock_set_back(DurationMs(before.set_back.0 - self.set_back.0));
         for (key, known) in before.deliveries {
             let left = self.deliveries.get(&key).map_or(1, |then| (1 + then.excused).saturating_sub(then.accepted));
             let now = self.deliveries.entry(key).or_insert_with(Known::new);
@@ -240,7 +242,6 @@ impl Oracle {
         // Who was told of something is not told again.
         self.alerts = before.alerts;
         assert!(self.places.keys().all(|seq| seq.0 < floor), "a number may be given out again after {floor}");
-        self.set_back = self.set_back.max(before.set_back);
         self.events_swept |= before.events_swept;
         self.attempts_swept |= before.attempts_swept;
         self.pausing.paused_all();

@@ -9,7 +9,7 @@ use postbackd::domain::id::{DeliveryKey, EventSeq};
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::pipeline::commit::Request;
 use postbackd::pipeline::fanout::plan;
-use postbackd::store::write::{Accept, Applied, WriteOp};
+use postbackd::store::write::{Accept, Applied, Owed, WriteOp};
 
 use crate::setup::{Plan, START, event};
 use crate::world::{Happening, Verb, Waiting, World};
@@ -80,7 +80,7 @@ impl World {
                 assert!(owed.len() <= keys.len());
                 for owed in owed {
                     self.tally.replays += 1;
-                    self.oracle.replayed(owed.key, owed.due_at);
+                    self.owed_again(owed);
                 }
             }
             (Waiting::Operator(Verb::Discard, keys), [Applied::Discarded { count }]) => {
@@ -92,7 +92,7 @@ impl World {
                 for owed in replayed {
                     assert!(keys.contains(&owed.key), "{:?} was not its turn", owed.key);
                     self.tally.job_replays += 1;
-                    self.oracle.replayed(owed.key, owed.due_at);
+                    self.owed_again(owed);
                     let first = self.oracle.by_job.insert((job.number, owed.key));
                     assert!(first, "{:?} replayed {:?} twice", job.number, owed.key);
                 }
@@ -116,6 +116,12 @@ impl World {
                 panic!("an operator was answered with {other:?}")
             }
         }
+    }
+
+    /// A replay is due when it was asked for, also where the clock was set back before it was committed.
+    fn owed_again(&mut self, owed: &Owed) {
+        let not_before = owed.due_at.min(self.wall());
+        self.oracle.replayed(owed.key, not_before);
     }
 
     fn told(&mut self, plan: Plan, done: &Applied) {
