@@ -97,7 +97,7 @@ pub(super) struct Marks {
     /// How far zones have been looked at, from the newest down, whether they have their row.
     zones: Zoning,
     /// Which part of the next slice is the first.
-    first: usize,
+    first: Part,
     /// Slices in a row that did nothing and got no further.
     idle: usize,
     /// What the file knows of the time, once that was read.
@@ -121,10 +121,9 @@ impl Marks {
         self.zones == Zoning::Done
     }
 
-    /// Whether every scan begins where it does in `other`.
-    fn same_places(self, other: Self) -> bool {
-        let places = |marks: Self| Self { first: 0, idle: 0, known: None, ..marks };
-        places(self) == places(other)
+    /// Where every scan begins.
+    fn places(self) -> (EventSeq, EventSeq, EventSeq, Zoning) {
+        (self.events, self.attempts, self.dlq, self.zones)
     }
 
     /// A delivery of this event has become final or dead, or has left the DLQ.
@@ -163,15 +162,29 @@ pub(super) struct Leftover {
 }
 
 /// The parts of a slice. They take turns in being the first, so that one which uses up every slice starves none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Part {
+    #[default]
     Dlq,
     Attempts,
     Events,
     Dedupe,
 }
 
-const PARTS: [Part; 4] = [Part::Dlq, Part::Attempts, Part::Events, Part::Dedupe];
+/// How many they are.
+const PARTS: usize = 4;
+
+impl Part {
+    /// The one whose turn it is after this.
+    fn next(self) -> Self {
+        match self {
+            Self::Dlq => Self::Attempts,
+            Self::Attempts => Self::Events,
+            Self::Events => Self::Dedupe,
+            Self::Dedupe => Self::Dlq,
+        }
+    }
+}
 
 impl<'t, 's> Sweep<'t, 's> {
     pub fn new(
@@ -186,11 +199,10 @@ impl<'t, 's> Sweep<'t, 's> {
 
     pub fn run(mut self, slice: &Slice<'_>) -> Result<Leftover, StoreError> {
         let began = self.marks;
-        let first = began.first;
-        self.marks.first = (first + 1) % PARTS.len();
+        self.marks.first = began.first.next();
         let mut emptied = Vec::new();
         let kept = slice.plan.known.map_or(Ok(false), |known| self.keep_time(known))?;
-        for part in PARTS.iter().cycle().skip(first).take(PARTS.len()) {
+        for part in std::iter::successors(Some(began.first), |part| Some(part.next())).take(PARTS) {
             let SweepPlan { events_before, attempts_before, dlq_before, dedupe_before, .. } = slice.plan;
             match part {
                 Part::Dlq => dlq_before.map_or(Ok(()), |before| self.sweep_dlq(before))?,
@@ -202,10 +214,10 @@ impl<'t, 's> Sweep<'t, 's> {
             }
         }
         let zoned = self.make_zones()?;
-        let moved = self.left < SWEEP_ROWS || zoned > 0 || !emptied.is_empty() || !self.marks.same_places(began);
+        let moved = self.left < SWEEP_ROWS || self.marks.places() != began.places();
         self.marks.idle = if moved { 0 } else { began.idle + 1 };
         // Each part was the first once: a further round would see what this one saw.
-        let stuck = self.marks.idle >= PARTS.len();
+        let stuck = self.marks.idle >= PARTS;
         let mut freed = 0;
         if (!self.cut || stuck) && slice.excess > 0 {
             self.freed = 0;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::limits::SWEEP_ROWS;
 use crate::domain::time::{DurationMs, KnownTime};
+use crate::store::sweep::STRAYS;
 
 const EVERYTHING: SweepPlan = SweepPlan {
     events_before: Some(UnixMs(u64::MAX)),
@@ -27,7 +28,9 @@ fn what_is_known_of_the_time_is_kept_once_an_hour_and_where_it_is_taken_back() {
     assert_eq!(store.known_time().unwrap(), None);
     store.accept(event("a", 5 * HOUR), vec![]);
     assert_eq!(store.known_time().unwrap().unwrap().at, UnixMs(5 * HOUR), "a file from before it was kept");
-    for (told, kept) in [(9 * HOUR, 9), (10 * HOUR - 1, 9), (10 * HOUR, 10), (9 * HOUR + 1, 10), (3 * HOUR, 3)] {
+    for (told, kept) in
+        [(9 * HOUR, 9), (10 * HOUR - 1, 9), (10 * HOUR, 10), (9 * HOUR + 1, 10), (9 * HOUR, 9), (3 * HOUR, 3)]
+    {
         store.sweep(&keeping(told)).unwrap();
         let known = store.known_time().unwrap().unwrap();
         assert_eq!((known.at, known.ahead, known.ran), (UnixMs(kept * HOUR), DurationMs(7), DurationMs(8)));
@@ -116,6 +119,80 @@ fn what_stays_is_not_looked_at_for_ever_where_there_is_no_time() {
     let plan = SweepPlan { events_before: all, attempts_before: all, dlq_before: all, dedupe_before: all, known: None };
     assert!(slices(&mut store, plan) < 10);
     store.assert_sound();
+}
+
+#[test]
+fn each_part_has_its_turn_however_much_another_finds() {
+    let mut store = Disk::default().store();
+    let last = store.accept(event("final", 1), vec![skip(ONE)]).seq;
+    for at in 0..200 {
+        let seq = store.accept(event(&at.to_string(), 1), vec![owe(ONE)]).seq;
+        store.settle(key(seq, ONE), 2, DEAD);
+    }
+    let plan = SweepPlan { dlq_before: Some(UnixMs(100)), ..EVERYTHING };
+    for _ in 0..4 {
+        slice(&mut store, Slice { plan, excess: 0, enough: &|| true });
+    }
+    assert!(store.reader().event(last).unwrap().is_none());
+    let dead = store.reader().dlq_total(&read::DeliveryFilter::default()).unwrap().0;
+    assert!((130..190).contains(&dead), "{dead} are left, so they had turns too");
+}
+
+#[test]
+fn a_slice_that_only_passed_what_stays_is_not_the_end() {
+    let mut store = Disk::default().store();
+    for at in 0..600 {
+        store.accept(event(&at.to_string(), 1), vec![owe(ONE)]);
+    }
+    let last = store.accept(event("last", 1), vec![skip(ONE)]).seq;
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert!((9..20).contains(&slices(&mut store, plan)));
+    assert!(store.reader().event(last).unwrap().is_none());
+}
+
+#[test]
+fn a_slice_that_removed_something_is_not_the_end_though_the_next_begins_at_the_same_event() {
+    let mut store = Disk::default().store();
+    let key = key(store.accept(event("a", 1), vec![owe(ONE)]).seq, ONE);
+    for due in 1..200 {
+        store.settle(key, due, retry(due + 1));
+    }
+    store.settle(key, 300, Disposition::Sent);
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    while store.reader().event(key.seq).unwrap().is_some() {
+        let swept = slice(&mut store, Slice { plan, excess: 0, enough: &|| true });
+        assert!(swept.rows > 0 && !swept.ended || store.reader().event(key.seq).unwrap().is_none(), "{swept:?}");
+    }
+}
+
+#[test]
+fn a_slice_that_finds_nothing_to_do_is_the_end() {
+    let mut store = Disk::default().store();
+    store.accept(event("young", 500), vec![skip(ONE)]);
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    let swept = slice(&mut store, Slice { plan, excess: 0, enough: &|| false });
+    assert_eq!(swept, Swept { rows: 0, freed: 0, ended: true });
+}
+
+/// Which of these are left of events that nothing is owed of, received then, once all before 100 are gone.
+fn left_of(received: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut store = Disk::default().store();
+    let received: Vec<u64> = received.into_iter().collect();
+    let ops: Vec<_> =
+        received.iter().enumerate().map(|(n, at)| store.accept_op(event(&format!("e{n}"), *at), vec![])).collect();
+    store.commit(&ops).unwrap();
+    sweep_all(&mut store, &SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() });
+    let is_left = |(_, seq): &(&u64, u64)| store.reader().event(EventSeq(*seq)).unwrap().is_some();
+    received.iter().zip(1..).filter(is_left).map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn so_many_young_ones_in_a_row_are_taken_for_the_end_and_fewer_are_not() {
+    let young = |count| std::iter::repeat_n(900, count);
+    assert_eq!(left_of(young(STRAYS - 1).chain([1])), vec![900; STRAYS - 1]);
+    assert!(left_of(young(STRAYS).chain([1])).ends_with(&[900, 1]));
+    let apart = young(STRAYS - 1).chain([1]).chain(young(STRAYS - 1)).chain([2]);
+    assert_eq!(left_of(apart), vec![900; 2 * (STRAYS - 1)], "they are counted anew");
 }
 
 #[test]
@@ -265,6 +342,19 @@ fn more_than_a_slice_goes_in_slices_also_of_one_event() {
     store.assert_sound();
     assert_eq!(SWEEP_ROWS + sweep_all(&mut store, &EVERYTHING), 801 + 2 + 1200 + 601);
     assert!(store.reader().deliveries(&read::DeliveryFilter::default(), None, 9).unwrap().rows.is_empty());
+}
+
+#[test]
+fn one_slice_takes_the_attempts_of_many_deliveries() {
+    let mut store = Disk::default().store();
+    for at in 0..5 {
+        let seq = store.accept(event(&at.to_string(), 1), vec![owe(ONE), owe(TWO)]).seq;
+        for destination in [ONE, TWO] {
+            store.settle(key(seq, destination), 2, Disposition::Sent);
+        }
+    }
+    let plan = SweepPlan { attempts_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert_eq!(store.sweep(&plan).unwrap(), 10);
 }
 
 #[test]

@@ -196,6 +196,8 @@ fn a_delivery_whose_event_is_damaged_can_be_given_up() {
     // Read again or not, that is settled; and retention takes the events by the age of their deliveries.
     assert!(store.reader().event(owed.seq).unwrap().is_none());
     assert_eq!(store.reader().damaged_rows(), 0);
+    let plan = SweepPlan { events_before: Some(UnixMs(100)), ..SweepPlan::default() };
+    assert_eq!(store.sweep(&plan).unwrap(), 0, "they are not so old");
     let plan = SweepPlan { events_before: Some(UnixMs(101)), ..SweepPlan::default() };
     while store.sweep(&plan).unwrap() > 0 {}
     store.assert_sound();
