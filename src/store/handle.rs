@@ -168,7 +168,6 @@ impl Shared {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.publish(ledger);
         self.unknown.store(false, Ordering::Release);
-        self.suspicion.forget();
         *place = Some(database);
     }
 }

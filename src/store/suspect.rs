@@ -64,11 +64,6 @@ impl Suspicion {
         }
         result
     }
-
-    /// The file was opened anew.
-    pub fn forget(&self) {
-        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 /// Leaves the mark, as far as the disk still lets us.
