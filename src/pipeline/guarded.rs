@@ -375,5 +375,12 @@ mod tests {
         clock.look(NOW + hours(10), HOUR);
         assert_eq!(clock.view(), None);
         assert_eq!(clock.now(NOW + hours(10), HOUR), NOW + hours(2));
+        let told = |wall| {
+            let mut clock = GuardedClock::new(Some(knows(NOW)), NOW, Duration::ZERO);
+            clock.look(wall, HOUR);
+            clock.view().map(|view| view.ahead)
+        };
+        let (day, beyond) = (NOW + hours(1) + CATCH_UP, DurationMs(CATCH_UP.0 + 1));
+        assert_eq!([day, NOW + hours(1) + beyond].map(told), [None, Some(beyond)]);
     }
 }

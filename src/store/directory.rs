@@ -266,7 +266,52 @@ fn marker_text(instance: InstanceId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn refusal(refused: Result<impl Sized, OpenError>) -> String {
+        refused.err().unwrap().to_string()
+    }
+
+    // Row 17: what took it for none would lay out an empty store in its place.
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_what_is_not_there() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        let text = refusal(Directory::claim(&at("file/dir")));
+        assert!(text.contains("looking at the directory failed"), "{text}");
+        symlink("nowhere", at("link")).unwrap();
+        let text = refusal(Directory::claim(&at("link")));
+        assert!(text.contains("creating the directory failed"), "{text}");
+        let directory = Directory::claim(&at("dir")).unwrap();
+        // A link to itself.
+        symlink(STORE, directory.store()).unwrap();
+        let text = refusal(directory.look());
+        assert!(text.contains("looking at the store failed"), "{text}");
+        fs::remove_file(directory.store()).unwrap();
+        assert_eq!(directory.look().unwrap(), Found::Nothing);
+        fs::create_dir(at("dir").join(MARKER)).unwrap();
+        let text = refusal(directory.look());
+        assert!(text.contains("is missing; put it or a backup of it back"), "{text}");
+    }
+
+    #[test]
+    fn the_marker_tells_which_store_is_there_and_is_written_only_where_that_is_another() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Directory::claim(home.path()).unwrap();
+        let marker = home.path().join(MARKER);
+        let seen = || (fs::metadata(&marker).unwrap().ino(), fs::read_to_string(&marker).unwrap());
+        let [one, other] = [1, 2].map(InstanceId::from_random);
+        directory.mark(one).unwrap();
+        let first = seen();
+        assert!(first.1.contains(&format!("{:010x}", one.get())), "{}", first.1);
+        directory.mark(one).unwrap();
+        assert_eq!(seen(), first);
+        directory.mark(other).unwrap();
+        assert!(seen().1.contains(&format!("{:010x}", other.get())), "{}", seen().1);
+    }
 
     #[test]
     fn a_file_that_is_not_there_need_not_be_removed_and_one_that_stays_is_told() {

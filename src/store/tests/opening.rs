@@ -435,3 +435,21 @@ fn what_a_hurried_transaction_leaves_is_repaired_and_what_is_sealed_opens_at_onc
     store.seal().unwrap();
     assert!(store.is_sealed() && repair_of(&home) == 0);
 }
+
+#[test]
+fn a_small_file_is_ready_for_a_crash_after_each_transaction_however_hurried() {
+    let home = Home::new();
+    let mut store = home.open().unwrap().quick_up_to(1 << 30);
+    let accept = store.accept_op(event("a", 100), vec![owe(ONE)]);
+    store.commit_beside(&[accept], None, Rush::Hurried).unwrap();
+    assert!(store.is_sealed() && repair_of(&home) == 0);
+}
+
+#[test]
+fn a_disk_that_does_not_let_a_store_close_is_told() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    store.accept(event("a", 100), vec![]);
+    disk.full.store(true, Ordering::Relaxed);
+    assert!(matches!(store.close(), Err(StoreError::Full(_))));
+}

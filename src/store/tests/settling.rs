@@ -187,6 +187,17 @@ fn a_name_keeps_its_number_also_while_it_is_absent() {
 }
 
 #[test]
+fn the_last_number_is_given_and_after_it_none_and_nothing_is_changed() {
+    let mut store = Disk::default().store();
+    let name = |name: &str| name.parse::<DestinationName>().unwrap();
+    store.memory.destinations.insert(name("old"), DestinationId(DestinationId::MAX.0 - 1));
+    assert_eq!(store.number_destinations(&[name("last")]).unwrap()[&name("last")], DestinationId::MAX);
+    let refused = store.number_destinations(&[name("old"), name("late"), name("later")]).unwrap_err();
+    assert!(refused.to_string().contains("no number left for destination late"), "{refused}");
+    assert_eq!(store.reader().destination_names().unwrap(), [(name("last"), DestinationId::MAX)]);
+}
+
+#[test]
 fn rejected_events_are_counted_by_source() {
     let mut store = Disk::default().store();
     let source: crate::domain::name::SourceName = "app".parse().unwrap();
