@@ -75,7 +75,6 @@ impl Style {
             return Err(refused("is not an amount"));
         }
         let groups: Vec<&str> = whole.split(group).collect();
-        let grouped = groups.len() > 1;
         let fits = match groups.split_first() {
             Some((first, [])) => digits(first),
             Some((first, rest)) => {
@@ -89,7 +88,7 @@ impl Style {
         if !fits {
             return Err(refused("is not an amount"));
         }
-        if grouped && groups.len() == 2 && fraction.is_none() {
+        if groups.len() == 2 && fraction.is_none() {
             let (plain, other) = (groups.concat(), groups.join("."));
             return Err(refused(&format!("can be read as {plain} or as {other}: send all digits without grouping")));
         }

@@ -285,6 +285,14 @@ mod tests {
     }
 
     #[test]
+    fn a_networks_short_names_are_not_ours() {
+        let pairs = [("subid", "s1"), ("t", "1764000000000"), ("eid", "7"), ("eventId", "8")];
+        let object = serde_json::Value::Object(read("keitaro", &pairs).unwrap().object);
+        assert_eq!(object["data"], serde_json::json!({ "eid": "7", "eventId": "8", "t": "1764000000000" }));
+        assert_eq!(object.as_object().unwrap().keys().collect::<Vec<_>>(), ["uid", "event", "data"]);
+    }
+
+    #[test]
     fn statuses_that_were_not_approved_have_their_own_names() {
         let told =
             |preset, pairs: &[(&str, &str)]| read(preset, pairs).unwrap().object["event"].as_str().unwrap().to_owned();

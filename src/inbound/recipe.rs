@@ -274,6 +274,29 @@ mod tests {
             r#"{"data":{"plan":"gold","geo":"DE"},"uid":"s","user":{"email":"a@b.example"},"event":"deposit"}"#
         );
         assert_eq!(told(&recipe, given(&[("p", "gold"), ("plan", "silver")])), "plan contradiction");
+        assert_eq!(
+            told(&recipe, given(&[("p", "gold"), ("plan", "gold")])),
+            r#"{"data":{"plan":"gold"},"event":"deposit"}"#
+        );
+    }
+
+    #[test]
+    fn a_source_with_any_rule_for_postbacks_is_a_networks() {
+        assert!(Recipe::default().is_plain());
+        let fields = recipe(&[("uid", "sub_id")], Style::Dot).fields;
+        let hash = super::super::signature::HashCheck {
+            parameter: "sig".to_owned(),
+            secret: crate::domain::secret::Secret::new("s".to_owned()),
+            kind: super::super::signature::Kind::Md5,
+            over: Vec::new(),
+        };
+        for ruled in [
+            Recipe { fields, ..Recipe::default() },
+            Recipe { answer: Some("OK".to_owned()), ..Recipe::default() },
+            Recipe { hash: Some(hash), ..Recipe::default() },
+        ] {
+            assert!(!ruled.is_plain(), "{ruled:?}");
+        }
     }
 
     #[test]

@@ -187,6 +187,8 @@ mod tests {
             Err(Rejected { event_id: None, errors: vec![error("x"), error("y")] }),
             Ok((Receipt::Duplicate { id: id(2), conflict: false }, None)),
         ]);
+        let told: Vec<_> = batch.errors().into_iter().map(|error| error.path).collect();
+        assert_eq!(told, ["$[1].x", "$[1].x", "$[1].y"], "every fault of each rejected one");
         let pretty = serde_json::to_string_pretty(&batch).unwrap();
         insta::assert_snapshot!(pretty, @r#"
         {

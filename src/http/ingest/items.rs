@@ -263,6 +263,9 @@ mod tests {
         let large = format!(r#"{{"event":"a","event_id":"2","data":{{"x":"{}"}}}}"#, "x".repeat(EVENT_BYTES));
         let parsed = read(&format!("[{large},{GOOD}]"), Form::Json).unwrap();
         assert_eq!(outline(parsed), ["$[0] event_too_large", "ok"]);
+        let padded =
+            |bytes: usize| outline(read(&format!("{GOOD}{}", " ".repeat(bytes - GOOD.len())), Form::Lines).unwrap());
+        assert_eq!([EVENT_BYTES, EVENT_BYTES + 1].map(padded).concat(), ["ok", "$[0] event_too_large"]);
     }
 
     #[test]

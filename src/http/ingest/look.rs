@@ -20,3 +20,26 @@ pub(in crate::http) fn look(object: Object, at: &str, context: &Context) -> Resu
     let read = incoming(object, at, context, Some(stand_in.clone()))?;
     Ok(Look { has_identity: read.discriminator != stand_in, event: read.event })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::UnixMs;
+
+    #[test]
+    fn an_event_without_an_identity_can_be_looked_at_and_that_is_told() {
+        let context = Context {
+            source: "app".parse().unwrap(),
+            default_currency: "USD".parse().unwrap(),
+            received_at: UnixMs(1),
+        };
+        for (text, wanted) in [
+            (r#"{"event":"a"}"#, false),
+            (r#"{"event":"a","event_id":"1"}"#, true),
+            (r#"{"event":"a","uid":"1","t":5}"#, true),
+        ] {
+            let seen = look(serde_json::from_str(text).unwrap(), "$", &context).unwrap();
+            assert_eq!(seen.has_identity, wanted, "{text}");
+        }
+    }
+}

@@ -161,6 +161,8 @@ mod tests {
         };
         assert_eq!(codes("uid=1"), ["$.event required"]);
         assert_eq!(codes("event=lead&uid=1&uid=2&value=1,5"), ["$.uid contradiction", "$.value invalid"]);
+        assert_eq!(codes("event=lead&uid=1&uid=2"), ["$.uid contradiction"]);
+        assert_eq!(read("event=lead&uid=1&uid=1").unwrap().event.uid.as_deref(), Some("1"));
         assert_eq!(codes("event=lead&uid=%00"), ["$.uid nul"]);
         assert_eq!(codes("event=lead&%24serde_json%3A%3Aprivate%3A%3ANumber=1").len(), 1);
     }

@@ -187,6 +187,7 @@ fn currency(fields: &mut Fields) -> Option<Currency> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::strict_json::RESERVED_PREFIX;
 
     const NOW: UnixMs = UnixMs(1_795_304_438_000);
 
@@ -323,6 +324,60 @@ mod tests {
             faults(r#"{"event":"a","event_id":"x\u0000","data":{"a":[1,"\u0000"]},"user":{"k\u0000":1}}"#),
             ["$.event_id nul", "$.data.a[1] nul", r#"$.user["k\u0000"] nul"#]
         );
+        assert_eq!(faults(r#"{"event":"a","event_id":"1","k\u0000":1}"#), [r#"$["k\u0000"] nul"#]);
+        assert_eq!(faults(r#"{"event":"a\u0000","event_id":"1"}"#), ["$.event nul"], "and it is told once");
+        assert_eq!(faults(r#"{"event_id":"1","uid":"\u0000"}"#), ["$.uid nul", "$.event required"]);
+    }
+
+    #[test]
+    fn a_reserved_name_is_refused_wherever_it_stands() {
+        let event = |more: Object| {
+            let mut object = Object::from_iter([("event".to_owned(), "a".into()), ("event_id".to_owned(), "1".into())]);
+            object.extend(more);
+            let refused = incoming(object, "$", &context(), None).unwrap_err();
+            refused.iter().map(|error| error.code).collect::<Vec<_>>()
+        };
+        let reserved = || Object::from_iter([(format!("{RESERVED_PREFIX}Number"), Value::from("1"))]);
+        assert_eq!(event(reserved()), ["reserved"]);
+        assert_eq!(event(Object::from_iter([("data".to_owned(), Value::Object(reserved()))])), ["reserved"]);
+    }
+
+    #[test]
+    fn what_describes_a_person_is_a_value_or_a_list_of_values() {
+        for (user, wanted) in
+            [(r#"{"email":{"a":1}}"#, "$.user.email type"), (r#"{"email":["a",["b"]]}"#, "$.user.email type")]
+        {
+            assert_eq!(faults(&format!(r#"{{"event":"a","event_id":"1","user":{user}}}"#)), [wanted]);
+        }
+        good(r#"{"event":"a","event_id":"1","user":{"email":["a",5,true]}}"#);
+    }
+
+    #[test]
+    fn a_fault_says_what_is_there_and_what_to_write() {
+        for (member, wanted) in [
+            (r#""event":true"#, "this is true or false; write a text"),
+            (r#""event":1"#, "this is a number; write a text"),
+            (r#""event":[]"#, "this is a list; write a text"),
+            (r#""event":{}"#, "this is an object; write a text"),
+            (r#""event":"a","user":"x""#, "this is a text; write an object"),
+            (r#""event":"a","user":{"a":[null,[]]}"#, "this is a list; write a text, a number"),
+            (r#""event":"a","occurred_at":"soon""#, "not a time; write RFC 3339 with its offset"),
+            (r#""event":"a","occurred_at_ms":"soon""#, "not a time; write whole milliseconds"),
+            (
+                r#""event":"a","t":"soon""#,
+                "not a time; write whole milliseconds since 1970, like 1795304438000, or RFC 3339",
+            ),
+        ] {
+            let detail = read(&format!(r#"{{"event_id":"1",{member}}}"#)).unwrap_err()[0].detail.clone();
+            assert!(detail.starts_with(wanted), "{member}: {detail}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_fifty_faults_of_an_event_are_told() {
+        let click: Vec<_> = (0..60).map(|n| format!(r#""k{n}":[]"#)).collect();
+        let text = format!(r#"{{"event":"a","event_id":"1","click":{{{}}}}}"#, click.join(","));
+        assert_eq!(faults(&text).len(), 50);
     }
 
     #[test]
@@ -340,12 +395,14 @@ mod tests {
 
     #[test]
     fn times_are_whole_milliseconds() {
-        for written in ["-1", "1.5", "1e3", "true", "\"now\"", "99999999999999999999", "253402300800000"] {
+        for written in ["-1", "1.5", "1e3", "true", "\"now\"", "\"+5\"", "99999999999999999999", "253402300800000"] {
             let text = format!(r#"{{"event":"a","event_id":"1","occurred_at_ms":{written}}}"#);
             assert_eq!(faults(&text), ["$.occurred_at_ms invalid"], "{written}");
         }
         let numeric = r#"{"event":"a","event_id":"1","occurred_at":1795304438000}"#;
         assert_eq!(faults(numeric), ["$.occurred_at invalid"]);
+        let written = r#"{"event":"a","event_id":"1","occurred_at_ms":"2026-11-21T23:40:38Z"}"#;
+        assert_eq!(faults(written), ["$.occurred_at_ms invalid"]);
     }
 
     #[test]
