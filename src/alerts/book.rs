@@ -12,6 +12,9 @@ use crate::config::alerts::Policy;
 use crate::domain::alert::{Notice, NoticeKind, Problem, Rule, Severity};
 use crate::domain::time::{DurationMs, UnixMs};
 
+/// The problem that is over when it is told: a step of the clock.
+pub(super) const STEP: &str = "clock";
+
 /// What holds at one look.
 #[derive(Clone, Debug)]
 pub struct Finding {
@@ -99,11 +102,7 @@ impl Book {
         for (id, kind) in over {
             let told = self.problems.remove(&id).filter(|problem| problem.told_at.is_some());
             // Nobody waits for the end of what was over when it was told.
-            notices.extend(told.filter(|problem| problem.rule != Rule::Clock).map(|problem| Notice {
-                kind,
-                problem,
-                at: now,
-            }));
+            notices.extend(told.filter(|problem| problem.id != STEP).map(|problem| Notice { kind, problem, at: now }));
         }
         notices
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::name::{CanonicalName, DestinationName, SourceName};
-use crate::domain::time::UnixMs;
+use crate::domain::time::{ClockDoubt, UnixMs};
 use crate::telemetry::rolling::Streak;
 
 /// See the module's page.
@@ -12,6 +12,8 @@ pub struct Vitals {
     pub now: UnixMs,
     /// By how much the wall clock has jumped since the look before, milliseconds.
     pub clock_step_ms: i64,
+    /// Nothing expires by the wall clock.
+    pub clock_doubt: Option<ClockDoubt>,
     /// `None` where they cannot be read: nothing that they would tell is known then.
     pub books: Option<Books>,
     pub free_disk_bytes: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::book::{Book, Finding, move_along};
+use super::book::{Book, Finding, STEP, move_along};
 use super::destination::{self, Past};
 use super::ending;
 use super::rhythm;
@@ -11,7 +11,7 @@ use super::words;
 use crate::config::alerts::{DiskRule, Policy};
 use crate::domain::alert::{AlertMemory, Notice, Problem, Rhythm, Rule, Severity};
 use crate::domain::name::{DestinationName, SourceName};
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::time::{ClockDoubt, DurationMs, UnixMs};
 
 /// How long a step of the clock is a problem: long enough to be told.
 const STEP_SHOWN: DurationMs = DurationMs::from_secs(60);
@@ -60,7 +60,7 @@ impl Watcher {
         let now = vitals.now;
         self.step(policy, vitals);
         let mut found = Vec::new();
-        found.extend(self.clock(policy, now));
+        found.extend(self.clock(policy, vitals));
         of_the_daemon(policy, vitals, &mut found);
         self.disk(policy, vitals, &mut found);
         let mut covered = BTreeSet::new();
@@ -117,13 +117,17 @@ impl Watcher {
         }
     }
 
-    fn clock(&self, policy: &Policy, now: UnixMs) -> Option<Finding> {
+    /// That it is doubted says more than that it has jumped.
+    fn clock(&self, policy: &Policy, vitals: &Vitals) -> Option<Finding> {
         policy.clock?;
-        let (at, step) = self.stepped.filter(|(at, _)| now.since(*at) < STEP_SHOWN)?;
+        if let Some(doubt) = vitals.clock_doubt {
+            return Some(doubted(doubt));
+        }
+        let (at, step) = self.stepped.filter(|(at, _)| vitals.now.since(*at) < STEP_SHOWN)?;
         let direction = if step < 0 { "back" } else { "ahead" };
         let span = words::span(DurationMs(step.unsigned_abs()));
         Some(Finding {
-            id: "clock".to_owned(),
+            id: STEP.to_owned(),
             rule: Rule::Clock,
             severity: Severity::Warning,
             title: format!("the clock jumped {span} {direction}"),
@@ -225,6 +229,24 @@ impl Watcher {
         // As far as looks once a minute tell.
         let known = samples.front().map_or(0, |(at, _)| now.since(*at).0) + 2 * SAMPLE_EVERY.0;
         (size.saturating_sub(least), known >= HOUR.0)
+    }
+}
+
+/// Nothing expires by a clock that is so far ahead.
+fn doubted(ClockDoubt { ahead, left }: ClockDoubt) -> Finding {
+    let (ahead, left) = (words::span(ahead), words::span(left));
+    Finding {
+        id: "clock/doubted".to_owned(),
+        rule: Rule::Clock,
+        severity: Severity::Warning,
+        title: format!("the clock is {ahead} ahead of the time the store knows"),
+        text: format!(
+            "the clock of this machine is {ahead} ahead of the time the store knows; events are taken and delivered, but \
+             nothing expires by it (retention, repeats) until it has stayed so for {left} more"
+        ),
+        remedy: "look at it (date); set it right, or leave it where it is right".to_owned(),
+        since: None,
+        hold: DurationMs::ZERO,
     }
 }
 

@@ -106,6 +106,7 @@ impl Daemon {
             config_refused: refused,
             store_fault: fault.or(failing),
             clock_step_ms: 0,
+            clock_doubt: health.clock_doubt,
             backups: backups(&self.pipeline.backups(), now),
             books: stored.map(|stored| self.books(&stored, &snapshot, now)),
         }

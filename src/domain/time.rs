@@ -22,6 +22,14 @@ pub struct KnownTime {
     pub ran: DurationMs,
 }
 
+/// A wall clock that is further ahead of what is known of the time than is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockDoubt {
+    pub ahead: DurationMs,
+    /// How long the daemon has to run until it is believed.
+    pub left: DurationMs,
+}
+
 impl UnixMs {
     /// The span from `earlier` to `self`; zero where `earlier` is later.
     pub fn since(self, earlier: Self) -> DurationMs {

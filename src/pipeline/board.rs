@@ -13,7 +13,6 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::rolling::saved::{Changes, Saved};
 use crate::telemetry::rolling::{DestinationStats, HOURS, HourTally, LastError, StatsView};
 
-use super::guarded::DoubtView;
 use super::writer::RESCUE;
 use super::{Health, LaneView, Unavailable};
 
@@ -40,7 +39,6 @@ struct StoreHealth {
     disk_short: bool,
     /// Bytes over the size retention should keep, and that size, where nothing may go.
     over_size: Option<(u64, u64)>,
-    clock_doubt: Option<DoubtView>,
     commits: VecDeque<Duration>,
     stopping: bool,
 }
@@ -155,10 +153,6 @@ impl Board {
         lock(&self.store).over_size = over;
     }
 
-    pub(super) fn set_clock_doubt(&self, doubt: Option<DoubtView>) {
-        lock(&self.store).clock_doubt = doubt;
-    }
-
     pub(super) fn set_stopping(&self) {
         lock(&self.store).stopping = true;
     }
@@ -191,7 +185,8 @@ impl Board {
         Health {
             failing,
             over_size: store.over_size,
-            clock_doubt: store.clock_doubt,
+            // The guarded clock's own to say.
+            clock_doubt: None,
             free_disk_bytes: store.free_disk_bytes,
             reserve_bytes: store.reserve_bytes,
             commit_ms_p50: percentile(500),

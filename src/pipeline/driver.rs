@@ -30,7 +30,7 @@ use super::dispatch::{Dispatcher, Report};
 use super::gate::LaneState;
 use super::journal::Journal;
 use super::lane::Lane;
-use super::maintenance::{Due, Maintenance};
+use super::maintenance::Maintenance;
 use super::operator::{Act, Order};
 use super::pulse::Probe;
 use super::record::Recorder;
@@ -300,8 +300,7 @@ impl Driver {
             // The writer ends by it, and may have nothing else to wake up for.
             drop(self.writer.try_send(Command::Nudge));
         }
-        if let Some(Due { upkeep, doubt }) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
-            self.board.set_clock_doubt(doubt);
+        if let Some(upkeep) = self.maintenance.due(clock, self.env.clock.now(), &self.routing.snapshot) {
             // Retention can wait: a full queue means there is more important work.
             drop(self.writer.try_send(Command::Sweep(upkeep)));
         }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::domain::time::{DurationMs, KnownTime, UnixMs};
+use crate::domain::time::{ClockDoubt, DurationMs, KnownTime, UnixMs};
+use crate::env::clock::Clock;
 
 /// How far the wall clock may be ahead of what the store knows at a start, and be believed at once.
 const CATCH_UP: DurationMs = DurationMs::from_hours(24);
@@ -46,15 +47,6 @@ struct Doubt {
 enum Off {
     Ahead(DurationMs),
     Behind(DurationMs),
-}
-
-/// What people are told of a clock that is doubted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DoubtView {
-    /// How far it is ahead of what is known.
-    pub ahead: DurationMs,
-    /// How long the daemon has to run until it is believed.
-    pub left: DurationMs,
 }
 
 impl GuardedClock {
@@ -124,7 +116,7 @@ impl GuardedClock {
             *self = Self { anchor: wall, anchored_at: monotonic, doubt: None };
             return;
         }
-        if let (Some(DoubtView { ahead, left }), false) = (doubt.view(), doubt.told) {
+        if let (Some(ClockDoubt { ahead, left }), false) = (doubt.view(), doubt.told) {
             doubt.told = true;
             warn!(
                 wall = %wall.to_rfc3339(), ahead_s = ahead.0 / 1000, hours = left.0 / 3_600_000,
@@ -135,7 +127,7 @@ impl GuardedClock {
     }
 
     /// Where people should know of it.
-    pub fn view(&self) -> Option<DoubtView> {
+    pub fn view(&self) -> Option<ClockDoubt> {
         self.doubt.as_ref().and_then(Doubt::view)
     }
 
@@ -146,10 +138,10 @@ impl GuardedClock {
 
 impl Doubt {
     /// A machine that stood still for some hours is nothing to be told of.
-    fn view(&self) -> Option<DoubtView> {
+    fn view(&self) -> Option<ClockDoubt> {
         match self.off {
             Off::Ahead(ahead) if ahead > CATCH_UP => {
-                Some(DoubtView { ahead, left: DurationMs(CONFIRMED_AFTER.0.saturating_sub(self.ran.0)) })
+                Some(ClockDoubt { ahead, left: DurationMs(CONFIRMED_AFTER.0.saturating_sub(self.ran.0)) })
             }
             Off::Ahead(_) | Off::Behind(_) => None,
         }
@@ -187,6 +179,13 @@ impl Guard {
     /// Held for a few instructions, never across a wait.
     pub(super) fn lock(&self) -> MutexGuard<'_, GuardedClock> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where people should know of it, as of now.
+    pub(super) fn doubt(&self, clock: &dyn Clock) -> Option<ClockDoubt> {
+        let mut guarded = self.lock();
+        guarded.look(clock.now(), clock.monotonic());
+        guarded.view()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::snapshot::{Retention, Snapshot};
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::SweepPlan;
 
-use super::guarded::{DoubtView, Guard};
+use super::guarded::Guard;
 use super::upkeep::Upkeep;
 
 /// How often retention looks for something to remove; the writer then goes on, a slice at a time, until all is done.
@@ -19,22 +19,13 @@ pub(super) struct Maintenance {
     ran_at: Option<Duration>,
 }
 
-/// What is due.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    /// A slice by this plan.
-    pub upkeep: Upkeep,
-    /// Where the clock is doubted.
-    pub doubt: Option<DoubtView>,
-}
-
 impl Maintenance {
     pub(super) fn new(clock: Guard) -> Self {
         Self { clock, ran_at: None }
     }
 
     /// The plan of a slice, if one is due. It is also when the clock is looked at.
-    pub(super) fn due(&mut self, monotonic: Duration, wall: UnixMs, snapshot: &Snapshot) -> Option<Due> {
+    pub(super) fn due(&mut self, monotonic: Duration, wall: UnixMs, snapshot: &Snapshot) -> Option<Upkeep> {
         if self.ran_at.is_some_and(|ran| monotonic.saturating_sub(ran) < EVERY) {
             return None;
         }
@@ -43,7 +34,7 @@ impl Maintenance {
         clock.look(wall, monotonic);
         let plan = plan(&snapshot.retention, clock.now(wall, monotonic));
         let plan = SweepPlan { known: Some(clock.known(monotonic)), ..plan };
-        Some(Due { upkeep: Upkeep { plan, size: snapshot.retention.size }, doubt: clock.view() })
+        Some(Upkeep { plan, size: snapshot.retention.size })
     }
 }
 

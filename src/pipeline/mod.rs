@@ -66,7 +66,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{DestinationId, EventId, InstanceId};
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::time::{ClockDoubt, DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::RouteView;
 use crate::store::read::Reader;
@@ -81,7 +81,7 @@ use background::Page;
 use board::Board;
 use commit::Request;
 use control::Pauses;
-use guarded::{DoubtView, Guard};
+use guarded::Guard;
 use operator::Orders;
 use routing::Routing;
 use standing::Standing;
@@ -189,7 +189,7 @@ pub struct Health {
     /// Bytes over `retention.size`, and that size, while nothing may go.
     pub over_size: Option<(u64, u64)>,
     /// The clock is ahead of what is known of the time, so nothing expires by it.
-    pub clock_doubt: Option<DoubtView>,
+    pub clock_doubt: Option<ClockDoubt>,
     /// Commit latency over the last thousand commits.
     pub commit_ms_p50: Option<f64>,
     pub commit_ms_p99: Option<f64>,
@@ -294,7 +294,7 @@ impl Pipeline {
     }
 
     pub fn health(&self) -> Health {
-        self.board.health()
+        Health { clock_doubt: self.guarded.doubt(&*self.env.clock), ..self.board.health() }
     }
 
     /// Counters since the start.

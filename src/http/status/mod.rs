@@ -30,10 +30,9 @@ use crate::config::snapshot::Snapshot;
 use crate::domain::id::DestinationId;
 use crate::domain::name::{DestinationName, SourceName};
 use crate::domain::pause::PausedBy;
-use crate::domain::time::{DurationMs, UnixMs};
+use crate::domain::time::{ClockDoubt, DurationMs, UnixMs};
 use crate::env::transport::RouteView;
 use crate::pipeline::backups::BackupView;
-use crate::pipeline::guarded::DoubtView;
 use crate::pipeline::{Health, LaneView, Unavailable};
 use crate::store::read::Reader;
 use crate::store::{Counts, Ledger, StoreError};
@@ -335,7 +334,7 @@ fn add(total: &mut Counts, counts: &Counts) {
 }
 
 /// Why nothing expires.
-fn doubted(DoubtView { ahead, left }: DoubtView) -> String {
+fn doubted(ClockDoubt { ahead, left }: ClockDoubt) -> String {
     let (days, hours) = (ahead.0 / 86_400_000, left.0.div_ceil(3_600_000));
     format!(
         "the clock is {days} days ahead of the time this store knows: nothing expires by it (retention, repeats) until it has \

@@ -102,7 +102,7 @@ fn observed() -> Observed {
 // Row 30.
 #[test]
 fn a_clock_that_is_years_ahead_is_told_with_the_way_back() {
-    let doubt = DoubtView { ahead: DurationMs::from_days(3652), left: DurationMs(1) };
+    let doubt = ClockDoubt { ahead: DurationMs::from_days(3652), left: DurationMs(1) };
     let health = Health { clock_doubt: Some(doubt), ..Health::default() };
     let status = build(&Observed { health, ..Observed::default() });
     assert_eq!(status.state, "degraded");

@@ -107,6 +107,52 @@ fn a_clock_that_is_set_back_forgets_no_rhythm() {
     assert_eq!(world.said()[1..], ["problem source/app/silence"]);
 }
 
+/// The clock jumps `days` ahead, and is doubted from then on.
+fn doubted(world: &mut World, days: u64) {
+    let (ahead, left) = (DurationMs::from_days(days), DurationMs::from_hours(72));
+    world.vitals.clock_doubt = Some(ClockDoubt { ahead, left });
+    jump(world, i64::try_from(days).unwrap() * 1440);
+}
+
+// Row 30.
+#[test]
+fn a_doubted_clock_is_told_once_in_place_of_its_step_and_is_over_when_the_doubt_is() {
+    let mut world = World::new();
+    world.policy.remind = None;
+    world.minutes(5, |_| ());
+    doubted(&mut world, 3652);
+    world.minutes(60, |_| ());
+    world.restart();
+    world.minutes(5, |_| ());
+    assert_eq!(world.said(), ["problem clock/doubted"], "its step and a restart tell nothing more");
+    let problem = &world.watcher.open()[0];
+    assert_eq!((problem.rule, problem.severity), (Rule::Clock, Severity::Warning));
+    assert!(problem.title.contains("3652d") && problem.text.contains("nothing expires"), "{problem:?}");
+    world.vitals.clock_doubt = None;
+    world.minutes(5, |_| ());
+    assert_eq!(world.said()[1..], ["recovered clock/doubted"]);
+}
+
+// Row 30.
+#[test]
+fn a_doubted_clock_that_is_set_right_is_over_and_its_step_back_is_told() {
+    let mut world = World::new();
+    doubted(&mut world, 40);
+    world.vitals.clock_doubt = None;
+    jump(&mut world, -40 * 1440);
+    world.minutes(5, |_| ());
+    assert_eq!(world.said(), ["problem clock/doubted", "problem clock", "recovered clock/doubted"]);
+}
+
+#[test]
+fn a_doubted_clock_is_not_told_where_the_rule_is_off() {
+    let mut world = World::new();
+    world.policy.clock = None;
+    doubted(&mut world, 40);
+    world.minutes(5, |_| ());
+    assert_eq!(world.told, []);
+}
+
 #[test]
 fn a_dlq_that_grew_before_a_restart_is_not_told_as_over_by_it() {
     let mut world = World::new();
