@@ -244,7 +244,7 @@ fn doubted(ClockDoubt { ahead, left }: ClockDoubt) -> Finding {
             "the clock of this machine is {ahead} ahead of the time the store knows; events are taken and delivered, but \
              nothing expires by it (retention, repeats) until it has stayed so for {left} more"
         ),
-        remedy: "look at it (date); set it right, or leave it where it is right".to_owned(),
+        remedy: "look at it (date); set it right, or say that it is: postbackd clock confirm --reason TEXT".to_owned(),
         since: None,
         hold: DurationMs::ZERO,
     }

@@ -1,10 +1,10 @@
-//! `postbackd pause`, `resume`, `release` and `purge`: what an operator says to a destination.
+//! `postbackd pause`, `resume`, `release` and `purge`: what an operator says to a destination; and `clock confirm`.
 
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{EndArgs, Globals, PauseArgs, PurgeArgs};
+use super::args::{ClockVerb, EndArgs, Globals, PauseArgs, PurgeArgs};
 use super::client::{self, Daemon};
 use super::deliveries::cell;
 use super::out;
@@ -41,6 +41,18 @@ pub async fn purge(globals: &Globals, args: &PurgeArgs, now: UnixMs) -> anyhow::
         out::json(&answer)?;
     } else {
         out::line(&purged(&args.name, &answer, args.dry_run))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn clock(daemon: &Daemon, verb: &ClockVerb, json: bool) -> anyhow::Result<ExitCode> {
+    let ClockVerb::Confirm { reason } = verb;
+    let answer = daemon.post("/v1/clock/confirm", &json!({ "reason": reason })).await?;
+    if json {
+        out::json(&answer)?;
+    } else {
+        let part = |name: &str| out::plain(&cell(&answer, name)).into_owned();
+        out::line(&format!("the clock is believed: it is {}, and {} was known", part("/after"), part("/before")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

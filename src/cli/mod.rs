@@ -137,6 +137,7 @@ where
         Verb::Purge(args) => controls::purge(&globals, &args, clock.now()).await,
         Verb::Preview(args) => look::preview(&globals, &args, clock.now()).await,
         Verb::Test(args) => look::test(&globals, &args, clock.now()).await,
+        Verb::Clock(verb) => controls::clock(&connect(&globals)?, &verb, globals.json).await,
         Verb::Alerts(verb) => alerts::alerts(&connect(&globals)?, &verb, globals.json).await,
         Verb::Backup(args) => backup::backup(&globals, &args, clock.now()).await,
         Verb::Verify(args) => offline::verify(&globals, &args, clock.now()),

@@ -14,6 +14,7 @@ mod audit;
 mod auth;
 mod backup;
 mod body;
+mod clock;
 mod deliveries;
 mod destinations;
 mod dlq;
@@ -163,6 +164,7 @@ const GUARDED: &[Route] = &[
     ("/v1/destinations/{name}/resume", || destinations::on(destinations::Word::Resume)),
     ("/v1/destinations/{name}/release", || destinations::on(destinations::Word::Release)),
     ("/v1/destinations/{name}/purge", || post(purge::purge)),
+    ("/v1/clock/confirm", || post(clock::confirm)),
     ("/v1/preview", || post(preview::preview)),
     ("/v1/destinations/{name}/test", || post(trial::test)),
     ("/v1/reload", || post(reload::reload)),

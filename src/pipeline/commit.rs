@@ -102,6 +102,7 @@ impl Committer {
                 | WriteOp::JobCancel { .. }
                 | WriteOp::Audit { .. }
                 | WriteOp::Alerts(_)
+                | WriteOp::KnowTime(_)
                 | WriteOp::Resume { .. }
                 | WriteOp::SaveStats { .. } => {}
             }
@@ -124,6 +125,7 @@ impl Committer {
             | WriteOp::JobCancel { .. }
             | WriteOp::Audit { .. }
             | WriteOp::Alerts(_)
+            | WriteOp::KnowTime(_)
             | WriteOp::Resume { .. }
             | WriteOp::SaveStats { .. } => None,
         });

@@ -1,9 +1,10 @@
 //! The clock that things grow old by. Nothing is destroyed on the wall clock alone.
 //!
 //! The guarded clock starts at the wall clock and follows the monotonic one; it never runs ahead of what has really passed. A
-//! wall clock that runs ahead of it is doubted: nothing grows old by the difference. That ends in one of two ways. The clock
-//! is set right: then all is as it was. Or it stays what it is while the daemon runs for [`CONFIRMED_AFTER`]: then it was
-//! right, as after a machine that was off for a month, and it is believed. A wall clock that is behind is followed at once,
+//! wall clock that runs ahead of it is doubted: nothing grows old by the difference. That ends in one of three ways. The clock
+//! is set right: then all is as it was. It stays what it is while the daemon runs for [`CONFIRMED_AFTER`]: then it was
+//! right, as after a machine that was off for a month, and it is believed. Or somebody says that it is right, and it is believed
+//! at once. A wall clock that is behind is followed at once,
 //! and what grows old does so later; only what is known of the time stays, until the clock has been behind for as long.
 //!
 //! The store keeps what is known ([`KnownTime`]), so that a start finds out what a restart must not hide: a clock that is no
@@ -51,10 +52,10 @@ enum Off {
 
 impl GuardedClock {
     pub fn new(known: Option<KnownTime>, wall: UnixMs, monotonic: Duration) -> Self {
-        let Some(known) = known else { return Self { anchor: wall, anchored_at: monotonic, doubt: None } };
+        let Some(known) = known else { return Self::sure(wall, monotonic) };
         if wall <= known.at + CATCH_UP {
             // Where it is behind, what is known stays known.
-            return Self { anchor: wall.max(known.at), anchored_at: monotonic, doubt: None };
+            return Self::sure(wall.max(known.at), monotonic);
         }
         let ahead = wall.since(known.at);
         // It ran with the same clock before; meanwhile it may have been off for a day.
@@ -62,6 +63,15 @@ impl GuardedClock {
         let ran = if is_same { known.ran } else { DurationMs::ZERO };
         let doubt = Doubt { off: Off::Ahead(ahead), ran, looked_at: monotonic, told: false };
         Self { anchor: known.at, anchored_at: monotonic, doubt: Some(doubt) }
+    }
+
+    fn sure(at: UnixMs, monotonic: Duration) -> Self {
+        Self { anchor: at, anchored_at: monotonic, doubt: None }
+    }
+
+    /// The clock that there is once somebody vouches for the wall clock; `None` where nobody needs to.
+    pub fn confirmed(&self, wall: UnixMs, monotonic: Duration) -> Option<Self> {
+        self.view().map(|_| Self::sure(wall, monotonic))
     }
 
     /// Never later than the wall clock, never later than what is known plus what has really passed.
@@ -113,7 +123,7 @@ impl GuardedClock {
         doubt.looked_at = monotonic;
         if doubt.ran >= CONFIRMED_AFTER {
             info!(wall = %wall.to_rfc3339(), "The clock has stayed what it is for long enough: it is believed.");
-            *self = Self { anchor: wall, anchored_at: monotonic, doubt: None };
+            *self = Self::sure(wall, monotonic);
             return;
         }
         if let (Some(ClockDoubt { ahead, left }), false) = (doubt.view(), doubt.told) {
@@ -266,6 +276,21 @@ mod tests {
             }
         }
         panic!("it is never believed: {known:?}");
+    }
+
+    // Rows 30 and 31.
+    #[test]
+    fn a_clock_that_somebody_vouches_for_is_believed_at_once_and_by_the_next_start() {
+        let back = NOW + days(400);
+        let doubted = GuardedClock::new(Some(knows(NOW)), back, Duration::ZERO);
+        assert!(doubted.now(back, Duration::ZERO) <= NOW + SLACK, "nobody has said so yet");
+        let sure = doubted.confirmed(back, Duration::ZERO).unwrap();
+        assert_eq!((sure.now(back, Duration::ZERO), sure.view()), (back, None));
+        let next = GuardedClock::new(Some(sure.known(HOUR)), back + hours(2), Duration::ZERO);
+        assert_eq!((next.now(back + hours(2), Duration::ZERO), next.view()), (back + hours(2), None));
+        assert!(sure.confirmed(back, HOUR).is_none(), "there is nothing to vouch for any more");
+        let hours_ahead = GuardedClock::new(Some(knows(NOW)), NOW + hours(9), Duration::ZERO);
+        assert!(hours_ahead.confirmed(NOW + hours(9), Duration::ZERO).is_none());
     }
 
     // Row 30.

@@ -1,4 +1,4 @@
-//! What operators say to destinations: pause, resume, release.
+//! What operators say to destinations: pause, resume, release; and to the guarded clock, that the wall clock is right.
 //!
 //! Disk first: a pause and its end are committed before anything is answered, and the driver is told before the answer
 //! leaves. The answer is the state as the driver has it then, so what it says holds from that moment on.
@@ -11,7 +11,7 @@ use super::{LaneView, Pipeline, Unavailable};
 use crate::domain::audit::Deed;
 use crate::domain::id::{DestinationId, EventSeq};
 use crate::domain::pause::{Pause, PausedBy};
-use crate::domain::time::DurationMs;
+use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::write::WriteOp;
 
 /// Orders that may wait for the driver: people give them one at a time.
@@ -59,6 +59,22 @@ impl Pipeline {
     /// Ends a throttle, and probes a held or open destination at once.
     pub async fn release(&self, destination: DestinationId) -> Result<LaneView, Unavailable> {
         self.order(destination, Act::Release).await
+    }
+
+    /// Believes the wall clock from here on, also after a restart: somebody says that it is right. The time that was known and
+    /// the one that is; `None` where it is not doubted.
+    pub async fn confirm_clock(&self, deed: Deed) -> Result<Option<(UnixMs, UnixMs)>, Unavailable> {
+        let (wall, monotonic) = (self.env.clock.now(), self.env.clock.monotonic());
+        let (before, confirmed) = {
+            let mut guarded = self.guarded.lock();
+            guarded.look(wall, monotonic);
+            (guarded.known(monotonic).at, guarded.confirmed(wall, monotonic))
+        };
+        let Some(confirmed) = confirmed else { return Ok(None) };
+        let deed = deed.ended(&format!("{wall} is believed, {before} was known"));
+        self.write(vec![WriteOp::KnowTime(confirmed.known(monotonic)), self.deed(deed)]).await?;
+        *self.guarded.lock() = confirmed;
+        Ok(Some((before, wall)))
     }
 
     /// Deliveries of a destination that are being attempted, or whose outcome is not committed yet.

@@ -16,7 +16,7 @@ use crate::domain::name::TargetName;
 use crate::domain::outcome::{Disposition, SkipReason};
 use crate::domain::pacing::RateLimit;
 use crate::domain::pause::Pause;
-use crate::domain::time::UnixMs;
+use crate::domain::time::{KnownTime, UnixMs};
 use crate::telemetry::rolling::saved::Changes;
 
 /// One change.
@@ -51,6 +51,8 @@ pub enum WriteOp {
     },
     /// Replaces what alerts remember.
     Alerts(AlertMemory),
+    /// What is known of the time, on somebody's word: retention that was ordered before takes nothing of it back.
+    KnowTime(KnownTime),
     /// Counts refused events of a source in the books.
     CountRejected {
         source: crate::domain::name::SourceName,
@@ -79,6 +81,7 @@ impl WriteOp {
             | Self::JobCancel { .. }
             | Self::Audit { .. }
             | Self::Alerts(_)
+            | Self::KnowTime(_)
             | Self::CountRejected { .. }
             | Self::SaveStats { .. } => 0,
         }

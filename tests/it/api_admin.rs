@@ -8,7 +8,7 @@ use crate::support::daemon::{Daemon, TOKEN};
 use crate::support::desk::{SLOW, accept, deposit, destination, problem, settled, walk, webhook};
 use crate::support::sink::{Act, Reply, Sink};
 
-const ADMIN_PATHS: [(&str, &str); 12] = [
+const ADMIN_PATHS: [(&str, &str); 13] = [
     ("GET", "/status"),
     ("GET", "/metrics"),
     ("GET", "/v1/events/1"),
@@ -20,6 +20,7 @@ const ADMIN_PATHS: [(&str, &str); 12] = [
     ("POST", "/v1/destinations/hook/pause"),
     ("POST", "/v1/destinations/hook/resume"),
     ("POST", "/v1/destinations/hook/release"),
+    ("POST", "/v1/clock/confirm"),
     ("GET", "/not/there"),
 ];
 

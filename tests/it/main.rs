@@ -28,6 +28,7 @@ mod api_refusals;
 mod auto_backup;
 mod backup;
 mod canary;
+mod clock;
 mod damaged;
 mod descriptors;
 mod disk_fails;

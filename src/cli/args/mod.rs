@@ -114,6 +114,9 @@ pub enum Verb {
     Preview(PreviewArgs),
     /// Send one marked test event to a destination now and show the whole exchange; exit code 1 unless it was taken
     Test(TestArgs),
+    /// Say that the clock is right where it is doubted
+    #[command(subcommand)]
+    Clock(ClockVerb),
     /// See what alerts have told, or test whether they arrive
     #[command(subcommand)]
     Alerts(AlertsVerb),
@@ -180,6 +183,17 @@ pub enum AlertsVerb {
     Test {
         /// The channel [default: all that are enabled]
         channel: Option<String>,
+    },
+}
+
+/// `postbackd clock …`
+#[derive(Subcommand, Debug)]
+pub enum ClockVerb {
+    /// Believe the clock at once and for good, also where it is years ahead of what is known: what is old by it may expire
+    Confirm {
+        /// How you know that it is right; kept in the audit trail
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
 }
 

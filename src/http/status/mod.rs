@@ -338,7 +338,7 @@ fn doubted(ClockDoubt { ahead, left }: ClockDoubt) -> String {
     let (days, hours) = (ahead.0 / 86_400_000, left.0.div_ceil(3_600_000));
     format!(
         "the clock is {days} days ahead of the time this store knows: nothing expires by it (retention, repeats) until it has \
-         stayed so for {hours} h more; set it right, or leave it where it is right"
+         stayed so for {hours} h more; set it right, or where it is: postbackd clock confirm --reason TEXT"
     )
 }
 

@@ -5,6 +5,7 @@
 
 mod accept;
 mod alerts;
+mod clock;
 mod dead;
 mod desk;
 mod pause;
@@ -130,6 +131,7 @@ impl<'t> Batch<'t> {
             WriteOp::Audit { at, deed } => self.audit(*at, deed, before),
             WriteOp::SaveStats { destination, changes } => self.save_stats(*destination, changes),
             WriteOp::Alerts(memory) => self.alerts(memory),
+            WriteOp::KnowTime(known) => self.know_time(*known),
             WriteOp::CountRejected { source, count } => {
                 let counts = self.books.source(source);
                 counts.rejected = counts.rejected.saturating_add(*count);

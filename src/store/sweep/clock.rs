@@ -14,6 +14,11 @@ const WORTH_WRITING: DurationMs = DurationMs::from_hours(1);
 impl Sweep<'_, '_> {
     /// Writes it down where it has moved on, or was taken back; whether it did.
     pub(super) fn keep_time(&mut self, now: KnownTime) -> Result<bool, StoreError> {
+        // What was ordered before somebody vouched for a later time.
+        if self.marks.vouched.is_some_and(|vouched| now.at < vouched) {
+            return Ok(false);
+        }
+        self.marks.vouched = None;
         if self.marks.known.is_none() {
             let bytes = self.tables.meta.get(META_KNOWN_TIME)?;
             let row = bytes.and_then(|bytes| row::decode::<KnownTimeRow>(bytes.value()).ok());

@@ -102,6 +102,8 @@ pub(super) struct Marks {
     idle: usize,
     /// What the file knows of the time, once that was read.
     known: Option<KnownTime>,
+    /// Somebody vouched for this time, and nothing that knows of it has been ordered yet.
+    vouched: Option<UnixMs>,
 }
 
 /// See [`Marks`].
@@ -124,6 +126,11 @@ impl Marks {
     /// Where every scan begins.
     fn places(self) -> (EventSeq, EventSeq, EventSeq, Zoning) {
         (self.events, self.attempts, self.dlq, self.zones)
+    }
+
+    /// Somebody has vouched for the time.
+    pub fn vouched(&mut self, known: KnownTime) {
+        (self.known, self.vouched) = (Some(known), Some(known.at));
     }
 
     /// A delivery of this event has become final or dead, or has left the DLQ.

@@ -43,6 +43,32 @@ fn what_is_known_of_the_time_is_kept_once_an_hour_and_where_it_is_taken_back() {
     assert!(*disk.bytes.lock().unwrap() == before, "nothing is written for nothing");
 }
 
+// Row 30.
+#[test]
+fn what_somebody_vouches_for_is_kept_against_retention_that_was_ordered_before() {
+    const HOUR: u64 = 3_600_000;
+    let disk = Disk::default();
+    let mut store = disk.store();
+    store.sweep(&keeping(5 * HOUR)).unwrap();
+    drop(store);
+    let known = KnownTime { at: UnixMs(900 * HOUR), ahead: DurationMs::ZERO, ran: DurationMs::ZERO };
+    // The first slice of a process, which knows of no time yet, and one after another.
+    for _ in 0..2 {
+        let mut store = disk.store();
+        store.commit(&[WriteOp::KnowTime(known)]).unwrap();
+        for _ in 0..2 {
+            store.sweep(&keeping(5 * HOUR)).unwrap();
+            assert_eq!(store.known_time().unwrap(), Some(known));
+        }
+    }
+    // What knows of it may take it back, as where the clock was behind for long enough.
+    let mut store = disk.store();
+    store.commit(&[WriteOp::KnowTime(known)]).unwrap();
+    store.sweep(&keeping(900 * HOUR)).unwrap();
+    store.sweep(&keeping(6 * HOUR)).unwrap();
+    assert_eq!(store.known_time().unwrap().unwrap().at, UnixMs(6 * HOUR));
+}
+
 #[test]
 fn a_first_start_keeps_its_time_whatever_its_keys_are_stamped_with() {
     const HOUR: u64 = 3_600_000;
