@@ -82,10 +82,10 @@ pub(super) fn check_format(format: Option<Vec<u8>>) -> Result<(), Unfit> {
     let format = format.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
     match format {
         Some(1..=FORMAT) => Ok(()),
-        Some(newer) if newer > FORMAT => Err(Unfit::Refused(format!(
+        Some(0) | None => Err(Unfit::Refused(damaged_text("its format number makes no sense"))),
+        Some(newer) => Err(Unfit::Refused(format!(
             "the store was written by a newer postbackd (format {newer}; this version reads {FORMAT}); install that version again, or set storage.path to another directory"
         ))),
-        Some(_) | None => Err(Unfit::Refused(damaged_text("its format number makes no sense"))),
     }
 }
 
@@ -142,4 +142,23 @@ fn load_ledger(transaction: &ReadTransaction, damage: &Damage) -> Result<Ledger,
         }
     }
     Ok(ledger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_read_newer_or_nonsense() {
+        let told = |bytes: &[u8]| match check_format(Some(bytes.to_vec())) {
+            Ok(()) => "read".to_owned(),
+            Err(Unfit::Refused(detail) | Unfit::Unreadable(detail)) => detail,
+            Err(Unfit::Blank) => "blank".to_owned(),
+        };
+        assert_eq!([1, FORMAT].map(|format| told(&format.to_be_bytes())), ["read", "read"]);
+        assert!(told(&(FORMAT + 1).to_be_bytes()).contains("newer postbackd"));
+        for nonsense in [&[0, 0, 0, 0][..], &[0, 1], &[]] {
+            assert!(told(nonsense).contains("its format number makes no sense"));
+        }
+    }
 }

@@ -150,11 +150,41 @@ fn a_backup_can_be_ended_while_its_checksums_are_checked() {
             if *rests > most { Err(BackupError::Stopped) } else { Ok(()) }
         })
     };
-    store.reader().copy_into(Disk::default(), UnixMs(5000), until(u32::MAX)).unwrap();
+    let rows = store.reader().copy_into(Disk::default(), UnixMs(5000), until(u32::MAX)).unwrap();
     let copied = *rests.lock().unwrap();
     let ended = store.reader().backup(&order("a"), until(copied));
     assert!(matches!(ended, Err(BackupError::Stopped)), "{ended:?}");
     assert_eq!(names(dir.path()), Vec::<String>::new());
+    assert_eq!(store.reader().backup(&order("a"), until(u32::MAX)).unwrap().rows, rows, "the same without its file");
+}
+
+#[test]
+fn backups_are_listed_by_name_with_their_sizes_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let reader = store.reader();
+    assert_eq!(reader.backups(None), []);
+    let taken = ["b", "a"].map(|name| reader.backup(&order(name), Box::new(|| Ok(()))).unwrap());
+    fs::write(reader.unfinished_backup(&order("c")).unwrap(), "half").unwrap();
+    fs::write(dir.path().join("backups/notes"), "an operator's own").unwrap();
+    let [b, a] = taken.map(|backup| (backup.file, backup.bytes));
+    assert_eq!(reader.backups(None), [a, b]);
+}
+
+#[test]
+fn what_this_store_left_unfinished_is_counted_and_a_directory_that_cannot_be_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = lived_in(dir.path(), 3);
+    let reader = store.reader();
+    assert_eq!(reader.clear_unfinished_backups(None).unwrap(), 0, "there is no directory yet");
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    let unfinished = ["x", "y", "z"].map(|name| reader.unfinished_backup(&order(name)).unwrap());
+    for file in &unfinished {
+        assert!(file.display().to_string().ends_with(&format!(".{:010x}.redb.tmp", store.instance().get())));
+        fs::write(file, "half").unwrap();
+    }
+    assert_eq!(reader.clear_unfinished_backups(None).unwrap(), 3);
+    assert!(reader.clear_unfinished_backups(Some(&dir.path().join("postbackd.redb"))).is_err());
 }
 
 #[test]

@@ -251,17 +251,24 @@ fn a_store_of_a_newer_version_is_refused() {
 
 #[test]
 fn a_generator_without_randomness_makes_no_store() {
+    /// Gives these in turn: the instance, and both halves of the key.
     #[derive(Debug)]
-    struct Nothing;
-    impl Entropy for Nothing {
+    struct Given([u64; 3], AtomicU64);
+    impl Entropy for Given {
         fn next_u64(&self) -> u64 {
-            0
+            self.0[usize::try_from(self.1.fetch_add(1, Ordering::Relaxed)).unwrap()]
         }
     }
-    let home = Home::new();
-    let text = Store::open(&home.path(), OPTIONS, &Nothing).unwrap_err().to_string();
+    let open = |given| {
+        let home = Home::new();
+        Store::open(&home.path(), OPTIONS, &Given(given, AtomicU64::new(0))).map(|store| store.hash_key().0)
+    };
+    let text = open([7, 0, 0]).unwrap_err().to_string();
     assert!(text.contains("randomness"), "{text}");
-    home.open().unwrap();
+    for (high, low) in [(0, 7), (7, 0), (2, 3)] {
+        let whole = [high, low].map(u64::to_be_bytes).concat();
+        assert_eq!(open([7, high, low]).unwrap().as_slice(), whole, "all of the key is drawn");
+    }
 }
 
 // Row 16.
