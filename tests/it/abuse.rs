@@ -62,15 +62,23 @@ async fn wrong_and_smuggled_lengths_are_refused_and_nothing_hidden_is_done() {
         assert_eq!(daemon.get("/v1/events/hidden").await.status, 404, "{what}");
     }
     assert_eq!(events(&daemon).await["accepted"], 0);
-    // What ends before its length says so.
-    let bytes = length("500", &event("cut"));
-    let mut stream = connect(daemon.port).await.unwrap();
-    stream.write_all(bytes.as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    problem(&Answer::read(&answer).unwrap(), 400, "body_incomplete");
-    assert_eq!(daemon.get("/v1/events/cut").await.status, 404);
+    // What ends before its length says so, and is no refused event: it was never there.
+    let rejected = events(&daemon).await["rejected"].clone();
+    for path in ["/v1/events", "/v1/postback/app"] {
+        let bytes = length("500", &event("cut")).replacen("/v1/events", path, 1);
+        let mut stream = connect(daemon.port).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        problem(&Answer::read(&answer).unwrap(), 400, "body_incomplete");
+        assert_eq!(daemon.get("/v1/events/cut").await.status, 404);
+    }
+    daemon.post("/v1/events", &event("whole")).await;
+    assert_eq!(
+        daemon.wait_for_status(|status| status["events"]["accepted"] == 1).await["events"]["rejected"],
+        rejected
+    );
 }
 
 // Rows 55 and 62: who is too large is told so before it has sent anything, and without a token nothing is read for later.

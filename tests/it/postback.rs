@@ -1,6 +1,7 @@
 //! `/v1/postback/{source}` over real HTTP (SPEC 3, 8.1 to 8.3): forms and bodies, tokens, amounts, macros, hashes, answers,
 //! and what is refused. The networks' own ways stand in `postback_presets`.
 
+use postbackd::domain::limits::EVENT_BYTES;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Answer, Daemon, TOKEN};
@@ -135,8 +136,12 @@ async fn query_form_and_json_are_one_set_of_parameters() {
         "unsupported_type",
     );
     problem(&post(&daemon, "net", query, &[FORM, ("content-encoding", "gzip")], "a=1").await, 415, "unsupported_type");
-    let large = format!("x={}", "a".repeat(300 * 1024));
-    problem(&post(&daemon, "net", query, &[FORM], &large).await, 413, "event_too_large");
+    let form = |bytes: usize| {
+        let start = "trade_id=9&x=";
+        format!("{start}{}", "a".repeat(bytes - start.len()))
+    };
+    problem(&post(&daemon, "net", query, &[FORM], &form(EVENT_BYTES + 1)).await, 413, "event_too_large");
+    assert_eq!(post(&daemon, "net", query, &[FORM], &form(EVENT_BYTES)).await.status, 200);
     books(&daemon, 9).await;
 }
 
