@@ -255,12 +255,13 @@ pub fn least_backoff(made: u32) -> DurationMs {
     DurationMs(plain * 8 / 10)
 }
 
-/// When the next attempt may come at the earliest.
-pub fn not_before(now: UnixMs, made: u32, retried: Retried, deadline: UnixMs) -> UnixMs {
+/// When the next attempt may come at the earliest. What an answer asked for counts from when it came, by the clock that the
+/// exchange began with: one that was set forward meanwhile is no reason to wait longer.
+pub fn not_before(now: UnixMs, answered_at: UnixMs, made: u32, retried: Retried, deadline: UnixMs) -> UnixMs {
     let earliest = match retried {
         Retried::Never => UnixMs(u64::MAX),
         Retried::Backoff | Retried::Ambiguously | Retried::Unread => now + least_backoff(made),
-        Retried::After(span) => now + span.max(least_backoff(made)),
+        Retried::After(span) => (answered_at.min(now) + span).max(now + least_backoff(made)),
         Retried::NotCounted | Retried::Split => now,
     };
     // One last attempt at the deadline is allowed whatever was asked.

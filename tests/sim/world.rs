@@ -52,6 +52,7 @@ pub(super) struct Member {
     key: DeliveryKey,
     retried: Retried,
     owed_since: UnixMs,
+    answered_at: UnixMs,
 }
 
 /// What becomes of a delivery that is not in the request; `Backoff` stands for one that is.
@@ -389,7 +390,7 @@ impl World {
         let Some(life) = &mut self.life else { return };
         let mut effects = Vec::new();
         life.scheduler.step(Input::Ended(ended), now, &*self.rng, &mut effects);
-        for Member { key, retried, owed_since } in members.iter().copied() {
+        for Member { key, retried, owed_since, answered_at } in members.iter().copied() {
             let disposition = effects.iter().find_map(|effect| match effect {
                 Effect::Settle(settle) if settle.key == key => Some(settle.disposition),
                 Effect::Settle(_) | Effect::Send(_) | Effect::Pause { .. } | Effect::Load { .. } => None,
@@ -398,7 +399,7 @@ impl World {
             let destination = self.destination(key.destination);
             let deadline = owed_since + destination.retry.give_up_after;
             let made = self.oracle.made(key) + 1;
-            let earliest = not_before(now, made, retried, deadline.max(now));
+            let earliest = not_before(now, answered_at, made, retried, deadline.max(now));
             let dead = matches!(disposition, Disposition::Dead { .. });
             self.tally.dead += u64::from(dead);
             self.tally.holds += u64::from(retried == Retried::NotCounted);
@@ -507,6 +508,7 @@ impl World {
             }
             None => (none_sent(rendering.parts), None),
         };
+        let took = said.map_or(DurationMs::ZERO, |(_, _, took)| took);
         let mut planned = Vec::new();
         for ((key, owed_since), how) in members.into_iter().zip(how) {
             let retried = match said {
@@ -519,10 +521,9 @@ impl World {
                 _ => how,
             };
             self.mix(key.seq.0);
-            planned.push(Member { key, retried, owed_since });
+            planned.push(Member { key, retried, owed_since, answered_at: at + took });
         }
-        let took = said.map_or(0, |(_, _, took)| took.0);
-        self.plan_in(took, Happening::Ended { life: number, ended: Box::new(ended), members: planned });
+        self.plan_in(took.0, Happening::Ended { life: number, ended: Box::new(ended), members: planned });
     }
 
     pub(super) fn destination(&self, id: DestinationId) -> Arc<postbackd::config::snapshot::Destination> {
