@@ -19,8 +19,9 @@ use arbitrary::Arbitrary;
 use disk::{Disk, Fault};
 use postbackd::domain::dedupe::Discriminator;
 use postbackd::domain::delivery::Status;
-use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::event::{Event, OccurredAt};
 use postbackd::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use postbackd::domain::json_object::JsonObject;
 use postbackd::domain::outcome::{DeadReason, Disposition, RetryReason, SkipReason};
 use postbackd::domain::time::UnixMs;
 use postbackd::store::write::{Accept, Applied, Discard, Planned, Replay, Settle, WriteOp};
@@ -99,10 +100,10 @@ fn event(id: u8, now: u64) -> Event {
         value: None,
         currency: None,
         action_source: None,
-        user: Object::new(),
-        click: Object::new(),
-        page: Object::new(),
-        data: Object::new(),
+        user: JsonObject::default(),
+        click: JsonObject::default(),
+        page: JsonObject::default(),
+        data: JsonObject::default(),
     }
 }
 

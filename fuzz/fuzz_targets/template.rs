@@ -7,8 +7,9 @@ use postbackd::destination::Outgoing;
 use postbackd::destination::template::Scope;
 use postbackd::destination::template::json::JsonTemplate;
 use postbackd::destination::template::url::UrlTemplate;
-use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::event::{Event, OccurredAt};
 use postbackd::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq, InstanceId};
+use postbackd::domain::json_object::JsonObject;
 use postbackd::domain::time::UnixMs;
 use serde_json::Value;
 
@@ -52,9 +53,9 @@ fn event(input: &Input) -> Event {
         value: "25.00".parse().ok(),
         currency: "USD".parse().ok(),
         action_source: None,
-        user: Object::new(),
+        user: JsonObject::default(),
         click: input.click.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect(),
-        page: Object::new(),
+        page: JsonObject::default(),
         data: input.data.iter().map(|(name, scalar)| (name.clone(), value(scalar))).collect(),
     }
 }

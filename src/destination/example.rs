@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::Adapter;
 use super::event_map::EventMap;
-use crate::domain::event::{Event, Object, OccurredAt};
+use crate::domain::event::{Event, OccurredAt};
+use crate::domain::json_object::JsonObject;
 use crate::domain::name::{CanonicalName, SourceName, TargetName};
 use crate::domain::time::UnixMs;
 
@@ -27,7 +28,7 @@ pub fn choice(events: &EventMap, adapter: &dyn Adapter) -> Option<(CanonicalName
 
 /// An event with everything a tracker with a page of its own usually knows. `word` begins what is made up (`test-user`).
 pub fn whole(word: &str, event_id: Option<String>, canonical: CanonicalName, source: SourceName, now: UnixMs) -> Event {
-    let object = |pairs: &[(&str, &str)]| -> Object {
+    let object = |pairs: &[(&str, &str)]| -> JsonObject {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
     };
     Event {
@@ -50,9 +51,9 @@ pub fn bare(word: &str, event_id: Option<String>, canonical: CanonicalName, sour
         value: "25.00".parse().ok(),
         currency: "USD".parse().ok(),
         action_source: None,
-        user: Object::new(),
-        click: Object::new(),
-        page: Object::new(),
-        data: Object::new(),
+        user: JsonObject::default(),
+        click: JsonObject::default(),
+        page: JsonObject::default(),
+        data: JsonObject::default(),
     }
 }

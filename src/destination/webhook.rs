@@ -9,7 +9,7 @@
 //!
 //! Absent on purpose: redirects (3xx is permanent), and what being gone does to the destination, which is the lane's part.
 
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde::Serialize;
 use url::Url;
 
 use super::registry::SpecError;
@@ -17,7 +17,7 @@ use super::signing::SigningKeys;
 use super::template::json::{JsonTemplate, select};
 use super::view::{self, Draft, Header, Sight};
 use super::{Adapter, JudgeContext, Judgement, Kind, Outgoing, Prepared, event_map, http_status, one_by_one};
-use crate::domain::event::{Event, Object};
+use crate::domain::event::Event;
 use crate::domain::money::{Currency, Decimal};
 use crate::domain::outcome::Verdict;
 use crate::domain::retry::StatusSet;
@@ -56,43 +56,64 @@ const RESERVED: [&str; 11] = [
     "expect",
 ];
 
-/// The body where there is no template, written from the event without a copy of it.
-#[derive(serde::Serialize)]
-struct Body<'a> {
-    event: &'a str,
-    canonical: &'a str,
-    event_id: &'a str,
-    source_event_id: Option<&'a str>,
-    occurred_at_ms: u64,
-    uid: Option<&'a str>,
-    click: &'a Object,
-    data: Data<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<Object>,
+/// A JSON object in the making; what is JSON already goes in as it is.
+struct Members(Vec<u8>);
+
+impl Members {
+    /// Room for those of `body` without the event's own objects.
+    const ROOM: usize = 512;
+
+    /// Goes on behind the members of `object`, which are so many that there are some or none.
+    fn behind(object: &str, room: usize) -> Self {
+        let mut json = Vec::with_capacity(object.len() + room);
+        json.extend_from_slice(object.strip_suffix('}').unwrap_or("{").as_bytes());
+        Self(json)
+    }
+
+    /// `name` needs no escapes.
+    fn name(&mut self, name: &str) {
+        if self.0.last() != Some(&b'{') {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn member(&mut self, name: &str, value: impl Serialize) {
+        self.name(name);
+        // Texts, numbers and maps with text keys are always JSON, and memory takes everything.
+        serde_json::to_writer(&mut self.0, &value).unwrap_or_default();
+    }
+
+    fn json(&mut self, name: &str, json: &[u8]) {
+        self.name(name);
+        self.0.extend_from_slice(json);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
 }
 
 /// The event's `data`, with its value and currency in the place of what stands there under these names.
-struct Data<'a>(&'a Event);
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Event { value, currency, data, .. } = self.0;
-        let own =
-            [("value", value.as_ref().map(Decimal::as_str)), ("currency", currency.as_ref().map(Currency::as_str))];
-        let mut map = serializer.serialize_map(None)?;
-        for (name, given) in data {
-            match own.iter().find(|(known, text)| known == name && text.is_some()) {
-                Some((_, text)) => map.serialize_entry(name, text)?,
-                None => map.serialize_entry(name, given)?,
-            }
-        }
-        for (name, text) in own {
-            if let Some(text) = text.filter(|_| !data.contains_key(name)) {
-                map.serialize_entry(name, text)?;
-            }
-        }
-        map.end()
+fn data(event: &Event) -> Vec<u8> {
+    let own = [
+        ("value", event.value.as_ref().map(Decimal::as_str)),
+        ("currency", event.currency.as_ref().map(Currency::as_str)),
+    ];
+    let own = || own.iter().filter_map(|(name, text)| Some((*name, (*text)?)));
+    // It may stand elsewhere in the text: then nothing was saved.
+    let may_hold = |name: &str| event.data.text().contains(&format!("\"{name}\""));
+    if own().any(|(name, _)| may_hold(name)) {
+        let mut data = event.data.clone();
+        own().for_each(|(name, text)| data.insert(name.to_owned(), text.into()));
+        return data.json().as_bytes().to_vec();
     }
+    let mut data = Members::behind(event.data.json(), 64);
+    own().for_each(|(name, text)| data.member(name, text));
+    data.end()
 }
 
 #[derive(Debug)]
@@ -142,28 +163,28 @@ impl Webhook {
         })
     }
 
-    fn body(&self, delivery: &Outgoing<'_>, id: &str) -> String {
+    fn body(&self, delivery: &Outgoing<'_>, id: &str) -> Vec<u8> {
         if let Some(template) = &self.template {
-            return template.render(delivery);
+            return template.render(delivery).into_bytes();
         }
         let event = delivery.event;
-        let user = (!self.include_user.is_empty()).then(|| select(&event.user, &self.include_user));
-        let body = Body {
-            event: delivery.target.as_str(),
-            canonical: event.canonical.as_str(),
-            event_id: id,
-            source_event_id: event.event_id.as_deref(),
-            occurred_at_ms: event.occurred_at.time().0,
-            uid: event.uid.as_deref(),
-            click: &event.click,
-            data: Data(event),
-            user,
-        };
-        // A struct with text keys is always JSON.
-        serde_json::to_string(&body).unwrap_or_default()
+        let data = data(event);
+        let mut body = Members::behind("{}", Members::ROOM + event.click.text().len() + data.len());
+        body.member("event", delivery.target.as_str());
+        body.member("canonical", event.canonical.as_str());
+        body.member("event_id", id);
+        body.member("source_event_id", event.event_id.as_deref());
+        body.member("occurred_at_ms", event.occurred_at.time().0);
+        body.member("uid", event.uid.as_deref());
+        body.json("click", event.click.json().as_bytes());
+        body.json("data", &data);
+        if !self.include_user.is_empty() {
+            body.member("user", select(&event.user, &self.include_user));
+        }
+        body.end()
     }
 
-    fn headers(&self, id: &str, now: UnixMs, body: &str) -> Vec<Header> {
+    fn headers(&self, id: &str, now: UnixMs, body: &[u8]) -> Vec<Header> {
         let mut headers = Vec::with_capacity(5 + self.headers.len());
         for (name, value) in [("content-type", "application/json"), ("user-agent", view::USER_AGENT)] {
             // The operator's own header takes the place of ours.
@@ -175,7 +196,7 @@ impl Webhook {
         headers.push(Header::open("webhook-id", id));
         headers.push(Header::open("webhook-timestamp", now.seconds().to_string()));
         if !self.keys.is_empty() {
-            let signature = self.keys.sign(id, now.seconds(), body.as_bytes());
+            let signature = self.keys.sign(id, now.seconds(), body);
             headers.push(Header::hidden("webhook-signature", signature));
         }
         headers
@@ -199,12 +220,8 @@ impl Adapter for Webhook {
         one_by_one(deliveries, |delivery| {
             let id = delivery.id.to_string();
             let body = self.body(delivery, &id);
-            let draft = Draft {
-                method: self.method,
-                url: self.url.clone(),
-                headers: self.headers(&id, now, &body),
-                body: body.into_bytes(),
-            };
+            let draft =
+                Draft { method: self.method, url: self.url.clone(), headers: self.headers(&id, now, &body), body };
             Ok((view::finish(draft, Sight::default()), Vec::new()))
         })
     }
@@ -321,6 +338,7 @@ mod tests {
             let key = DeliveryKey { seq: EventSeq(1), destination: DestinationId(1) };
             let id = DeliveryId { instance: InstanceId::from_random(1), key };
             let body = webhook.body(&Outgoing { id, target: &target, event: &event }, "dlv_1");
+            let body = String::from_utf8(body).unwrap();
             let data = body.split_once(r#""data":"#).unwrap().1;
             data.strip_suffix('}').unwrap().to_owned()
         };

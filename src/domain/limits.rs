@@ -62,8 +62,6 @@ pub const LANE_ENTRIES_MAX: usize = 8192;
 pub const LANE_UNSETTLED: usize = 1024;
 /// Bytes of events the scheduler keeps at hand over all lanes; the others are read when it is their turn.
 pub const SCHEDULER_BYTES: usize = 8 * 1024 * 1024;
-/// Deliveries at the front of a lane that keep their event as it came in; those behind them keep its row, which is smaller.
-pub const LANE_WHOLE: usize = 64;
 /// Outbox rows read at once.
 pub const PAGE_ROWS: usize = 512;
 

@@ -22,7 +22,6 @@ use crate::domain::person;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::env::Env;
 use crate::env::transport::{Answer, Exchange, Fault};
-use crate::store::AtHand;
 use crate::store::read::Reader;
 use crate::store::write::Owed;
 
@@ -95,7 +94,7 @@ impl Dispatcher {
 
     /// Adds the events that are not at hand, all in one go.
     async fn load(&self, batch: Vec<Owed>) -> Vec<Loaded> {
-        let at_hand = |mut owed: Owed| (owed.event.take().and_then(AtHand::event), owed);
+        let at_hand = |mut owed: Owed| (owed.event.take(), owed);
         let batch: Vec<(Option<Arc<Event>>, Owed)> = batch.into_iter().map(at_hand).collect();
         let missing: Vec<EventSeq> =
             batch.iter().filter(|(event, _)| event.is_none()).map(|(_, owed)| owed.key.seq).collect();
@@ -278,7 +277,7 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
 /// What the request said about people.
 fn people(parts: &[Rendered]) -> impl Iterator<Item = &Object> {
     parts.iter().filter_map(|part| match part {
-        Rendered::Sent { loaded, .. } => loaded.event.as_ref().ok().map(|event| &event.user),
+        Rendered::Sent { loaded, .. } => loaded.event.as_ref().ok().map(|event| &*event.user),
         Rendered::Unsendable { .. } | Rendered::Unreadable { .. } | Rendered::NoRoom { .. } => None,
     })
 }

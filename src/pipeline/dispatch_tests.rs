@@ -8,6 +8,7 @@ use crate::destination::registry::{Spec, build};
 use crate::domain::delivery::{History, State};
 use crate::domain::event::tests::sample;
 use crate::domain::id::DestinationId;
+use crate::domain::json_object::JsonObject;
 use crate::domain::net::AllowPrivate;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
@@ -133,8 +134,7 @@ fn each_delivery_of_a_batch_goes_its_own_way_in_the_order_it_came() {
     let mut gone = loaded(3, |_| {});
     gone.event = Err(Missing::Unreadable("damaged".to_owned()));
     let nobody = |event: &mut Event| {
-        event.user.clear();
-        event.click.clear();
+        (event.user, event.click) = (JsonObject::default(), JsonObject::default());
         event.uid = None;
     };
     let ended = answered(200, vec![loaded(1, nobody), loaded(2, |_| {}), gone, loaded(4, |_| {})]);

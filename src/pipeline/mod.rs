@@ -351,10 +351,12 @@ impl Pipeline {
     }
 
     fn accept(&self, routing: &Routing, incoming: Incoming, (heard_at, repeat_since): (UnixMs, UnixMs)) -> WriteOp {
-        let Incoming { event, discriminator } = incoming;
+        let Incoming { mut event, discriminator } = incoming;
         let plan = fanout::plan(&routing.snapshot, &routing.ids, &event);
         let key = self.hash_key.dedupe_key(&event, &discriminator);
         let content = self.hash_key.content(&event);
+        // From here on it waits: for the disk, then for its destinations.
+        event.fold();
         WriteOp::Accept(Accept { event: Arc::new(event), key, content, heard_at, repeat_since, plan })
     }
 

@@ -6,15 +6,11 @@
 use std::collections::VecDeque;
 
 use crate::domain::id::EventSeq;
-use crate::domain::limits::LANE_WHOLE;
 use crate::domain::time::{DurationMs, UnixMs};
 use crate::store::write::Owed;
 
 use super::halves::Halves;
 use super::purse::{Kept, Purse};
-
-/// An event apart takes so many times the memory of its row: a place of its own for every name and value.
-const WHOLE_FACTOR: usize = 8;
 
 /// A delivery that is due.
 #[derive(Debug)]
@@ -87,19 +83,11 @@ impl Queue {
 
     /// What there is no room for in `purse` reads its event when it is its turn.
     pub(super) fn push(&mut self, part: Part, mut owed: Owed, now: UnixMs, purse: &Purse) {
-        let queue = self.part(part);
-        let is_near = queue.len() < LANE_WHOLE;
-        let room = owed.event.as_mut().and_then(|event| {
-            let whole = if is_near { purse.keep(event.bytes().saturating_mul(WHOLE_FACTOR)) } else { None };
-            whole.or_else(|| {
-                event.pack();
-                purse.keep(event.bytes())
-            })
-        });
+        let room = owed.event.as_ref().and_then(|event| purse.keep(event.footprint()));
         if room.is_none() {
             owed.event = None;
         }
-        queue.push_back(Ready { owed, since: now, _room: room });
+        self.part(part).push_back(Ready { owed, since: now, _room: room });
     }
 
     /// It is the next, and has waited for others already.
@@ -194,7 +182,6 @@ mod tests {
     use crate::domain::delivery::{History, State};
     use crate::domain::event::tests::sample;
     use crate::domain::id::{DeliveryKey, DestinationId};
-    use crate::store::AtHand;
 
     const NOW: UnixMs = UnixMs(1_000);
 
@@ -205,7 +192,7 @@ mod tests {
             state: State::Pending { due_at: NOW },
             history: History::new(NOW),
             target: "deposit".parse().unwrap(),
-            event: Some(AtHand::fresh(&std::sync::Arc::new(sample()), &[0; 100])),
+            event: Some(std::sync::Arc::new(sample())),
         }
     }
 
@@ -217,32 +204,15 @@ mod tests {
     // Row 38.
     #[test]
     fn events_are_kept_as_far_as_the_purse_reaches_and_taken_ones_give_their_room_back() {
-        let house = Purse::new(20_000);
+        let (each, house) = (sample().footprint(), Purse::new(100 * sample().footprint()));
         let (purse, mut queue) = (house.of_a_lane(), Queue::new());
-        for round in 0..3 {
+        for _ in 0..3 {
             for seq in 0..500 {
                 queue.push(if seq % 2 == 0 { Part::Fresh } else { Part::Backlog }, owed(seq), NOW, &purse);
             }
             assert_eq!(queue.len(), 500, "an event without room is still owed");
-            let kept = at_hand(&mut queue);
-            // Half of the purse: some whole at eight times their bytes, then rows.
-            assert!((12..=100).contains(&kept), "{kept} in round {round}");
-            assert_eq!(purse.room(), 10_000);
+            assert_eq!(at_hand(&mut queue), 50, "half of the purse");
+            assert_eq!(purse.room(), 50 * each);
         }
-    }
-
-    #[test]
-    fn what_stands_far_behind_keeps_its_row_only() {
-        let (house, mut queue) = (Purse::new(10_000_000), Queue::new());
-        let purse = house.of_a_lane();
-        for seq in 0..1_000 {
-            queue.push(Part::Fresh, owed(seq), NOW, &purse);
-        }
-        let taken = std::iter::from_fn(|| queue.take(Share::All, 1)).flat_map(|taken| taken.batch);
-        // The row of the test is noise, so an event can only come from what was kept whole.
-        let whole = taken.map(|owed| owed.event.and_then(AtHand::event).is_some());
-        let whole: Vec<bool> = whole.collect();
-        assert_eq!(whole.iter().filter(|whole| **whole).count(), LANE_WHOLE);
-        assert!(whole[..LANE_WHOLE].iter().all(|whole| *whole));
     }
 }

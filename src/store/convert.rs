@@ -9,7 +9,8 @@ use super::row::{
     RequestRow, RowError, StateRow,
 };
 use crate::domain::delivery::{Attempt, Autopsy, Delivery, History, LeftOut, Phases, RequestView, State};
-use crate::domain::event::{Event, Object, OccurredAt};
+use crate::domain::event::{Event, OccurredAt};
+use crate::domain::json_object::JsonObject;
 use crate::domain::limits::{PAUSE_REASON_BYTES, RESPONSE_EXCERPT_BYTES};
 use crate::domain::message::cut;
 use crate::domain::outcome::{DeadReason, RetryReason, SkipReason};
@@ -43,10 +44,10 @@ impl From<&Event> for EventRow {
             value: event.value.as_ref().map(|value| value.as_str().to_owned()),
             currency: event.currency.as_ref().map(|currency| currency.as_str().to_owned()),
             action_source: event.action_source.clone(),
-            user: object_text(&event.user),
-            click: object_text(&event.click),
-            page: object_text(&event.page),
-            data: object_text(&event.data),
+            user: event.user.text().to_owned(),
+            click: event.click.text().to_owned(),
+            page: event.page.text().to_owned(),
+            data: event.data.text().to_owned(),
         }
     }
 }
@@ -69,21 +70,17 @@ impl TryFrom<EventRow> for Event {
             value: row.value.as_deref().map(|text| parse(text, "amount")).transpose()?,
             currency: row.currency.as_deref().map(|text| parse(text, "currency")).transpose()?,
             action_source: row.action_source,
-            user: object(&row.user)?,
-            click: object(&row.click)?,
-            page: object(&row.page)?,
-            data: object(&row.data)?,
+            user: object(row.user)?,
+            click: object(row.click)?,
+            page: object(row.page)?,
+            data: object(row.data)?,
         })
     }
 }
 
-fn object_text(object: &Object) -> String {
-    // A map with text keys is always JSON.
-    if object.is_empty() { String::new() } else { serde_json::to_string(object).unwrap_or_default() }
-}
-
-fn object(text: &str) -> Result<Object, RowError> {
-    if text.is_empty() { Ok(Object::new()) } else { serde_json::from_str(text).map_err(|_| RowError::Value("object")) }
+/// The row's checksum vouches for what is inside.
+fn object(text: String) -> Result<JsonObject, RowError> {
+    JsonObject::read(text).ok_or(RowError::Value("object"))
 }
 
 fn parse<T: FromStr>(text: &str, what: &'static str) -> Result<T, RowError> {
@@ -374,8 +371,8 @@ mod tests {
         ) {
             let received_at = UnixMs(received);
             let occurred_at = given.map_or(OccurredAt::Received(received_at), |time| OccurredAt::Given(UnixMs(time)));
-            let data: Object = members.into_iter().map(|(name, value)| (name, value.into())).collect();
-            let event = Event { event_id, uid, occurred_at, received_at, data, user: Object::new(), ..sample() };
+            let data = members.into_iter().map(|(name, value)| (name, value.into())).collect();
+            let event = Event { event_id, uid, occurred_at, received_at, data, user: JsonObject::default(), ..sample() };
             let bytes = encode(&EventRow::from(&event)).unwrap();
             prop_assert_eq!(Event::try_from(decode::<EventRow>(&bytes).unwrap()), Ok(event));
         }

@@ -5,7 +5,7 @@
 //! filters, destination numbers, the books) is a function of the file: opening at start, after a crash and after an
 //! error is the same path.
 //!
-//! Layout: `schema` tables and keys, `row` and `convert` values, `packed` events in memory, `directory`, `open` and `load` the way to an open file,
+//! Layout: `schema` tables and keys, `row` and `convert` values, `directory`, `open` and `load` the way to an open file,
 //! `handle` transactions, `suspect` what becomes of a file whose disk failed, `backup` and `offline` copies and what is done to a store no daemon uses, `compact` giving space back, `job` jobs and what operators did, `apply` and `sweep` writing, `read` reading, `verify` the rules that hold between rows.
 //!
 //! Absent on purpose: leases (in flight lives in memory), savepoints, non-durable commits, and any clock: every time comes with the operation.
@@ -27,7 +27,6 @@ mod load;
 pub mod offline;
 mod open;
 mod overlay;
-mod packed;
 pub mod read;
 mod row;
 mod schema;
@@ -50,7 +49,6 @@ use std::sync::Arc;
 
 pub use error::{OpenError, StoreError};
 pub use ledger::{Counts, EventCounts, Ledger};
-pub use packed::AtHand;
 /// What [`Store::open_backend`] opens stores on.
 pub use redb::StorageBackend;
 pub use sweep::{Slice, SweepPlan, Swept};

@@ -27,6 +27,7 @@ use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::{Delivery, State, Status};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use crate::domain::json_object::JsonObject;
 use crate::domain::pause::Pause;
 
 /// Findings told; a file with more is bad enough.
@@ -100,7 +101,10 @@ impl<'t> Check<'t> {
         for entry in self.transaction.open_table(INBOX)?.iter()? {
             let (key, bytes) = entry?;
             let seq = schema::read_inbox_key(*key.value());
-            self.read::<EventRow, Event>(&format!("event {}", seq.0), bytes.value());
+            let event = self.read::<EventRow, Event>(&format!("event {}", seq.0), bytes.value());
+            if event.is_some_and(|event| !event.objects().into_iter().all(JsonObject::is_sound)) {
+                self.find(format!("event {}: an object of it is no JSON", seq.0));
+            }
         }
         Ok(())
     }

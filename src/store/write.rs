@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::job::{Job, Selection};
-use super::packed::AtHand;
 use crate::domain::alert::AlertMemory;
 use crate::domain::audit::Deed;
 use crate::domain::dedupe::{ContentHash, DedupeKey};
@@ -242,5 +241,5 @@ pub struct Owed {
     pub history: History,
     pub target: TargetName,
     /// `None`: it is read when the delivery is sent.
-    pub event: Option<AtHand>,
+    pub event: Option<Arc<Event>>,
 }

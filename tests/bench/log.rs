@@ -28,8 +28,9 @@ use daemon::Daemon;
 use postbackd::domain::audit::{DEEDS_KEPT, Deed, Right, Who};
 use postbackd::domain::dedupe::Discriminator;
 use postbackd::domain::delivery::Autopsy;
-use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::event::{Event, OccurredAt};
 use postbackd::domain::id::{DeliveryKey, DestinationId, EventSeq};
+use postbackd::domain::json_object::JsonObject;
 use postbackd::domain::outcome::{DeadReason, Disposition, RetryReason, SkipReason};
 use postbackd::domain::time::{DurationMs, UnixMs};
 use postbackd::env::entropy::SystemEntropy;
@@ -252,9 +253,9 @@ fn push(
 fn event(number: u64, at: UnixMs) -> Event {
     let name =
         if number % 200_000 == 1234 { "rare_event" } else { ["deposit", "lead", "signup"][(number % 3) as usize] };
-    let mut click = Object::new();
+    let mut click = JsonObject::default();
     click.insert("fbclid".to_owned(), format!("IwAR{number:020}").into());
-    let mut page = Object::new();
+    let mut page = JsonObject::default();
     page.insert("url".to_owned(), format!("https://shop.example/thanks?order={number}").into());
     Event {
         source: "app".parse().expect("a name"),
@@ -266,9 +267,9 @@ fn event(number: u64, at: UnixMs) -> Event {
         value: "25.00".parse().ok(),
         currency: "USD".parse().ok(),
         action_source: None,
-        user: Object::new(),
+        user: JsonObject::default(),
         click,
         page,
-        data: Object::new(),
+        data: JsonObject::default(),
     }
 }

@@ -198,14 +198,14 @@ fn commit_accepts_and_outcomes(bencher: Bencher<'_, '_>, batch: u64) {
     });
 }
 
-/// An event from its row, as a delivery that waited gets it.
+/// A page of an outbox with its events, as deliveries that waited are read.
 #[divan::bench]
-fn unpack_an_event(bencher: Bencher<'_, '_>) {
+fn read_a_page(bencher: Bencher<'_, '_>) {
     let mut store = store();
     let key = store.hash_key();
-    store.commit(&[accept(key, 1)]).expect("a commit");
+    let ops: Vec<WriteOp> = (0..512).map(|number| accept(key, number)).collect();
+    store.commit(&ops).expect("a commit");
     let bodies = postbackd::store::read::Bodies { due_by: UnixMs(u64::MAX), bytes: usize::MAX };
-    let page = store.reader().outbox_page(DESTINATION, None, 1, bodies).expect("a page");
-    let at_hand = page.into_iter().next().and_then(|owed| owed.event).expect("an event");
-    bencher.with_inputs(|| at_hand.clone()).bench_local_values(postbackd::store::AtHand::event);
+    let page = || store.reader().outbox_page(DESTINATION, None, ops.len(), bodies).expect("a page");
+    bencher.counter(ItemsCount::new(ops.len())).bench_local(page);
 }

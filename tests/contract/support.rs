@@ -56,7 +56,7 @@ pub fn delivery_id() -> DeliveryId {
 /// An event as ingest would have made it of this JSON, received two seconds before now.
 pub fn event(given: &Value) -> Event {
     let text = |name: &str| given[name].as_str().map(str::to_owned);
-    let object = |name: &str| given[name].as_object().cloned().unwrap_or_default();
+    let object = |name: &str| given[name].as_object().cloned().unwrap_or_default().into();
     let received_at = UnixMs(1_763_999_998_000);
     Event {
         source: "app".parse().unwrap(),

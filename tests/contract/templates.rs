@@ -94,7 +94,9 @@ fn event(values: &Values) -> Event {
     }));
     (event.uid, event.event_id) = (text(uid), text(id));
     for object in [&mut event.user, &mut event.click, &mut event.page, &mut event.data] {
-        object.entry(key.clone()).or_insert_with(|| "v".into());
+        if !object.contains_key(key) {
+            object.insert(key.clone(), "v".into());
+        }
     }
     event
 }

@@ -11,9 +11,10 @@ use postbackd::destination::webhook::WebhookSpec;
 use postbackd::domain::audit::{Deed, Right, Who};
 use postbackd::domain::dedupe::Discriminator;
 use postbackd::domain::delivery::{Delivery, State};
-use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::event::{Event, OccurredAt};
 use postbackd::domain::id::{DeliveryKey, EventSeq};
 use postbackd::domain::job::JobKind;
+use postbackd::domain::json_object::JsonObject;
 use postbackd::domain::name::DestinationName;
 use postbackd::domain::net::AllowPrivate;
 use postbackd::domain::retry::RetryPolicy;
@@ -134,10 +135,10 @@ impl Bench {
             value: None,
             currency: None,
             action_source: None,
-            user: Object::new(),
-            click: Object::new(),
-            page: Object::new(),
-            data: Object::new(),
+            user: JsonObject::default(),
+            click: JsonObject::default(),
+            page: JsonObject::default(),
+            data: JsonObject::default(),
         };
         let discriminator = Discriminator::EventId(id.to_owned());
         let receipts = self.running.pipeline.ingest(vec![Incoming { event, discriminator }]).await.unwrap();

@@ -11,7 +11,8 @@ use postbackd::destination::event_map::EventMap;
 use postbackd::destination::fb_capi::FbCapiSpec;
 use postbackd::destination::registry::{Spec, build};
 use postbackd::destination::webhook::WebhookSpec;
-use postbackd::domain::event::{Event, Object, OccurredAt};
+use postbackd::domain::event::{Event, OccurredAt};
+use postbackd::domain::json_object::JsonObject;
 use postbackd::domain::name::{CanonicalName, DestinationName};
 use postbackd::domain::net::AllowPrivate;
 use postbackd::domain::pacing::{BreakerPolicy, RateLimit};
@@ -182,7 +183,7 @@ pub fn workload(rng: &Rng) -> Vec<Vec<Plan>> {
 
 /// The event a sender would send for `plan`, received at `now`.
 pub fn event(plan: Plan, now: UnixMs) -> Event {
-    let mut data = Object::new();
+    let mut data = JsonObject::default();
     if plan.identity % 13 == 7 {
         data.insert("poison".to_owned(), true.into());
     }
@@ -197,9 +198,9 @@ pub fn event(plan: Plan, now: UnixMs) -> Event {
         value: "25.00".parse().ok(),
         currency: "USD".parse().ok(),
         action_source: None,
-        user: Object::new(),
-        click: Object::new(),
-        page: Object::new(),
+        user: JsonObject::default(),
+        click: JsonObject::default(),
+        page: JsonObject::default(),
         data,
     }
 }

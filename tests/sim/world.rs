@@ -16,7 +16,7 @@ use postbackd::pipeline::commit::Request;
 use postbackd::pipeline::dispatch::{Loaded, Missing, Rendered, Sent, conclude, none_sent, render};
 use postbackd::pipeline::scheduler::{Effect, Ended, Input};
 use postbackd::store::write::{Owed, WriteOp};
-use postbackd::store::{AtHand, Counts, Rush, StoreError};
+use postbackd::store::{Counts, Rush, StoreError};
 
 use crate::disk::Disk;
 use crate::keeping::Taken;
@@ -487,7 +487,7 @@ impl World {
         let members: Vec<_> = batch.iter().map(|owed| (owed.key, owed.history.owed_since)).collect();
         let load = |owed: Owed| {
             let stored = || life.reader.event(owed.key.seq).expect("readable").expect("an owed event is stored");
-            let event = match owed.event.clone().and_then(AtHand::event) {
+            let event = match owed.event.clone() {
                 Some(event) => Ok(event),
                 None if unread => Err(Missing::Unreadable("simulated".to_owned())),
                 None => Ok(stored()),

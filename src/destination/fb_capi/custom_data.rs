@@ -66,7 +66,7 @@ pub(super) fn build(event: &Event, left_out: &mut Vec<LeftOut>) -> Map<String, V
     }
     let mut note =
         |name: &str, why: &str| left_out.push(LeftOut { field: format!("data.{name}"), why: why.to_owned() });
-    for (name, value) in &event.data {
+    for (name, value) in event.data.iter() {
         if EVENT_LEVEL.contains(&name.as_str()) || is_nothing(value) {
             continue;
         }

@@ -7,6 +7,7 @@ use crate::destination::template::tests::{delivery_id, outgoing};
 use crate::destination::{LeftOut, Unsendable};
 use crate::domain::event::tests::sample;
 use crate::domain::event::{Event, OccurredAt};
+use crate::domain::json_object::JsonObject;
 use crate::domain::name::TargetName;
 use crate::domain::outcome::{DeadReason, Verdict};
 use crate::domain::retry::StatusSet;
@@ -75,7 +76,7 @@ fn all_problems_of_a_spec_come_at_once() {
 
 #[test]
 fn only_good_events_of_a_slice_are_in_the_request() {
-    let nobody = Event { user: serde_json::Map::new(), click: serde_json::Map::new(), uid: None, ..sample() };
+    let nobody = Event { user: JsonObject::default(), click: JsonObject::default(), uid: None, ..sample() };
     let old = at(NOW.0 - 7 * 86_400_000 - 1);
     let (body, parts) = prepare(&[sample(), old, nobody, at(NOW.0 + 60_001), sample()]);
     let reasons: Vec<Option<DeadReason>> =
@@ -116,7 +117,7 @@ fn the_event_id_is_the_senders_or_the_deliverys() {
 fn identifiers_that_fit_everybody_are_refused_alone_and_taken_in_company() {
     let usable = |user: &str| {
         let event =
-            Event { user: serde_json::from_str(user).unwrap(), uid: None, click: serde_json::Map::new(), ..sample() };
+            Event { user: serde_json::from_str(user).unwrap(), uid: None, click: JsonObject::default(), ..sample() };
         prepare(&[event]).1.remove(0)
     };
     for broad in [

@@ -97,7 +97,7 @@ pub(super) fn build(event: &Event, external_id_from_uid: bool, left_out: &mut Ve
     {
         out.insert("fbc".to_owned(), fbc.into());
     }
-    for (name, value) in &event.user {
+    for (name, value) in event.user.iter() {
         let known = FIELDS.iter().any(|(key, ours, _)| name == key || name == ours) || FOREIGN.contains(&name.as_str());
         if !is_empty(value) && !known {
             note(left_out, &format!("user.{name}"), "Meta has no field for it");

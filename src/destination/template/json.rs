@@ -74,9 +74,9 @@ impl JsonTemplate {
     fn whole(&self, whole: &Whole, delivery: &Outgoing<'_>) -> Value {
         let event = delivery.event;
         match whole {
-            Whole::Data => event.data.clone().into(),
-            Whole::Click => event.click.clone().into(),
-            Whole::Page => event.page.clone().into(),
+            Whole::Data => Object::clone(&event.data).into(),
+            Whole::Click => Object::clone(&event.click).into(),
+            Whole::Page => Object::clone(&event.page).into(),
             Whole::User => select(&event.user, &self.user).into(),
             Whole::Value(filled) => value(filled, delivery),
         }

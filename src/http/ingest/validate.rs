@@ -82,10 +82,10 @@ pub(crate) fn incoming(
                 value,
                 currency,
                 action_source,
-                user,
-                click,
-                page,
-                data,
+                user: user.into(),
+                click: click.into(),
+                page: page.into(),
+                data: data.into(),
             };
             Ok(Incoming { event, discriminator })
         }
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(event.value.map(|value| value.to_string()).as_deref(), Some("25.00"));
         assert_eq!(event.currency.map(|currency| currency.to_string()).as_deref(), Some("EUR"));
         assert_eq!(event.occurred_at, OccurredAt::Given(UnixMs(1_795_304_430_000)));
-        assert_eq!(Value::Object(event.data).to_string(), r#"{"a":{"b":[1]},"order":7}"#);
+        assert_eq!(event.data.text(), r#"{"a":{"b":[1]},"order":7}"#);
         assert_eq!(event.user["email"][1], "c@d.example");
     }
 

@@ -1,6 +1,7 @@
 //! Taking in an event: is it a repeat? If not, it gets its place, and every destination what it is owed of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use redb::ReadableTable;
 
@@ -9,7 +10,6 @@ use crate::domain::delivery::{Delivery, History, State};
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
-use crate::store::packed::AtHand;
 use crate::store::row::{self, DedupeRow, EventRow};
 use crate::store::schema;
 use crate::store::write::{Accept, Applied, Planned, Queued};
@@ -34,7 +34,6 @@ impl Batch<'_> {
         let told = (op.event.canonical.as_str(), op.event.uid.as_deref(), op.event.received_at);
         self.zones.event(&self.tables.deliveries, seq, told)?;
 
-        let at_hand = AtHand::fresh(&op.event, &bytes);
         let mut queued = Queued { seq, owed: Vec::with_capacity(op.plan.len()) };
         let mut planned = BTreeSet::new();
         for plan in &op.plan {
@@ -45,7 +44,7 @@ impl Batch<'_> {
             }
             let key = DeliveryKey { seq, destination };
             self.put_delivery(key, None, &delivery)?;
-            queued.owed.extend(owed(key, &delivery, Some(at_hand.clone())));
+            queued.owed.extend(owed(key, &delivery, Some(Arc::clone(&op.event))));
         }
         Ok(Applied::Queued(queued))
     }

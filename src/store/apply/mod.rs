@@ -14,13 +14,14 @@ mod settle;
 mod stats;
 mod wreck;
 
+use std::sync::Arc;
+
 use redb::{Table, WriteTransaction};
 
 use super::damage::Damage;
 use super::error::StoreError;
 use super::filter::Filters;
 use super::ledger::{Books, Ledger};
-use super::packed::AtHand;
 use super::row::{self, CountsRow, DeliveryRow, EventCountsRow};
 use super::schema::{
     self, ATTEMPTS, AttemptKey, COUNTS, CountsKey, DEDUPE, DELIVERIES, DLQ, DedupeRowKey, DeliveryRowKey, EVENT_COUNTS,
@@ -31,6 +32,7 @@ use super::write::{Applied, Owed, WriteOp};
 use super::zone::Zones;
 use crate::domain::dedupe::HashKey;
 use crate::domain::delivery::{Delivery, Status};
+use crate::domain::event::Event;
 use crate::domain::id::{DeliveryKey, EventSeq, InstanceId};
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -207,7 +209,7 @@ impl<'t> Batch<'t> {
 }
 
 /// The owed delivery as the scheduler sees it; `None` where nothing is owed, or there is nothing to call it by.
-fn owed(key: DeliveryKey, delivery: &Delivery, event: Option<AtHand>) -> Option<Owed> {
+fn owed(key: DeliveryKey, delivery: &Delivery, event: Option<Arc<Event>>) -> Option<Owed> {
     Some(Owed {
         key,
         due_at: delivery.state.due_at()?,

@@ -13,7 +13,6 @@ use crate::domain::name::DestinationName;
 use crate::domain::time::UnixMs;
 use crate::store::StoreError;
 use crate::store::damage::Damage;
-use crate::store::packed::AtHand;
 use crate::store::row::{AttemptRow, DedupeRow, DeliveryRow, EventRow, NumberRow};
 use crate::store::schema::{
     self, ATTEMPTS, AttemptKey, DEDUPE, DESTINATIONS, DedupeRowKey, DeliveryRowKey, INBOX, InboxKey,
@@ -164,17 +163,11 @@ impl<'r> Events<'r> {
         Ok(Self { table: transaction.open_table(INBOX)?, damage })
     }
 
-    /// The row, whose objects are not parsed yet. `None` where there is none or it is damaged.
+    /// The row as it is. `None` where there is none or it is damaged.
     pub fn row(&self, seq: EventSeq) -> Result<Option<EventRow>, StoreError> {
         let key = schema::inbox_key(seq);
         let bytes = ReadableTable::get(&self.table, &key)?;
         Ok(bytes.and_then(|bytes| self.damage.read::<EventRow, EventRow>("inbox", &key, bytes.value())))
-    }
-
-    /// The row as it is, for whoever does not need its event at once. `None` where there is none.
-    pub fn packed(&self, seq: EventSeq) -> Result<Option<AtHand>, StoreError> {
-        let bytes = ReadableTable::get(&self.table, &schema::inbox_key(seq))?;
-        Ok(bytes.map(|bytes| AtHand::packed(bytes.value())))
     }
 
     /// The event of a row.
@@ -182,7 +175,8 @@ impl<'r> Events<'r> {
         self.damage.known("inbox", &schema::inbox_key(seq), Event::try_from(row))
     }
 
-    fn get(&self, seq: EventSeq) -> Result<Option<Event>, StoreError> {
+    /// `None` where there is none or its row is damaged.
+    pub fn get(&self, seq: EventSeq) -> Result<Option<Event>, StoreError> {
         Ok(self.row(seq)?.and_then(|row| self.event(seq, row)))
     }
 }

@@ -1,6 +1,7 @@
 //! What is owed, in due order: the pages the scheduler is filled from.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable};
 
@@ -98,10 +99,10 @@ impl Reader {
 fn bring(page: &mut [Owed], bodies: Bodies, events: &Events<'_>) -> Result<(), StoreError> {
     let mut left = bodies.bytes;
     for owed in page.iter_mut().take_while(|owed| owed.due_at <= bodies.due_by) {
-        let Some(event) = events.packed(owed.key.seq)? else { continue };
-        let Some(rest) = left.checked_sub(event.bytes()) else { break };
+        let Some(event) = events.get(owed.key.seq)? else { continue };
+        let Some(rest) = left.checked_sub(event.footprint()) else { break };
         left = rest;
-        owed.event = Some(event);
+        owed.event = Some(Arc::new(event));
     }
     Ok(())
 }

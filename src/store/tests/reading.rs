@@ -109,12 +109,12 @@ fn a_page_brings_the_events_that_are_due_as_far_as_the_bytes_reach() {
     let brought = |due_by, bytes| -> Vec<String> {
         let page = store.reader().outbox_page(ONE, None, 8, Bodies { due_by: UnixMs(due_by), bytes }).unwrap();
         assert_eq!(page.len(), 8);
-        let events = page.into_iter().map_while(|owed| owed.event?.event());
+        let events = page.into_iter().map_while(|owed| owed.event);
         events.filter_map(|event| event.event_id.clone()).collect()
     };
     assert_eq!(brought(104, usize::MAX), ["e0", "e1", "e2", "e3", "e4"], "what is not due waits without its event");
     let bytes = store.reader().outbox_page(ONE, None, 1, Bodies { due_by: UnixMs(500), bytes: 10_000 }).unwrap();
-    let one = bytes[0].event.as_ref().unwrap().bytes();
+    let one = bytes[0].event.as_ref().unwrap().footprint();
     assert_eq!(brought(500, 3 * one), ["e0", "e1", "e2"]);
     assert!(brought(500, 0).is_empty());
 }
