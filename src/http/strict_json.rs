@@ -1,13 +1,15 @@
 //! JSON without room for interpretation: UTF-8 only, no key twice, no lone surrogates, bounded depth, numbers in their
 //! written digits.
 //!
-//! A body is read in two steps. [`split`] finds the events in it without building anything, so that an oversized event
-//! or batch costs no memory; [`parse`] then builds the value of one event. Errors carry line and column in the body.
+//! A large body is read in two steps. [`split`] finds the events in it without building anything, so that an oversized event
+//! or batch costs no memory; [`parse`] then builds the value of one event. In a small one all values are built at once, by
+//! [`parse`] or [`parse_list`]. Errors carry line and column in the body.
 //!
 //! `serde_json` marks numbers and raw values by member names of its own. Such names are refused in input: written to
 //! the store they would come back as something else, or not at all.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
@@ -54,9 +56,21 @@ pub(crate) enum Document<'a> {
     Scalar,
 }
 
-/// Whether a body can only be one object, or a fault.
-pub(crate) fn is_object(body: &str) -> bool {
-    first(body) == Some(b'{')
+/// What a body can only be, or a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    Object,
+    Array,
+    /// Nothing at all, too.
+    Other,
+}
+
+pub(crate) fn shape(body: &str) -> Shape {
+    match first(body) {
+        Some(b'{') => Shape::Object,
+        Some(b'[') => Shape::Array,
+        Some(_) | None => Shape::Other,
+    }
 }
 
 /// The first byte that says something.
@@ -71,7 +85,10 @@ pub(crate) fn split(body: &str, limit: usize) -> Result<Document<'_>, SyntaxErro
         None => {
             return Err(SyntaxError { line: 1, column: 1, detail: "the body is empty; send a JSON object".to_owned() });
         }
-        Some(b'[') => reader.deserialize_seq(Items { limit }),
+        Some(b'[') => {
+            let list = reader.deserialize_seq(List { limit, each: PhantomData::<&RawValue> });
+            list.map(|(items, total)| Document::Array { items: items.into_iter().map(RawValue::get).collect(), total })
+        }
         Some(b'{') => <&RawValue>::deserialize(&mut reader).map(|raw| Document::Object(raw.get())),
         Some(_) => IgnoredAny::deserialize(&mut reader).map(|_| Document::Scalar),
     };
@@ -85,6 +102,13 @@ pub(crate) fn parse(text: &str, body: &str) -> Result<Value, SyntaxError> {
     let mut reader = Deserializer::from_str(text);
     let value = Strict { depth: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| syntax_error(&error).moved(start_of(text, body)))
+}
+
+/// Builds the values of an array, at most `limit` of them, and says how many there are.
+pub(crate) fn parse_list(body: &str, limit: usize) -> Result<(Vec<Value>, usize), SyntaxError> {
+    let mut reader = Deserializer::from_str(body);
+    let list = reader.deserialize_seq(List { limit, each: Strict { depth: 0 } });
+    list.and_then(|list| reader.end().map(|()| list)).map_err(|error| syntax_error(&error))
 }
 
 /// A body as text.
@@ -133,31 +157,33 @@ fn syntax_error(error: &serde_json::Error) -> SyntaxError {
     SyntaxError { line: error.line().max(1), column: error.column().max(1), detail: detail.to_owned() }
 }
 
-/// Collects the slices of an array.
-struct Items {
+/// Collects the items of an array, each read by `each`, and counts those beyond the limit.
+struct List<S> {
     limit: usize,
+    each: S,
 }
 
-impl<'de> Visitor<'de> for Items {
-    type Value = Document<'de>;
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
+    type Value = (Vec<S::Value>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Document<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while items.len() < self.limit {
-            match list.next_element::<&RawValue>()? {
-                Some(raw) => items.push(raw.get()),
-                None => return Ok(Document::Array { total: items.len(), items }),
-            }
+            let Some(item) = list.next_element_seed(self.each)? else {
+                let total = items.len();
+                return Ok((items, total));
+            };
+            items.push(item);
         }
         let mut total = items.len();
         while list.next_element::<IgnoredAny>()?.is_some() {
             total += 1;
         }
-        Ok(Document::Array { items, total })
+        Ok((items, total))
     }
 }
 

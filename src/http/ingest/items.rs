@@ -11,7 +11,7 @@ use crate::domain::event::{Object, scalar_text};
 use crate::domain::limits::{EVENT_BYTES, EVENT_ID_BYTES};
 use crate::domain::message::cut;
 use crate::http::problem::{FieldError, Problem};
-use crate::http::strict_json::{self, Document, SyntaxError};
+use crate::http::strict_json::{self, Document, Shape, SyntaxError};
 use crate::pipeline::Incoming;
 
 /// How the body is written.
@@ -102,25 +102,47 @@ pub(super) fn parse(body: &[u8], form: Form, limit: usize, context: &Context) ->
 }
 
 fn document(body: &str, limit: usize, context: &Context) -> Result<Parsed, Refusal> {
-    // One event that cannot be too large need not be measured before it is built.
-    if body.len() <= EVENT_BYTES && strict_json::is_object(body) {
-        let one = candidate(body, body, "$", context).map_err(Refusal::Syntax)?;
-        return Ok(Parsed::One(Box::new(one)));
+    // What cannot hold an event that is too large need not be measured before it is built.
+    if body.len() <= EVENT_BYTES {
+        match strict_json::shape(body) {
+            Shape::Object => {
+                return Ok(one(event(strict_json::parse(body, body).map_err(Refusal::Syntax)?, "$", context)));
+            }
+            Shape::Array => {
+                let (values, total) = strict_json::parse_list(body, limit).map_err(Refusal::Syntax)?;
+                return many(values, total, limit, |value, at| Ok(event(value, at, context)));
+            }
+            Shape::Other => {}
+        }
     }
     match strict_json::split(body, limit).map_err(Refusal::Syntax)? {
         Document::Scalar => Err(Refusal::Scalar),
-        Document::Object(text) => {
-            candidate(text, body, "$", context).map(|one| Parsed::One(Box::new(one))).map_err(Refusal::Syntax)
+        Document::Object(text) => candidate(text, body, "$", context).map(one).map_err(Refusal::Syntax),
+        Document::Array { items, total } => {
+            many(items, total, limit, |text, at| candidate(text, body, at, context).map_err(Refusal::Syntax))
         }
-        Document::Array { total: 0, .. } => Err(Refusal::Empty),
-        Document::Array { total, .. } if total > limit => Err(Refusal::TooMany { given: total, limit }),
-        Document::Array { items, .. } => items
-            .iter()
-            .enumerate()
-            .map(|(index, text)| candidate(text, body, &format!("$[{index}]"), context).map_err(Refusal::Syntax))
-            .collect::<Result<_, _>>()
-            .map(Parsed::Many),
     }
+}
+
+fn one(candidate: Candidate) -> Parsed {
+    Parsed::One(Box::new(candidate))
+}
+
+/// The events of a batch of `total` items.
+fn many<T>(
+    items: Vec<T>,
+    total: usize,
+    limit: usize,
+    read: impl Fn(T, &str) -> Result<Candidate, Refusal>,
+) -> Result<Parsed, Refusal> {
+    if total == 0 {
+        return Err(Refusal::Empty);
+    }
+    if total > limit {
+        return Err(Refusal::TooMany { given: total, limit });
+    }
+    let items = items.into_iter().enumerate();
+    items.map(|(index, item)| read(item, &format!("$[{index}]"))).collect::<Result<_, _>>().map(Parsed::Many)
 }
 
 /// Lines are counted from 1 in texts, items from 0 in paths; empty lines are no items.
@@ -151,7 +173,11 @@ fn candidate(text: &str, body: &str, at: &str, context: &Context) -> Result<Cand
         let errors = vec![FieldError::new(at, "event_too_large", detail)];
         return Ok(Err(Rejected { event_id: None, errors }));
     }
-    Ok(match strict_json::parse(text, body)? {
+    Ok(event(strict_json::parse(text, body)?, at, context))
+}
+
+fn event(value: Value, at: &str, context: &Context) -> Candidate {
+    match value {
         Value::Object(object) => {
             let event_id = sender_id(&object);
             incoming(object, at, context, None).map_err(|errors| Rejected { event_id, errors })
@@ -160,7 +186,7 @@ fn candidate(text: &str, body: &str, at: &str, context: &Context) -> Result<Cand
             let detail = wrong_type("an object like {\"event\": \"deposit\", \"event_id\": \"…\"}", &other);
             Err(Rejected { event_id: None, errors: vec![FieldError::new(at, "type", detail)] })
         }
-    })
+    }
 }
 
 fn sender_id(object: &Object) -> Option<String> {
@@ -205,9 +231,16 @@ mod tests {
     }
 
     #[test]
-    fn one_event_is_read_alike_whether_or_not_it_is_measured_first() {
+    fn events_are_read_alike_whether_or_not_they_are_measured_first() {
+        let batches =
+            [format!("[{GOOD},7,{{\"event\":\"a\"}}]"), format!("[{GOOD},{GOOD},{GOOD},{GOOD}]"), "[]".to_owned()];
+        let deep = format!("[{}{}]", "[".repeat(32), "]".repeat(32));
+        let broken = ["[", "[1,]", "[1]2", r#"[{"a":1,"a":2}]"#, deep.as_str()];
         for body in
             [GOOD, r#"{"event":7}"#, r#"{"a":1,"a":2}"#, r#"{"event":"a"}{"#, "{", r#" {"eid":5} 7"#, r#"{"a":[}"#]
+                .into_iter()
+                .chain(batches.iter().map(String::as_str))
+                .chain(broken)
         {
             let padded = format!("{}{body}", " ".repeat(EVENT_BYTES));
             let outline = |body: &str| match read(body, Form::Json) {
