@@ -128,3 +128,79 @@ impl<R> Background<R> {
         !self.pages.is_empty() || self.retention.has_work()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::entropy::Entropy;
+    use crate::store::Options;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    struct Dice;
+
+    impl Entropy for Dice {
+        fn next_u64(&self) -> u64 {
+            7
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Dice).unwrap();
+        (dir, store)
+    }
+
+    fn page(number: u8) -> Page<u8> {
+        Page { request: Request { ops: Vec::new(), reply: Some(number) }, cost: Duration::ZERO }
+    }
+
+    /// The number of a page, 0 for a slice of retention.
+    fn next(background: &mut Background<u8>, store: &Store) -> Option<u8> {
+        background.next(NOW, Company::Alone, store).unwrap().map(|piece| match piece {
+            Piece::Page(page) => page.request.reply.unwrap(),
+            Piece::Slice { .. } => 0,
+        })
+    }
+
+    #[test]
+    fn pages_and_retention_take_turns_and_what_is_alone_need_not_wait() {
+        let (_dir, store) = store();
+        let mut background = Background::default();
+        assert_eq!((background.wait(NOW), next(&mut background, &store)), (None, None));
+        (1..=4).for_each(|number| background.add(page(number)));
+        assert_eq!(background.wait(NOW), Some(Duration::ZERO));
+        assert_eq!([(); 2].map(|()| next(&mut background, &store)), [Some(1), Some(2)]);
+        background.order(Upkeep::default());
+        assert_eq!([(); 5].map(|()| next(&mut background, &store)), [Some(0), Some(3), Some(0), Some(4), Some(0)]);
+        assert_eq!(next(&mut background, &store), Some(0), "until it is over");
+        background.swept(Swept { rows: 0, freed: 0, ended: true }, &Board::default());
+        assert_eq!((background.wait(NOW), next(&mut background, &store)), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_paid_for_waits_while_somebody_sends() {
+        let (_dir, store) = store();
+        let mut background = Background::default();
+        background.add(page(1));
+        assert!(background.is_quiet(NOW));
+        background.saw_traffic(NOW);
+        background.wait(NOW);
+        background.spend(Duration::from_secs(1));
+        assert!(!background.is_quiet(NOW));
+        assert_eq!(next(&mut background, &store), None);
+        assert!(background.wait(NOW).is_some_and(|wait| wait > Duration::ZERO));
+    }
+
+    #[test]
+    fn after_a_failure_retention_waits_for_its_order_and_pages_for_their_turn() {
+        let (_dir, store) = store();
+        let mut background = Background::default();
+        background.order(Upkeep::default());
+        (1..=3).for_each(|number| background.add(page(number)));
+        background.failed();
+        assert_eq!([(); 2].map(|()| next(&mut background, &store)), [Some(1), Some(2)]);
+        assert_eq!(background.give_up().collect::<Vec<_>>(), [3]);
+        assert_eq!(next(&mut background, &store), None);
+    }
+}

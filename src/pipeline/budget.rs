@@ -185,6 +185,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_spent_that_is_not_there_and_a_commit_of_its_own_is_saved_for() {
+        let mut budget = Budget::default();
+        budget.saw_traffic(Duration::ZERO);
+        assert!(!budget.allows(Duration::ZERO, Company::Some));
+        assert_eq!(budget.wait(Duration::ZERO).as_millis(), 10);
+        assert_eq!(budget.piece(Duration::ZERO), PIECE);
+        for (passed, alone) in [(5 * MS, false), (11 * MS, true)] {
+            let allowed = [Company::Some, Company::Alone].map(|company| budget.allows(passed, company));
+            assert_eq!(allowed, [true, alone], "after {passed:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_was_refused_for_long_enough_gets_twice_as_much() {
+        let mut budget = Budget::default();
+        budget.saw_traffic(Duration::ZERO);
+        assert!(!budget.allows(Duration::ZERO, Company::Some));
+        budget.saw_traffic(PATIENCE);
+        assert_eq!((budget.share(PATIENCE.saturating_sub(MS)), budget.share(PATIENCE)), (SHARE, 2 * SHARE));
+        assert_eq!(budget.piece(PATIENCE), 2 * PIECE);
+    }
+
+    #[test]
     fn what_nobody_is_disturbed_by_costs_nothing() {
         let mut budget = Budget::default();
         budget.saw_traffic(Duration::ZERO);

@@ -203,9 +203,17 @@ fn owed(owed: &[Owed], facts: &mut Vec<Input>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::domain::dedupe::Discriminator;
+    use crate::domain::event::{Event, tests::sample};
+    use crate::domain::id::{DestinationId, EventSeq};
+    use crate::domain::time::UnixMs;
     use crate::env::entropy::Entropy;
     use crate::store::Options;
+    use crate::store::write::{Accept, Planned, Purge};
 
     struct Dice;
 
@@ -227,5 +235,36 @@ mod tests {
         committer.commit(Vec::<Request<()>>::new()).unwrap();
         let rejected = ["app", "net"].map(|source| reader.ledger().events[source].rejected);
         assert_eq!(rejected, [7, 10]);
+    }
+
+    // It would be sent before the scheduler heard that it is given up.
+    #[test]
+    fn what_one_transaction_accepts_and_gives_up_is_never_told_as_owed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Dice).unwrap();
+        let hash_key = store.hash_key();
+        let [purged, other] = [1, 2].map(DestinationId);
+        let accept = |id: &str| {
+            let event = Arc::new(Event { event_id: Some(id.to_owned()), ..sample() });
+            let key = hash_key.dedupe_key(&event, &Discriminator::EventId(id.to_owned()));
+            let owe = |destination| Planned::Owe { destination, target: "Purchase".parse().unwrap() };
+            WriteOp::Accept(Accept {
+                key,
+                content: hash_key.content(&event),
+                heard_at: event.received_at,
+                repeat_since: UnixMs(0),
+                plan: [purged, other].map(owe).to_vec(),
+                event,
+            })
+        };
+        // The second is being sent, as far as whoever purges knows.
+        let under_way = BTreeSet::from([EventSeq(2)]);
+        let purge = Purge { destination: purged, at: UnixMs(9), reason: "left us".to_owned(), under_way, limit: 9 };
+        let ops = vec![accept("a"), accept("b"), WriteOp::Purge(purge)];
+        let committed = Committer::new(store).commit(vec![Request::<()> { ops, reply: None }]).unwrap();
+        let owed = |fact: Input| if let Input::Owed(owed) = fact { owed } else { Vec::new() };
+        let keys: Vec<_> = committed.facts.into_iter().flat_map(owed).map(|owed| owed.key).collect();
+        let told: Vec<_> = keys.iter().map(|key| (key.seq.0, key.destination)).collect();
+        assert_eq!(told, [(1, other), (2, purged), (2, other)]);
     }
 }
