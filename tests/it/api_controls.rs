@@ -198,7 +198,8 @@ async fn what_is_not_understood_changes_nothing_and_what_holds_already_is_answer
         assert_eq!(told(&daemon, "off", verb, "").await["state"], "disabled");
         assert_eq!(told(&daemon, "hook", verb, r#"{"reason":"mended"}"#).await["state"], "active");
         let kept = daemon.get("/v1/audit?limit=1").await.json()["deeds"][0].clone();
-        assert_eq!((&kept["action"], &kept["reason"]), (&json!(verb), &json!("mended")), "{kept}");
+        let said = (&kept["action"], &kept["target"], &kept["reason"]);
+        assert_eq!(said, (&json!(verb), &json!("hook"), &json!("mended")), "{kept}");
         assert_eq!(tell(&daemon, "hook", verb, r#"{"for":"2h"}"#).await.status, 422, "{verb} is for good");
     }
     assert_eq!(told(&daemon, "off", "pause", r#"{"reason":"x"}"#).await["state"], "paused");

@@ -1,5 +1,6 @@
 //! Backups that the daemon takes by itself: which stay, what is said of them, and what a stop or a kill leaves.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::backup::{backups, fill, unfinished};
@@ -33,6 +34,29 @@ async fn kept(daemon: &Daemon) -> Vec<String> {
 fn old_name(name: &str) -> String {
     let (series, _) = name.rsplit_once('-').unwrap();
     format!("{series}-20200101T000000.000Z.redb")
+}
+
+#[tokio::test]
+async fn check_refuses_a_directory_that_cannot_be_one_and_warns_of_one_that_might_not_do() {
+    let daemon = Daemon::prepare("", "");
+    let plain = std::fs::read_to_string(daemon.config()).unwrap();
+    let check = async |dir: &str| {
+        std::fs::write(daemon.config(), format!("{plain}[backup]\ndir = \"{}\"\n", daemon.path(dir).display()))
+            .unwrap();
+        daemon.cli(&["check"], "").await
+    };
+    std::fs::write(daemon.path("file"), "").unwrap();
+    let refused = check("file").await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        format!("{refused:?}").contains("backup.dir") && format!("{refused:?}").contains("is no directory"),
+        "{refused:?}"
+    );
+    std::fs::create_dir(daemon.path("open")).unwrap();
+    std::fs::set_permissions(daemon.path("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let warned = check("open").await;
+    assert_eq!(warned.code, 0, "{warned:?}");
+    assert!(format!("{warned:?}").contains("backup.dir") && format!("{warned:?}").contains("chmod go-w"), "{warned:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,7 +104,9 @@ async fn alerts_and_tests_get_through_where_receivers_that_hang_hold_every_turn(
         + "concurrency = 100\nbreaker = false\n";
     let channel =
         format!("[alerts.channels.ops]\nkind = \"webhook\"\nallow_private = true\nurl = \"{}\"\n", ops.url("/"));
-    let mut daemon = with_descriptors(160, &(greedy + &channel)).await;
+    // What is disabled wants no turn.
+    let disabled = webhook("off", &hanging.url("/")) + "concurrency = 100\nenabled = false\n";
+    let mut daemon = with_descriptors(160, &(greedy + &disabled + &channel)).await;
     for n in 0..20 {
         let event = format!(r#"{{"event":"deposit","event_id":"e-{n}"}}"#);
         assert_eq!(daemon.post("/v1/events", &event).await.status, 202);
@@ -114,7 +116,32 @@ async fn alerts_and_tests_get_through_where_receivers_that_hang_hold_every_turn(
     assert_eq!(daemon.post("/v1/alerts/test", "").await.json()["ok"], true);
     assert_eq!(daemon.post("/v1/destinations/shop/test", "").await.json()["ok"], true);
     assert_eq!(daemon.get("/status").await.json()["destinations"]["shop"]["in_flight"], TURNS, "they still hang");
+    // A reload makes no descriptors.
+    daemon.edit("concurrency = 100", "concurrency = 101");
+    assert_eq!(daemon.cli(&["reload"], "").await.code, 0);
+    let started = Instant::now();
+    while !std::fs::read_to_string(daemon.path("log")).unwrap().contains("configured=101 concurrency=12") {
+        assert!(started.elapsed() < PATIENCE, "it is not told that there are fewer turns");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     daemon.kill();
+}
+
+// Row 29: 100 descriptors leave eight exchanges.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_are_fewer_turns_than_destinations_they_wait_for_each_other() {
+    const TURNS: usize = 8;
+    let sink = Sink::with_status(200).await;
+    sink.set([vec![Act::Hang; TURNS], vec![Act::Reply(Reply::new(200, ""))]].concat());
+    let all: Vec<_> = (0..TURNS + 2).map(|n| webhook(&format!("d{n}"), &sink.url("/"))).collect();
+    let mut daemon = with_descriptors(100, &all.concat()).await;
+    assert_eq!(daemon.post("/v1/events", r#"{"event":"deposit","event_id":"1"}"#).await.status, 202);
+    daemon.wait_for_status(|status| status["balance"]["sent"] == TURNS + 2).await;
+    let arrived: Vec<Instant> = sink.seen().iter().map(|seen| seen.at).collect();
+    assert_eq!(arrived.len(), 2 * TURNS + 2, "those that waited were attempted once");
+    // The timeout of one of the first is a second.
+    assert!(arrived[TURNS] - arrived[0] > Duration::from_millis(500), "the ninth waited for nobody");
+    daemon.terminate();
 }
 
 // Row 29.

@@ -95,19 +95,22 @@ fn place(dir: &Path) -> Result<&Path, Finding> {
 }
 
 fn writable(place: &Path) -> Result<(), Finding> {
-    let user = rustix::process::geteuid().as_raw();
     match rustix::fs::access(place, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) => Ok(()),
-        Err(Errno::ROFS) => Err(Finding::Certain(format!(
-            "the file system of {} is read-only; mount it for writing, or write a directory on another one",
-            place.display()
-        ))),
-        Err(_) => Err(Finding::Possible(format!(
-            "this user (uid {user}) may not write to {}; see that the daemon's may (under systemd: ReadWritePaths={} in a drop-in)",
-            place.display(),
-            place.display()
-        ))),
+        Err(why) => Err(unwritable(place, why)),
     }
+}
+
+fn unwritable(place: &Path, why: Errno) -> Finding {
+    let (user, place) = (rustix::process::geteuid().as_raw(), place.display());
+    if why == Errno::ROFS {
+        return Finding::Certain(format!(
+            "the file system of {place} is read-only; mount it for writing, or write a directory on another one"
+        ));
+    }
+    Finding::Possible(format!(
+        "this user (uid {user}) may not write to {place}; see that the daemon's may (under systemd: ReadWritePaths={place} in a drop-in)"
+    ))
 }
 
 fn is_in_memory(place: &Path) -> bool {
@@ -150,6 +153,16 @@ mod tests {
         fs::set_permissions(&good, fs::Permissions::from_mode(0o777)).unwrap();
         let told = told(&good, &store);
         assert!(told.len() == 1 && !told[0].0 && told[0].1.contains("chmod go-w"), "{told:?}");
+    }
+
+    #[test]
+    fn what_nobody_can_write_is_certain_and_what_another_user_might_is_not() {
+        let dir = Path::new("/var/backups");
+        assert!(matches!(unwritable(dir, Errno::ROFS), Finding::Certain(detail) if detail.contains("read-only")));
+        assert!(
+            matches!(unwritable(dir, Errno::ACCESS), Finding::Possible(detail) if detail.contains("ReadWritePaths"))
+        );
+        assert!(writable(Path::new("/no/such/directory")).is_err(), "root may write everywhere else");
     }
 
     #[test]

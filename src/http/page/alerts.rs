@@ -84,6 +84,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_told_is_shown_whole_and_in_its_places() {
+        let open = json!({ "severity": "critical", "title": "crm is held", "text": "it refuses us", "todo": "release it",
+            "since": "2026-11-26T01:33:00.000Z" });
+        let channels = json!({ "ops": { "last_success": null, "waiting": 3,
+            "last_error": { "at": "2026-11-26T01:33:05.000Z", "message": "HTTP 500" } } });
+        let alerts: Alerts = serde_json::from_value(json!({ "open": [open], "channels": channels })).unwrap();
+        let now = UnixMs::parse_rfc3339("2026-11-26T01:34:00.000Z").unwrap();
+        let told = alerts.told(now);
+        let [Told { severity, title, text, todo, since }] = &told[..] else { panic!("{} told", told.len()) };
+        let shown = [severity, title, text, todo].map(Shown::as_str);
+        assert_eq!(shown, ["critical", "crm is held", "it refuses us", "release it"]);
+        assert_eq!(since.as_ref().map(|since| since.iso.as_str()), Some("2026-11-26T01:33:00.000Z"));
+        let deaf = alerts.deaf(now);
+        let [Deaf { name, at, message, waiting }] = &deaf[..] else { panic!("{} deaf", deaf.len()) };
+        assert_eq!((name.as_str(), message.as_str(), *waiting), ("ops", "HTTP 500", 3));
+        assert_eq!(at.as_ref().map(|at| at.full.as_str()), Some("2026-11-26 01:33:05 UTC"));
+    }
+
+    #[test]
     fn a_channel_is_deaf_while_its_last_message_was_not_taken() {
         let at = |second: u8| format!("2026-11-26T01:33:{second:02}.000Z");
         let channel = |success: Option<u8>, error: Option<u8>| {

@@ -1,5 +1,6 @@
 //! Deliveries that cannot be read: seen, left alone by everything, and given up by an operator with the books in order.
 
+use super::zoning::zones;
 use super::*;
 use crate::domain::delivery::State;
 use crate::domain::limits::API_PAGE_DEFAULT;
@@ -118,6 +119,22 @@ fn what_may_be_owed_or_is_dead_stays_with_its_event_however_damaged_it_is() {
     sweep(&mut store, 1000);
     store.assert_sound();
     assert_eq!(store.reader().damaged_rows(), 0);
+}
+
+#[test]
+fn a_zone_that_lost_a_delivery_nobody_could_read_is_counted_anew() {
+    let mut store = Disk::default().store();
+    let [.., sent] = four(&mut store);
+    let young = key(store.accept(event("young", 2000), vec![owe(ONE)]).seq, ONE);
+    store.settle(young, 2000, Disposition::Sent);
+    sweep(&mut store, 0);
+    let both = schema::zone_of(sent.seq);
+    assert!(schema::zone_of(young.seq) == both && zones(&store).contains(&both));
+    spoil_delivery(&store, sent);
+    sweep(&mut store, 1000);
+    assert!(store.reader().trace(sent.seq).unwrap().is_empty());
+    assert!(zones(&store).contains(&both), "it has a row");
+    store.assert_sound();
 }
 
 /// All pages of a scan: table and event of each row, and how many pages there were.

@@ -183,7 +183,7 @@ proptest! {
 }
 
 /// Every zone of `store` that has a row.
-fn zones(store: &Store) -> Vec<u64> {
+pub(super) fn zones(store: &Store) -> Vec<u64> {
     let read = store.shared.read(|transaction| {
         let table = transaction.open_table(schema::ZONES)?;
         redb::ReadableTable::iter(&table)?.map(|row| Ok(schema::read_zone_key(*row?.0.value()))).collect()
