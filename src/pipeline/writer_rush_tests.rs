@@ -91,6 +91,19 @@ fn outcomes_that_wait_leave_half_a_transaction_to_events_and_no_more() {
 }
 
 #[test]
+fn how_long_a_commit_took_is_told_and_nothing_where_there_was_none() {
+    let told = |deed: fn(&Bench)| {
+        let bench = Bench::new();
+        deed(&bench);
+        let board = Arc::clone(&bench.board);
+        bench.stop().unwrap();
+        board.health().commit_ms_p50.is_some()
+    };
+    assert!(told(|bench| drop(bench.accept("a").unwrap())));
+    assert!(!told(|bench| bench.commands.blocking_send(Command::Nudge).unwrap()));
+}
+
+#[test]
 fn retention_and_jobs_end_under_traffic_without_end() {
     let mut bench = Bench::new();
     for n in 0..100 {

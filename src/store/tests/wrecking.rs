@@ -99,11 +99,12 @@ fn sweep(store: &mut Store, before: u64) {
 fn what_may_be_owed_or_is_dead_stays_with_its_event_however_damaged_it_is() {
     let mut store = Disk::default().store();
     let keys = four(&mut store);
-    let intact = key(store.accept(event("intact", 100), vec![owe(ONE), owe(TWO)]).seq, ONE);
-    let other = DeliveryKey { destination: TWO, ..intact };
-    store.settle(intact, 160, Disposition::Sent);
+    let ended = key(store.accept(event("ended", 100), vec![owe(ONE), owe(TWO)]).seq, ONE);
+    let other = DeliveryKey { destination: TWO, ..ended };
+    store.settle(ended, 160, Disposition::Sent);
     store.settle(other, 160, Disposition::Sent);
-    for key in [keys[0], keys[1], keys[2], other] {
+    // One destination is owed nothing, the other is owed something else.
+    for key in [keys[0], keys[1], keys[2], ended, other] {
         spoil_delivery(&store, key);
     }
     sweep(&mut store, 1000);
