@@ -77,7 +77,7 @@ fn well_formed(incoming: &Incoming) {
         assert!(text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= bytes && !text.contains('\0')));
     }
     assert!(value.is_none() || currency.is_some(), "an amount has a currency");
-    assert!([user, click, page, data].into_iter().all(without_nul), "NUL is refused everywhere");
+    assert!([user, click, page, data].into_iter().all(|object| without_nul(object)), "NUL is refused everywhere");
     let key = HashKey([7; 16]);
     let twice = || (key.dedupe_key(&incoming.event, &incoming.discriminator), key.content(&incoming.event));
     assert!(twice() == twice(), "the same event has the same key");
