@@ -3,7 +3,7 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::*;
-use crate::store::row::NumberRow;
+use crate::store::row::{EventRow, NumberRow};
 
 /// A store with one delivery in each place: owed twice, sent, dead.
 fn filled() -> Store {
@@ -24,6 +24,18 @@ fn finds(wanted: &str, harm: impl FnOnce(&WriteTransaction) -> Result<(), StoreE
     store.shared.write(|transaction| harm(transaction).map(|()| ((), Finish::Commit))).unwrap();
     let findings = store.reader().verify().unwrap();
     assert!(findings.iter().any(|finding| finding.contains(wanted)), "{findings:#?}");
+}
+
+#[test]
+fn an_object_that_is_no_json_is_found() {
+    finds("event 1: an object of it is no JSON", |transaction| {
+        let mut inbox = transaction.open_table(schema::INBOX)?;
+        let seq = schema::inbox_key(EventSeq(1));
+        let mut event: EventRow = row::decode(inbox.get(&seq)?.unwrap().value()).unwrap();
+        event.page = "{\"url\"}".to_owned();
+        inbox.insert(&seq, row::encode(&event)?.as_slice())?;
+        Ok(())
+    });
 }
 
 #[test]
