@@ -1,7 +1,7 @@
 //! How much one transaction takes, and that whatever waits comes to its turn.
 
 use super::*;
-use crate::domain::limits::OUTCOMES_AT_ONCE;
+use crate::domain::limits::{OUTCOMES_AT_ONCE, ROW_BYTES};
 
 #[test]
 fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {
@@ -26,6 +26,32 @@ fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {
     assert!(keys.into_iter().all(is_sent));
 }
 
+/// An event with so many bytes of data.
+fn large(bench: &Bench, id: &str, bytes: usize) -> WriteOp {
+    let WriteOp::Accept(accept) = bench.event(id) else { unreachable!() };
+    let mut event = Event::clone(&accept.event);
+    event.data.insert("x".to_owned(), "x".repeat(bytes).into());
+    WriteOp::Accept(Accept { event: Arc::new(event), ..accept })
+}
+
+// No disk fails like that, and ingest takes no event that does: a row that is longer than any may be.
+#[test]
+fn what_fails_twice_in_a_row_ends_the_writer_whatever_it_is_and_what_fails_now_and_then_does_not() {
+    let fail = |bench: &Bench, id: &str| {
+        assert!(bench.ask(large(bench, id, ROW_BYTES)).blocking_recv().unwrap().is_err());
+    };
+    let bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        fail(&bench, &format!("{id}-large"));
+        bench.accept(id).unwrap();
+    }
+    fail(&bench, "d-large");
+    fail(&bench, "e-large");
+    assert!(bench.accept("e").is_err(), "nobody is there any more");
+    let fault = bench.thread.join().unwrap().unwrap_err();
+    assert!(matches!(fault, WriterFault::Store(_)), "{fault}");
+}
+
 #[test]
 fn a_transaction_ends_with_the_request_that_makes_it_large_and_is_told_in_one_piece() {
     let mut bench = Bench::new();
@@ -33,14 +59,8 @@ fn a_transaction_ends_with_the_request_that_makes_it_large_and_is_told_in_one_pi
     let stuck = disk.0.lock().unwrap();
     let mut answers = vec![bench.ask(bench.event("first"))];
     for request in 0..3 {
-        let large = |n| {
-            let WriteOp::Accept(accept) = bench.event(&format!("{request}-{n}")) else { unreachable!() };
-            let mut event = Event::clone(&accept.event);
-            event.data.insert("x".to_owned(), "x".repeat(900_000).into());
-            WriteOp::Accept(Accept { event: Arc::new(event), ..accept })
-        };
         let (reply, answer) = oneshot::channel();
-        let ops = (0..3).map(large).collect();
+        let ops = (0..3).map(|n| large(&bench, &format!("{request}-{n}"), 900_000)).collect();
         bench.commands.blocking_send(Command::Write(Request { ops, reply: Some(reply) })).unwrap();
         answers.push(answer);
     }
