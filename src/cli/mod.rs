@@ -97,13 +97,11 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() {
         return ExitCode::from(USAGE);
     }
-    if let Some(fault) = error.downcast_ref::<WriterFault>() {
-        return ExitCode::from(fault.exit_code());
-    }
-    // The same disk, found out before there was a writer, or by a verb that works on files.
+    // Found out by the daemon's writer, before there was one, or by a verb that works on files.
+    let of_the_writer = error.downcast_ref::<WriterFault>().is_some_and(WriterFault::is_of_the_medium);
     let at_opening = error.downcast_ref::<OpenError>().is_some_and(|error| error.medium().is_some());
     let behind_it = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Medium(_)));
-    if at_opening || behind_it { ExitCode::from(IO_ERROR) } else { ExitCode::FAILURE }
+    if of_the_writer || at_opening || behind_it { ExitCode::from(IO_ERROR) } else { ExitCode::FAILURE }
 }
 
 /// Tells what clap has to say (help, version, or what is wrong with the command line).

@@ -76,12 +76,12 @@ pub enum WriterFault {
 }
 
 impl WriterFault {
-    /// The exit code of a process that ends by it, as `sysexits.h` has them.
-    pub fn exit_code(&self) -> u8 {
-        const IO_ERROR: u8 = 74;
+    /// Whether the disk is to blame.
+    pub fn is_of_the_medium(&self) -> bool {
         match self {
-            Self::Medium(_) => IO_ERROR,
-            Self::Store(_) | Self::Open(_) | Self::Defect(_) => 1,
+            Self::Medium(_) => true,
+            Self::Open(error) => error.medium().is_some(),
+            Self::Store(_) | Self::Defect(_) => false,
         }
     }
 }
