@@ -38,7 +38,7 @@ impl DiskGuard {
                 let free = stat.f_bavail.saturating_mul(stat.f_frsize);
                 let size = stat.f_blocks.saturating_mul(stat.f_frsize);
                 let reserve = reserve(self.reserve, size);
-                let was_short = std::mem::replace(&mut self.short, free < reserve);
+                let was_short = std::mem::replace(&mut self.short, falls_short(free, reserve));
                 match (was_short, self.short) {
                     (false, true) => warn!(free, reserve, "Disk space is low: new events are refused with 503."),
                     (true, false) => info!(free, reserve, "There is disk space again: new events are taken."),
@@ -51,6 +51,10 @@ impl DiskGuard {
     }
 }
 
+fn falls_short(free: u64, reserve: u64) -> bool {
+    free < reserve
+}
+
 /// Bytes to keep free on a file system of `size` bytes. The default never asks for more than a quarter of a small one.
 fn reserve(configured: Option<u64>, size: u64) -> u64 {
     configured.unwrap_or_else(|| RESERVE_MIN.max(size / 20).min(size / 4))
@@ -59,6 +63,39 @@ fn reserve(configured: Option<u64>, size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::time::UnixMs;
+
+    /// So many milliseconds after the start.
+    struct At(u64);
+
+    impl Clock for At {
+        fn now(&self) -> UnixMs {
+            UnixMs(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0)
+        }
+    }
+
+    #[test]
+    fn the_file_system_is_asked_once_a_second() {
+        let (mut guard, board) = (DiskGuard::new(std::env::temp_dir(), Some(u64::MAX)), Board::default());
+        let mut is_short = |ms, reserve| {
+            guard.reserve = Some(reserve);
+            guard.is_short(&At(ms), &board)
+        };
+        assert!(is_short(0, u64::MAX));
+        assert!(is_short(999, 0), "as it was when it was asked last");
+        assert!(!is_short(1000, 0));
+        assert!(!is_short(1999, u64::MAX));
+        assert!(is_short(2000, u64::MAX));
+    }
+
+    #[test]
+    fn the_reserve_itself_is_enough() {
+        assert_eq!([6, 7, 8].map(|free| falls_short(free, 7)), [true, false, false]);
+    }
 
     #[test]
     fn the_default_reserve_follows_the_size_of_the_file_system() {
