@@ -116,8 +116,8 @@ async fn idle(extent: Extent, sheet: &mut Sheet) {
     for _ in 0..extent.rounds {
         let (daemon, _receiver) = world(1).await;
         let span = if extent.less == 1 { 20 } else { 1 };
-        // What starts with it has settled.
-        tokio::time::sleep(Duration::from_secs(span / 4)).await;
+        // What starts with it has settled: threads that read files for the start end when they had nothing to do for ten seconds.
+        tokio::time::sleep(Duration::from_secs(span * 3 / 4)).await;
         let before = sleeps(daemon.pid());
         tokio::time::sleep(Duration::from_secs(span)).await;
         wakes.push(woken(&before, &sleeps(daemon.pid())) as f64 / span as f64);
