@@ -4,96 +4,43 @@
 //! What nobody waits for goes along: outcomes of attempts ([`super::outcomes`]), retention and pages of jobs
 //! ([`super::background`]).
 
+mod command;
+mod fault;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::domain::limits::{TRANSACTION_BYTES, TRANSACTION_OPS};
-use crate::domain::name::{DestinationName, SourceName};
+use crate::domain::name::SourceName;
 use crate::env::clock::Clock;
-use crate::store::write::{Applied, WriteOp};
-use crate::store::{OpenError, Rush, Slice, StoreError, SweepPlan};
+use crate::store::write::WriteOp;
+use crate::store::{Rush, Slice, StoreError, SweepPlan};
 
 use super::Unavailable;
-use super::background::{Background, Page, Piece};
+use super::background::{Background, Piece};
 use super::board::Board;
 use super::budget::Company;
 use super::commit::{Committed, Committer, Failed, Request};
 use super::control::Control;
 use super::disk::DiskGuard;
-use super::numbering::{self, Numbering};
+use super::numbering::Numbering;
 use super::outcomes::Outcomes;
-use super::pulse::Probe;
 use super::rarely::Rarely;
 use super::scheduler::Input;
 use super::seal::Seal;
-use super::upkeep::{Stopwatch, Upkeep};
+use super::upkeep::Stopwatch;
 
-/// How a waiting sender is answered.
-pub(super) type Reply = oneshot::Sender<Result<Vec<Applied>, Unavailable>>;
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Write(Request<Reply>),
-    /// Work of many parts that gives way to what others wait for.
-    Page(Page<Reply>),
-    /// Number these destinations, where they have no number yet.
-    Number {
-        names: Vec<DestinationName>,
-        reply: numbering::Reply,
-    },
-    /// Remove what retention allows, in slices.
-    Sweep(Upkeep),
-    /// There are refused events to count.
-    Nudge,
-    /// Somebody wants to know whether the writer still turns.
-    Probe(Probe),
-    /// Do everything asked so far, close the store, end.
-    Stop,
-}
+pub(super) use command::{Command, Reply};
+use command::{accepts, receive};
+pub use fault::WriterFault;
 
 /// Refused events that wait to be counted in the books.
 pub(super) type Rejected = Arc<Mutex<BTreeMap<SourceName, u64>>>;
-
-/// Why the writer gave up: the process must end non-zero, so that the service manager starts it afresh.
-#[derive(Debug, thiserror::Error)]
-pub enum WriterFault {
-    #[error(
-        "the disk failed under the store ({0}), so nothing is acknowledged any more; see to the disk (dmesg), then start again: the whole store is checked before events are taken, and postbackd.suspect beside it is the mark for that"
-    )]
-    Medium(String),
-    #[error("the store failed twice in a row, the last time with: {0}; what was acknowledged is on disk, start again")]
-    Store(StoreError),
-    #[error("the store could not be opened again: {0}")]
-    Open(#[from] OpenError),
-    #[error("{0}; this is a bug worth reporting")]
-    Defect(String),
-}
-
-impl WriterFault {
-    /// Whether the disk is to blame.
-    pub fn is_of_the_medium(&self) -> bool {
-        match self {
-            Self::Medium(_) => true,
-            Self::Open(error) => error.medium().is_some(),
-            Self::Store(_) | Self::Defect(_) => false,
-        }
-    }
-}
-
-impl From<StoreError> for WriterFault {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Medium(cause) => Self::Medium(cause),
-            StoreError::Full(_) | StoreError::Failed(_) => Self::Store(error),
-        }
-    }
-}
 
 /// Pauses between tries to open a store whose disk is full.
 pub(super) const REOPEN_PAUSE: Duration = Duration::from_millis(250);
@@ -463,31 +410,6 @@ impl Writer {
 
 fn opening() -> Unavailable {
     Unavailable::Store("it is being opened again".to_owned())
-}
-
-/// The next command, or none within so much time; `Pending` may come early.
-fn receive(commands: &mut mpsc::Receiver<Command>, within: Duration) -> Poll<Option<Command>> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let there = commands.poll_recv(&mut context);
-    if there.is_ready() || within.is_zero() {
-        return there;
-    }
-    std::thread::park_timeout(within);
-    commands.poll_recv(&mut context)
-}
-
-/// Wakes a thread that waits for a command.
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn accepts(request: &Request<Reply>) -> bool {
-    request.ops.iter().any(|op| matches!(op, WriteOp::Accept(_)))
 }
 
 #[cfg(test)]

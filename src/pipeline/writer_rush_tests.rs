@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::domain::limits::{OUTCOMES_AT_ONCE, ROW_BYTES};
+use crate::pipeline::background::Page;
+use crate::pipeline::upkeep::Upkeep;
 
 #[test]
 fn a_clean_stop_writes_all_outcomes_also_more_than_one_transaction_takes() {

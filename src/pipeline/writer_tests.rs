@@ -6,6 +6,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::domain::dedupe::Discriminator;
 use crate::domain::delivery::State;
@@ -17,7 +19,7 @@ use crate::domain::time::UnixMs;
 use crate::env::entropy::Entropy;
 use crate::pipeline::control::Pauses;
 use crate::store::read::Reader;
-use crate::store::write::{Accept, Planned, Settle};
+use crate::store::write::{Accept, Applied, Planned, Settle};
 use crate::store::{Options, StorageBackend, Store};
 
 const FIRST: DeliveryKey = DeliveryKey { seq: EventSeq(1), destination: DestinationId(1) };

@@ -6,10 +6,14 @@
 //! bytes; a row of another version, with a wrong checksum, with anything left over or too large is a [`RowError`].
 
 mod attempt;
+mod operating;
+mod tallies;
 
 use bincode::{Decode, Encode};
 
 pub(super) use attempt::AttemptRow;
+pub(super) use operating::{AuditRow, JobFilterRow, JobRow, PauseRow, ProblemRow, RhythmRow, WaitingRow};
+pub(super) use tallies::{CountsRow, EventCountsRow, StatsHeadRow, StatsSlotRow, ZoneCountsRow, ZoneRow, ZoneUidsRow};
 
 use crate::domain::delivery::Status;
 use crate::domain::limits::ROW_BYTES;
@@ -213,169 +217,6 @@ pub(super) struct DedupeRow {
     pub content: u64,
 }
 
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct CountsRow {
-    pub accepted: u64,
-    pub pending: u64,
-    pub failed: u64,
-    pub sent: u64,
-    pub failed_permanently: u64,
-    pub skipped: u64,
-    pub discarded: u64,
-}
-
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct EventCountsRow {
-    pub accepted: u64,
-    pub duplicates: u64,
-    pub conflicts: u64,
-    pub rejected: u64,
-}
-
-/// Pauses: the last one of a destination that was not resumed.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct PauseRow {
-    pub since: u64,
-    pub until: Option<u64>,
-    pub reason: String,
-    pub by: String,
-}
-
-/// Jobs: a replay or discard of many. Filter fields that are `None` do not filter.
-#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
-pub(super) struct JobRow {
-    pub kind: String,
-    pub state: String,
-    /// Sequence and destination, greatest first; where there are none, the filter says which.
-    pub ids: Vec<(u64, u32)>,
-    pub filter: JobFilterRow,
-    /// Count, and in which milliseconds.
-    pub rate: Option<(u32, u64)>,
-    pub reason: String,
-    pub matched: u64,
-    pub done: u64,
-    pub failed: u64,
-    pub cursor: Option<(u64, u32)>,
-    pub paced_to: u64,
-    pub started_at: u64,
-    pub finished_at: Option<u64>,
-}
-
-#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
-pub(super) struct JobFilterRow {
-    pub destination: Option<u32>,
-    pub event: Option<String>,
-    pub uid: Option<String>,
-    pub event_id: Option<String>,
-    pub reason: Option<String>,
-    /// 0: there was no answer.
-    pub response_status: Option<u16>,
-    pub detail: Option<String>,
-    pub fault: Option<u64>,
-    pub since: Option<u64>,
-    pub until: Option<u64>,
-}
-
-/// Audit: what an operator did.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct AuditRow {
-    pub at: u64,
-    pub right: String,
-    pub from: Option<String>,
-    pub operator: Option<String>,
-    pub action: String,
-    pub target: String,
-    pub arguments: String,
-    pub reason: String,
-    pub result: String,
-}
-
-/// Zones: what is in one. Names and reasons in no order; more than are told apart mean any.
-#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
-pub(super) struct ZoneRow {
-    /// Receipt of its events: the earliest and the latest.
-    pub first: u64,
-    pub last: u64,
-    pub names: Vec<String>,
-    pub reasons: Vec<String>,
-    /// By destination; none where nothing of it is left.
-    pub counts: Vec<ZoneCountsRow>,
-}
-
-#[derive(Encode, Decode, Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct ZoneCountsRow {
-    pub destination: u32,
-    pub pending: u32,
-    pub failed: u32,
-    pub sent: u32,
-    pub failed_permanently: u32,
-    pub skipped: u32,
-    pub discarded: u32,
-    /// Of those that failed permanently, the ones that are still in the DLQ.
-    pub dlq: u32,
-}
-
-/// Zones: the uids of one, as a Bloom filter; empty for none.
-#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
-pub(super) struct ZoneUidsRow {
-    pub bits: Vec<u8>,
-}
-
-/// Stats: names, the last error (time, HTTP status, reason, message) and fields that were left out.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct StatsHeadRow {
-    pub names: Vec<String>,
-    pub last_error: Option<(u64, Option<u16>, String, String)>,
-    pub left_out: Vec<(String, u64)>,
-    /// Failures in a row, since when, and when one was last delivered.
-    pub streak: (u32, Option<u64>, Option<u64>),
-}
-
-/// Stats: one slot, with histograms as buckets and counts, and names' numbers with delivered and finished.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct StatsSlotRow {
-    pub latency: Vec<(u8, u32)>,
-    pub exchange: Vec<(u8, u32)>,
-    pub events: Vec<(Option<u8>, u32, u32)>,
-}
-
-/// Alerts: a problem that was told and is not over.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct ProblemRow {
-    pub rule: String,
-    pub severity: String,
-    pub title: String,
-    pub text: String,
-    pub remedy: String,
-    pub since: u64,
-    pub told_at: Option<u64>,
-    pub told: u32,
-    pub good_since: Option<u64>,
-}
-
-/// Alerts: a message that a channel has not taken yet.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct WaitingRow {
-    pub channel: String,
-    pub kind: String,
-    /// Of kind `closed`.
-    pub why: Option<String>,
-    pub at: u64,
-    pub id: String,
-    /// As it is told; that of the problem is the worst it was.
-    pub severity: String,
-    pub problem: ProblemRow,
-}
-
-/// Alerts: how often a source sends.
-#[derive(Encode, Decode, Clone, PartialEq, Debug)]
-pub(super) struct RhythmRow {
-    pub total: u64,
-    pub last_event_at: Option<u64>,
-    pub newest: u64,
-    pub counts: Vec<u32>,
-}
-
 /// Meta: who this store is.
 #[derive(Encode, Decode, Clone, PartialEq, Debug)]
 pub(super) struct IdentityRow {
@@ -404,18 +245,6 @@ impl Row for EventHead {}
 impl Row for DeliveryRow {}
 impl Row for AutopsyRow {}
 impl Row for DedupeRow {}
-impl Row for CountsRow {}
-impl Row for EventCountsRow {}
-impl Row for PauseRow {}
-impl Row for JobRow {}
-impl Row for AuditRow {}
-impl Row for StatsHeadRow {}
-impl Row for StatsSlotRow {}
-impl Row for ZoneRow {}
-impl Row for ZoneUidsRow {}
-impl Row for ProblemRow {}
-impl Row for WaitingRow {}
-impl Row for RhythmRow {}
 impl Row for IdentityRow {}
 impl Row for NumberRow {}
 impl Row for KnownTimeRow {}
