@@ -133,7 +133,8 @@ impl World {
     pub(super) fn set_skew(&mut self, skew: i64) {
         let before = self.wall();
         self.calm_down();
-        self.skew = skew;
+        // No machine's clock can be set before 1970, where it would stand still here.
+        self.skew = skew.max(-i64::try_from(self.now.0).expect("before 1970 is nothing"));
         self.oracle.clock_set_back(before.since(self.wall()));
         self.tally.clock_steps += 1;
         let Some(life) = &mut self.life else { return };
