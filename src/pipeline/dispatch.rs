@@ -94,7 +94,7 @@ impl Dispatcher {
 
     /// Adds the events that are not at hand, all in one go.
     async fn load(&self, batch: Vec<Owed>) -> Vec<Loaded> {
-        let at_hand = |mut owed: Owed| (owed.event.take(), owed);
+        let at_hand = |mut owed: Owed| (owed.event.take().map(of_its_own), owed);
         let batch: Vec<(Option<Arc<Event>>, Owed)> = batch.into_iter().map(at_hand).collect();
         let missing: Vec<EventSeq> =
             batch.iter().filter(|(event, _)| event.is_none()).map(|(_, owed)| owed.key.seq).collect();
@@ -272,6 +272,13 @@ pub fn conclude(destination: &Destination, instance: InstanceId, sent: Sent, exc
     };
     let parts = parts.into_iter().map(part).collect();
     Ended { parts, answer: Some(judgement) }
+}
+
+/// What an attempt takes apart of its event goes with the attempt: other lanes may keep the event for long, and have room for
+/// its text only.
+fn of_its_own(mut event: Arc<Event>) -> Arc<Event> {
+    Arc::make_mut(&mut event);
+    event
 }
 
 /// What the request said about people.

@@ -201,3 +201,12 @@ fn an_event_that_was_not_read_for_want_of_room_is_the_next_to_be_sent() {
     later.event = Err(Missing::NotYet);
     assert_eq!(ways(&answered(200, vec![loaded(1, |_| {}), later])), ["sent", "no room"]);
 }
+
+#[test]
+fn what_an_attempt_takes_apart_of_its_event_is_not_kept_where_others_wait() {
+    let waits = std::sync::Arc::new(sample());
+    let sent = of_its_own(std::sync::Arc::clone(&waits));
+    assert!(!std::sync::Arc::ptr_eq(&waits, &sent) && sent == waits);
+    let place = std::sync::Arc::as_ptr(&sent);
+    assert_eq!(std::sync::Arc::as_ptr(&of_its_own(sent)), place, "one that nobody shares is not copied");
+}
