@@ -91,8 +91,7 @@ async fn work(
         }
         let purged = state.pipeline.purge(id, reason.to_owned(), slice).await;
         let Some(purged) = purged.map_err(|cause| with_progress(cause.into(), *done))? else {
-            let detail = format!("{name} has returned to the configuration meanwhile; the rest of it is sent there");
-            return Err(with_progress(configured(&detail), *done));
+            return Err(with_progress(configured(&returned(name, *done)), *done));
         };
         done.discarded = done.discarded.saturating_add(purged);
         if usize::try_from(purged).unwrap_or(usize::MAX) < slice {
@@ -112,6 +111,12 @@ fn owed(state: &AppState, id: DestinationId) -> u64 {
 
 fn configured(detail: &str) -> Problem {
     Problem::new(StatusCode::CONFLICT, "configured", "The destination is configured", detail)
+}
+
+fn returned(name: &DestinationName, Purged { matched, discarded, .. }: Purged) -> String {
+    format!(
+        "{name} has returned to the configuration meanwhile: {discarded} of {matched} were given up, the rest is sent there"
+    )
 }
 
 /// What was done before it ended is done.
@@ -141,6 +146,14 @@ fn order(said: &Object) -> Result<Order, Vec<FieldError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever reads the words alone, as on the command line, learns how far it came too.
+    #[test]
+    fn a_name_that_returned_is_told_with_what_was_given_up() {
+        let name = "shop".parse().unwrap();
+        let told = returned(&name, Purged { matched: 3000, discarded: 500, in_flight: 2 });
+        assert!(told.contains("500 of 3000 were given up"), "{told}");
+    }
 
     #[test]
     fn nothing_is_given_up_without_a_reason_or_by_a_misspelt_word() {
