@@ -7,12 +7,13 @@
 //! where somebody does; between looking and binding the directory is locked, so that of two starts at once only one does.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use listenfd::ListenFd;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -101,11 +102,8 @@ impl Listening {
 
     fn configured(&mut self, server: &Server) -> anyhow::Result<()> {
         for address in &server.listen {
-            let listener = TcpListener::bind(address).with_context(|| {
-                format!(
-                    "cannot listen on {address}; is postbackd running already, or does another program use this address?"
-                )
-            })?;
+            let listener = TcpListener::bind(address)
+                .map_err(|error| anyhow!("cannot listen on {address}: {error}; {}", what_to_do(&error)))?;
             let address = listener.local_addr()?;
             info!(%address, "Listening.");
             self.add(address.to_string(), listener.into());
@@ -215,6 +213,19 @@ fn clear(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// What an operator does about an address that cannot be had.
+fn what_to_do(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "is postbackd running already, or does another program use this address?"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "ports below 1024 are for privileged programs: write another into server.listen, with a reverse proxy before it"
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "no interface of this machine has this address: write one into server.listen that `ip address` shows"
+    } else {
+        "write another address into server.listen"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
@@ -260,6 +271,15 @@ mod tests {
         drop(listener);
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_is_told_with_the_way_out() {
+        let told = |error: Errno| what_to_do(&error.into());
+        assert!(told(Errno::ADDRINUSE).contains("running already"));
+        for (error, words) in [(Errno::ACCESS, "below 1024"), (Errno::ADDRNOTAVAIL, "no interface")] {
+            assert!(told(error).contains(words) && !told(error).contains("running already"), "{error}");
+        }
     }
 
     #[test]
