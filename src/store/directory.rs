@@ -232,6 +232,10 @@ pub(super) fn is_engine_file(front: &[u8]) -> bool {
     front.starts_with(&MAGIC)
 }
 
+/// What to do about a file that is not ours, whether it stands where our store belongs or was named as a backup.
+pub(super) const NOT_OURS: &str = "it is left as it is: name another file, or, where the store of the daemon belongs, move it \
+                                   away or set storage.path to another directory";
+
 /// Refuses what cannot be a store before the engine sees it.
 pub(super) fn check_front(path: &Path) -> Result<(), OpenError> {
     let mut front = Vec::new();
@@ -245,8 +249,7 @@ pub(super) fn check_front(path: &Path) -> Result<(), OpenError> {
         return Err(refuse(path, detail));
     }
     if front != MAGIC {
-        let detail = "this is not a postbackd store; it is left as it is: move it away, or set storage.path to another \
-                      directory";
+        let detail = format!("this is not a postbackd store; {NOT_OURS}");
         return Err(refuse(path, detail));
     }
     Ok(())

@@ -80,6 +80,8 @@ pub(super) fn io_text(doing: &str, error: &io::Error) -> String {
         "the file system is read-only; remount it for writing, or set storage.path to a directory that can be written"
     } else if is_of_disk(error) {
         "the disk failed (dmesg says which); nothing was changed: see to the disk, then start again"
+    } else if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) {
+        "is this the right path? nothing was changed"
     } else {
         "nothing was changed; mend the cause and start again"
     };
@@ -215,6 +217,9 @@ mod tests {
         assert!(text.contains("permission"), "{text}");
         assert!(io_text("creating the file", &os(Errno::NOSPC)).contains("free space"));
         assert!(io_text("creating the file", &os(Errno::NOTDIR)).contains("mend the cause"));
+        for error in [Errno::NOENT, Errno::ISDIR] {
+            assert!(io_text("opening the backup", &os(error)).contains("right path"), "{error}");
+        }
     }
 
     fn while_opening(error: io::Error) -> redb::DatabaseError {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::damage::Damage;
+use super::directory::NOT_OURS;
 use super::error::{StoreError, damaged_text};
 use super::filter::Filters;
 use super::handle::Identity;
@@ -48,8 +49,9 @@ impl<E: Into<StoreError>> From<E> for Unfit {
     }
 }
 
-pub(super) const FOREIGN: &str = "this is a redb file but not a postbackd store; it is left as it is: move it away, or set \
-                       storage.path to another directory";
+pub(super) fn foreign() -> String {
+    format!("this is a redb file but not a postbackd store; {NOT_OURS}")
+}
 
 /// Reads what the writer keeps in memory, after making sure that the file is a store of ours.
 pub(super) fn load(database: &Database, damage: &Damage) -> Result<(Identity, Memory, Ledger), Unfit> {
@@ -60,7 +62,7 @@ pub(super) fn load(database: &Database, damage: &Damage) -> Result<(Identity, Me
             return Err(Unfit::Blank);
         }
         Err(TableError::Storage(error)) => return Err(error.into()),
-        Err(_) => return Err(Unfit::Refused(FOREIGN.to_owned())),
+        Err(_) => return Err(Unfit::Refused(foreign())),
     };
     check_format(meta.get(META_FORMAT)?.map(|value| value.value().to_vec()))?;
     let number = |name: &str| -> Result<u64, Unfit> { Ok(required::<NumberRow>(&meta, name)?.0) };

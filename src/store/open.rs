@@ -15,7 +15,7 @@ use super::directory::{Directory, Found, Held, refuse};
 use super::error::{OpenError, StoreError, damaged_text, database_text, medium_text};
 use super::handle::{Identity, begin_write};
 use super::ledger::Ledger;
-use super::load::{FOREIGN, Memory, Unfit, load};
+use super::load::{Memory, Unfit, foreign, load};
 use super::row::{self, IdentityRow, NumberRow};
 use super::schema::{
     ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, JOBS, META,
@@ -159,7 +159,7 @@ impl Place {
         let (identity, memory, ledger) = loaded.map_err(|unfit| match unfit {
             Unfit::Refused(detail) => refuse(path, detail),
             Unfit::Unreadable(detail) => refuse(path, detail.clone()).by_medium(detail),
-            Unfit::Blank => refuse(path, FOREIGN),
+            Unfit::Blank => refuse(path, foreign()),
         })?;
         upgrade(&database).map_err(|error| {
             let refused = refuse(path, upgrade_text(&error));
@@ -205,7 +205,7 @@ fn create(directory: &Directory, cache: usize, entropy: &dyn Entropy) -> Result<
         match lay_out(&database, &identity) {
             Ok(()) => database.close().map_err(engine),
             Err(Unfit::Refused(detail) | Unfit::Unreadable(detail)) => Err(refuse(&path, detail)),
-            Err(Unfit::Blank) => Err(refuse(&path, FOREIGN)),
+            Err(Unfit::Blank) => Err(refuse(&path, foreign())),
         }
     })?;
     directory.publish_store()

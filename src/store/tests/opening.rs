@@ -191,6 +191,7 @@ fn a_store_that_is_a_directory_is_refused() {
 fn a_foreign_file_is_refused() {
     let text = Home::with_file(b"SQLite format 3\0and more").refusal();
     assert!(text.contains("not a postbackd store"), "{text}");
+    assert!(text.contains("name another file"), "it may have been named as a backup: {text}");
     let text = Home::with_file(b"re").refusal();
     assert!(text.contains("not a postbackd store"), "{text}");
 }
