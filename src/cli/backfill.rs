@@ -72,7 +72,11 @@ impl Range {
     }
 
     fn line(&self, line: &[u8]) -> Result<Line, String> {
-        let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+        let value: Value = serde_json::from_slice(line).map_err(|error| {
+            // What prints an event over several lines is likely ours, by `event --json`.
+            let remedy = if error.is_eof() { "; an event stands on one line: jq -c . makes it so" } else { "" };
+            format!("not JSON: {error}{remedy}")
+        })?;
         let Value::Object(object) = value else { return Err("an event is a JSON object".to_owned()) };
         let (event, source) = unwrapped(object)?;
         if let (Some(ours), Some(source)) = (&self.source, &source)
@@ -164,6 +168,9 @@ mod tests {
         assert_eq!(sifted.out_of_range, 2);
         assert_eq!(sifted.refused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [5, 6, 7]);
         assert!(String::from_utf8(sifted.batch.body).unwrap().contains("25.00"), "amounts keep their digits");
+        let told: Vec<_> =
+            sift(&range, &["{", "]"]).refused.into_iter().map(|(_, why)| why.contains("jq -c")).collect();
+        assert_eq!(told, [true, false], "an event over several lines begins so");
     }
 
     #[test]
