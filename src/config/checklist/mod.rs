@@ -21,6 +21,8 @@ use crate::domain::time::UnixMs;
 
 /// What begins the made-up values of an example.
 const EXAMPLE: &str = "example";
+/// A source's token that is shorter may be guessed by whoever can ask often: 64 bits as hexadecimal digits.
+const TOKEN_BYTES: usize = 16;
 
 /// One destination or source, looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,9 +49,16 @@ pub fn address(destination: &Destination, now: UnixMs) -> Option<Url> {
 }
 
 fn of_source(source: &Source) -> Option<Entry> {
-    let made_up = source.tokens.iter().any(|token| looks_made_up(token.secret.expose()));
-    let open = "has a token that looks like the one of an example; make one with openssl rand -hex 24".to_owned();
-    made_up.then(|| Entry { key: format!("sources.{}", source.name), facts: Vec::new(), open: vec![open] })
+    let tokens = || source.tokens.iter().map(|token| token.secret.expose());
+    let what = if tokens().any(looks_made_up) {
+        "looks like the one of an example"
+    } else if tokens().any(|token| token.len() < TOKEN_BYTES) {
+        "is short enough to be guessed"
+    } else {
+        return None;
+    };
+    let open = format!("has a token that {what}; make one with openssl rand -hex 24");
+    Some(Entry { key: format!("sources.{}", source.name), facts: Vec::new(), open: vec![open] })
 }
 
 fn of_destination(destination: &Destination, snapshot: &Snapshot) -> Entry {

@@ -49,6 +49,17 @@ fn what_is_ready_has_nothing_left_to_look_at() {
 }
 
 #[test]
+fn a_token_that_can_be_guessed_is_told() {
+    let told = |token: &str| {
+        let text = format!("[destinations.crm]\n{HOOK}[sources.other]\ntoken = \"{token}\"\n");
+        listed(&text).lines().find(|line| line.starts_with("- has a token")).map(str::to_owned)
+    };
+    assert_eq!(told("fedcba9876543210"), None);
+    assert!(told("abc").is_some_and(|note| note.contains("short enough to be guessed")));
+    assert!(told("replace-this").is_some_and(|note| note.contains("of an example")));
+}
+
+#[test]
 fn meta_says_what_would_be_refused_or_counted_wrongly() {
     insta::assert_snapshot!(open("kind = \"fb_capi\"\npixel_id = \"1234567890\"\naccess_token = \"replace-this\"\ntest_event_code = \"TEST1\"\naction_source = \"website\"\nevents = { contact = false }").join("\n"), @r"
     has the pixel_id 1234567890 of an example; copy yours from Meta's Events Manager
