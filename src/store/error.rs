@@ -81,7 +81,7 @@ pub(super) fn io_text(doing: &str, error: &io::Error) -> String {
     } else if is_of_disk(error) {
         "the disk failed (dmesg says which); nothing was changed: see to the disk, then start again"
     } else if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) {
-        "is this the right path? nothing was changed"
+        "nothing was changed; is this the right path? If it is, mend the cause and start again"
     } else {
         "nothing was changed; mend the cause and start again"
     };
