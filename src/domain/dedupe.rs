@@ -7,10 +7,11 @@
 
 use std::hash::Hasher;
 
-use serde_json::Value;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use super::event::{Event, Object};
+use super::event::Event;
+use super::json::{JsonValue, Members};
+use super::json_object::JsonObject;
 
 /// The store's 128 secret bits for hashing what strangers send.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,11 @@ impl HashKey {
     /// The content of `event`, without its receipt and a defaulted time. Amounts count as numbers (`25.0` = `25.00`),
     /// times as instants, members of objects in any order.
     pub fn content(self, event: &Event) -> ContentHash {
+        self.content_of(event, event.objects().map(members).each_ref())
+    }
+
+    /// The same for who has just read `objects`, which are [`Event::objects`].
+    pub fn content_of(self, event: &Event, objects: [&Members<'_>; 4]) -> ContentHash {
         let mut hash = self.hasher(b"content");
         for text in [&event.event_id, &event.uid, &event.action_source] {
             put_option(&mut hash, text.as_deref());
@@ -97,7 +103,7 @@ impl HashKey {
             Some(time) => hash.write_u64(time.0),
             None => hash.write_u8(0),
         }
-        for object in [&event.user, &event.click, &event.page, &event.data] {
+        for object in objects {
             put_object(&mut hash, object);
         }
         ContentHash(hash.finish128().h1)
@@ -125,37 +131,43 @@ fn put_option(hash: &mut SipHasher24, text: Option<&str>) {
     }
 }
 
-fn put_object(hash: &mut SipHasher24, object: &Object) {
-    let mut members: Vec<_> = object.iter().collect();
-    members.sort_by(|a, b| a.0.cmp(b.0));
-    hash.write_u64(u64::try_from(members.len()).unwrap_or(u64::MAX));
-    for (name, value) in members {
+/// What stands in an object; nothing where it cannot be read.
+fn members(object: &JsonObject) -> Members<'_> {
+    match serde_json::from_str(object.json()) {
+        Ok(JsonValue::Object(members)) => members,
+        Ok(_) | Err(_) => Members::default(),
+    }
+}
+
+fn put_object(hash: &mut SipHasher24, object: &Members<'_>) {
+    hash.write_u64(u64::try_from(object.len()).unwrap_or(u64::MAX));
+    for (name, value) in object.sorted() {
         put(hash, name.as_bytes());
         put_value(hash, value);
     }
 }
 
 /// Recursion is bounded by the depth the JSON reader accepts.
-fn put_value(hash: &mut SipHasher24, value: &Value) {
+fn put_value(hash: &mut SipHasher24, value: &JsonValue<'_>) {
     match value {
-        Value::Null => hash.write_u8(0),
-        Value::Bool(truth) => hash.write_u8(if *truth { 2 } else { 1 }),
-        Value::Number(number) => {
+        JsonValue::Null => hash.write_u8(0),
+        JsonValue::Bool(truth) => hash.write_u8(if *truth { 2 } else { 1 }),
+        JsonValue::Number(number) => {
             hash.write_u8(3);
             put(hash, number.to_string().as_bytes());
         }
-        Value::String(text) => {
+        JsonValue::Text(text) => {
             hash.write_u8(4);
             put(hash, text.as_bytes());
         }
-        Value::Array(items) => {
+        JsonValue::List(items) => {
             hash.write_u8(5);
             hash.write_u64(u64::try_from(items.len()).unwrap_or(u64::MAX));
             for item in items {
                 put_value(hash, item);
             }
         }
-        Value::Object(object) => {
+        JsonValue::Object(object) => {
             hash.write_u8(6);
             put_object(hash, object);
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::event::Object;
+use super::json::Members;
 
 /// Room for the text of most objects: growing costs more than the rest of the writing.
 const TEXT_BYTES: usize = 512;
@@ -29,6 +30,15 @@ impl JsonObject {
         let text = text.into();
         let enclosed = text.starts_with('{') && text.ends_with('}');
         (text.is_empty() || enclosed).then(|| Self { text, tree: OnceLock::new() })
+    }
+
+    /// Writes what was read, not taken apart. `room` is for writing in: what is in it is lost.
+    pub fn write(members: &Members<'_>, room: &mut Vec<u8>) -> Self {
+        room.clear();
+        // Names are texts, so that it is always JSON, and JSON is text.
+        let written = members.is_empty() || serde_json::to_writer(&mut *room, members).is_ok();
+        let text = if written { std::str::from_utf8(room).unwrap_or_default() } else { "" };
+        Self { text: text.into(), tree: OnceLock::new() }
     }
 
     /// As it is stored: JSON, or nothing where there are no members.
@@ -118,6 +128,7 @@ impl std::fmt::Debug for JsonObject {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::JsonValue;
     use super::*;
 
     #[test]
@@ -127,6 +138,16 @@ mod tests {
         assert!(read.is_sound() && read.has_members());
         assert_eq!(read.keys().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(JsonObject::from(Object::clone(&read)).text(), text);
+    }
+
+    #[test]
+    fn what_was_read_is_written_without_being_taken_apart() {
+        let mut room = b"old".to_vec();
+        for (text, wanted) in [(r#"{ "b": 1.10, "a": [{"c": null}] }"#, r#"{"b":1.10,"a":[{"c":null}]}"#), ("{}", "")] {
+            let JsonValue::Object(members) = serde_json::from_str(text).unwrap() else { panic!() };
+            let written = JsonObject::write(&members, &mut room);
+            assert_eq!((written.text(), written.tree.get()), (wanted, None));
+        }
     }
 
     #[test]

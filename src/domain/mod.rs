@@ -11,6 +11,7 @@ pub mod event;
 pub mod fault;
 pub mod id;
 pub mod job;
+pub mod json;
 pub mod json_object;
 pub mod limits;
 pub mod message;

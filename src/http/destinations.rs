@@ -150,7 +150,7 @@ fn object(bytes: &[u8]) -> Result<Object, Problem> {
     if text.trim().is_empty() {
         return Ok(Object::new());
     }
-    match strict_json::parse(text, text).map_err(|error| invalid(error.to_string()))? {
+    match strict_json::parse(text, text).map(Value::from).map_err(|error| invalid(error.to_string()))? {
         Value::Object(said) => Ok(said),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(Problem::field("$", "type", "write an object, like {\"reason\": \"maintenance\", \"for\": \"2h\"}"))

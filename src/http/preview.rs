@@ -118,9 +118,10 @@ pub(super) fn members(bytes: &[u8], known: &[&str]) -> Result<Object, Problem> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Object::new());
     }
-    let value = strict_json::utf8(bytes).and_then(|text| strict_json::parse(text, text)).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "invalid_json", "The body is not valid JSON", error.to_string())
-    })?;
+    let value =
+        strict_json::utf8(bytes).and_then(|text| strict_json::parse(text, text).map(Value::from)).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_json", "The body is not valid JSON", error.to_string())
+        })?;
     let Value::Object(members) = value else {
         return Err(Problem::field("$", "type", format!("write an object with {}", known.join(", "))));
     };
@@ -157,8 +158,9 @@ pub(super) fn event(members: &mut Object) -> Result<Option<Object>, Problem> {
 /// Reads an event by the rules of ingest.
 pub(super) fn read(state: &AppState, snapshot: &Snapshot, event: Object, source: SourceName) -> Result<Look, Problem> {
     let received_at = state.clock.now();
-    let context = Context { source, default_currency: snapshot.default_currency, received_at };
-    look(event, "$.event", &context).map_err(Problem::fields)
+    let context =
+        Context { source, default_currency: snapshot.default_currency, received_at, hash: state.pipeline.hash_key() };
+    look(event.into(), "$.event", &context).map_err(Problem::fields)
 }
 
 /// The destination of that name, else 404 with the names there are.

@@ -1,31 +1,17 @@
-//! JSON without room for interpretation: UTF-8 only, no key twice, no lone surrogates, bounded depth, numbers in their
-//! written digits.
+//! Bodies as JSON without room for interpretation: UTF-8 only, no lone surrogates, and what [`Json`] refuses.
 //!
 //! A large body is read in two steps. [`split`] finds the events in it without building anything, so that an oversized event
 //! or batch costs no memory; [`parse`] then builds the value of one event. In a small one all values are built at once, by
 //! [`parse`] or [`parse_list`]. Errors carry line and column in the body.
-//!
-//! `serde_json` marks numbers and raw values by member names of its own. Such names are refused in input: written to
-//! the store they would come back as something else, or not at all.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::map::Entry;
+use serde::de::{Deserialize, Deserializer as _, IgnoredAny, SeqAccess, Visitor};
+use serde_json::Deserializer;
 use serde_json::value::RawValue;
-use serde_json::{Deserializer, Number, Value};
 
-use crate::domain::event::Object;
-
-/// Levels of objects and lists inside an event, the event itself included: no real conversion comes near it.
-pub(crate) const DEPTH_MAX: usize = 32;
-
-/// Member names that begin like this belong to `serde_json`.
-pub(crate) const RESERVED_PREFIX: &str = "$serde_json::private::";
-
-/// Room an object is given at its first member: most of an event's need no more, and growing costs more than the rest.
-const MEMBERS: usize = 7;
+use crate::domain::json::JsonValue;
 
 /// Where the JSON ends to be JSON.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,7 +72,7 @@ pub(crate) fn split(body: &str, limit: usize) -> Result<Document<'_>, SyntaxErro
             return Err(SyntaxError { line: 1, column: 1, detail: "the body is empty; send a JSON object".to_owned() });
         }
         Some(b'[') => {
-            let list = reader.deserialize_seq(List { limit, each: PhantomData::<&RawValue> });
+            let list = reader.deserialize_seq(List { limit, of: PhantomData::<&RawValue> });
             list.map(|(items, total)| Document::Array { items: items.into_iter().map(RawValue::get).collect(), total })
         }
         Some(b'{') => <&RawValue>::deserialize(&mut reader).map(|raw| Document::Object(raw.get())),
@@ -98,16 +84,16 @@ pub(crate) fn split(body: &str, limit: usize) -> Result<Document<'_>, SyntaxErro
 }
 
 /// Builds the value of one event. `text` may be a slice of `body`: positions are those in `body`.
-pub(crate) fn parse(text: &str, body: &str) -> Result<Value, SyntaxError> {
+pub(crate) fn parse<'a>(text: &'a str, body: &str) -> Result<JsonValue<'a>, SyntaxError> {
     let mut reader = Deserializer::from_str(text);
-    let value = Strict { depth: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let value = JsonValue::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| syntax_error(&error).moved(start_of(text, body)))
 }
 
 /// Builds the values of an array, at most `limit` of them, and says how many there are.
-pub(crate) fn parse_list(body: &str, limit: usize) -> Result<(Vec<Value>, usize), SyntaxError> {
+pub(crate) fn parse_list(body: &str, limit: usize) -> Result<(Vec<JsonValue<'_>>, usize), SyntaxError> {
     let mut reader = Deserializer::from_str(body);
-    let list = reader.deserialize_seq(List { limit, each: Strict { depth: 0 } });
+    let list = reader.deserialize_seq(List { limit, of: PhantomData::<JsonValue<'_>> });
     list.and_then(|list| reader.end().map(|()| list)).map_err(|error| syntax_error(&error))
 }
 
@@ -157,14 +143,14 @@ fn syntax_error(error: &serde_json::Error) -> SyntaxError {
     SyntaxError { line: error.line().max(1), column: error.column().max(1), detail: detail.to_owned() }
 }
 
-/// Collects the items of an array, each read by `each`, and counts those beyond the limit.
-struct List<S> {
+/// Collects the items of an array and counts those beyond the limit.
+struct List<T> {
     limit: usize,
-    each: S,
+    of: PhantomData<T>,
 }
 
-impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
-    type Value = (Vec<S::Value>, usize);
+impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = (Vec<T>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON array")
@@ -173,7 +159,7 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while items.len() < self.limit {
-            let Some(item) = list.next_element_seed(self.each)? else {
+            let Some(item) = list.next_element()? else {
                 let total = items.len();
                 return Ok((items, total));
             };
@@ -187,135 +173,12 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
     }
 }
 
-/// Builds a value; `depth` is how many levels are open around it.
-#[derive(Clone, Copy)]
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        if self.depth >= DEPTH_MAX {
-            return Err(E::custom(format!("nested deeper than {DEPTH_MAX} levels; flatten the event")));
-        }
-        Ok(Self { depth: self.depth + 1 })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
-    }
-
-    /// Integers of up to 64 bits come like this; all other numbers come to [`Strict::visit_map`].
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(number.into()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Number(number.into()))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let inside = self.deeper()?;
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element_seed(inside)? {
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    /// Objects, and numbers: with arbitrary precision `serde_json` hands a number over as an object of one member.
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let Some(first) = members.next_key::<String>()? else {
-            self.deeper::<A::Error>()?;
-            return Ok(Value::Object(Object::new()));
-        };
-        if first.starts_with(RESERVED_PREFIX) {
-            return members.next_value::<Digits>().map(|digits| Value::Number(digits.0));
-        }
-        let inside = self.deeper()?;
-        let mut object = Object::with_capacity(MEMBERS);
-        let mut next = Some(first);
-        while let Some(name) = next {
-            if name.starts_with(RESERVED_PREFIX) {
-                return Err(reserved());
-            }
-            match object.entry(name) {
-                Entry::Vacant(place) => drop(place.insert(members.next_value_seed(inside)?)),
-                Entry::Occupied(twice) => {
-                    return Err(de::Error::custom(format!(
-                        "the name {} stands twice in one object",
-                        quoted(twice.key())
-                    )));
-                }
-            }
-            next = members.next_key::<String>()?;
-        }
-        Ok(Value::Object(object))
-    }
-}
-
-fn reserved<E: de::Error>() -> E {
-    E::custom(format!("names that begin with {RESERVED_PREFIX} are reserved; choose another name"))
-}
-
-/// A name as it may be shown: cut, control characters escaped.
-fn quoted(name: &str) -> String {
-    format!("{:?}", crate::domain::message::cut(name, 100))
-}
-
-/// The digits of a number. `serde_json` hands those over as an owned text, while what a sender wrote comes borrowed: so
-/// an object that only looks like a number is told apart and refused.
-struct Digits(Number);
-
-impl<'de> Deserialize<'de> for Digits {
-    fn deserialize<D: de::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct Owned;
-        impl Visitor<'_> for Owned {
-            type Value = Digits;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "another name; those that begin with {RESERVED_PREFIX} are reserved")
-            }
-
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<Digits, E> {
-                Err(reserved())
-            }
-
-            fn visit_string<E: de::Error>(self, digits: String) -> Result<Digits, E> {
-                digits.parse().map(Digits).map_err(|_| E::custom("not a number"))
-            }
-        }
-        reader.deserialize_any(Owned)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::domain::json::DEPTH_MAX;
 
     fn refused(text: &str) -> String {
         parse(text, text).unwrap_err().to_string()
@@ -325,14 +188,13 @@ mod tests {
     fn good_json_is_what_serde_json_reads() {
         let text = r#"{"a":[1,2.50,-0.1e5,"x\u00e9\ud83d\ude00",null,true,{}],"b":{"c":[]},"big":123456789012345678901234567890}"#;
         let wanted: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(parse(text, text), Ok(wanted));
+        assert_eq!(parse(text, text).map(Value::from), Ok(wanted));
     }
 
     #[test]
     fn numbers_keep_their_written_digits() {
-        let value = parse(r#"{"a":25.00,"b":0.10000000000000000000001}"#, "").unwrap();
-        assert_eq!(value["a"].to_string(), "25.00");
-        assert_eq!(value["b"].to_string(), "0.10000000000000000000001");
+        let text = r#"{"a":25.00,"b":0.10000000000000000000001}"#;
+        assert_eq!(parse(text, "").map(|value| value.to_string()).as_deref(), Ok(text));
     }
 
     #[test]
@@ -421,7 +283,7 @@ mod tests {
             proptest::prop_assert!(split(&text, 3).is_err() || serde_json::from_str::<IgnoredAny>(&text).is_ok());
             let ours = parse(&text, &text);
             if let Ok(value) = ours {
-                proptest::prop_assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
+                proptest::prop_assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value.into()));
             }
         }
     }

@@ -61,7 +61,7 @@ use url::Url;
 
 use crate::config::snapshot::Snapshot;
 use crate::domain::alert::AlertMemory;
-use crate::domain::dedupe::{Discriminator, HashKey};
+use crate::domain::dedupe::{ContentHash, Discriminator, HashKey};
 use crate::domain::event::Event;
 use crate::domain::id::{DestinationId, EventId, InstanceId};
 use crate::domain::name::{DestinationName, SourceName};
@@ -128,6 +128,8 @@ pub struct Numbered {
 pub struct Incoming {
     pub event: Event,
     pub discriminator: Discriminator,
+    /// By the store's key ([`Pipeline::hash_key`]).
+    pub content: ContentHash,
 }
 
 /// What became of an incoming event, told after the commit.
@@ -260,6 +262,11 @@ impl Pipeline {
         self.instance
     }
 
+    /// What senders' ids and contents are hashed with.
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+
     /// For reading what is stored: blocking, so off the runtime's threads.
     pub fn reader(&self) -> &Reader {
         &self.reader
@@ -351,10 +358,9 @@ impl Pipeline {
     }
 
     fn accept(&self, routing: &Routing, incoming: Incoming, (heard_at, repeat_since): (UnixMs, UnixMs)) -> WriteOp {
-        let Incoming { mut event, discriminator } = incoming;
+        let Incoming { mut event, discriminator, content } = incoming;
         let plan = fanout::plan(&routing.snapshot, &routing.ids, &event);
         let key = self.hash_key.dedupe_key(&event, &discriminator);
-        let content = self.hash_key.content(&event);
         // From here on it waits: for the disk, then for its destinations.
         event.fold();
         WriteOp::Accept(Accept { event: Arc::new(event), key, content, heard_at, repeat_since, plan })

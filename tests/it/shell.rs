@@ -141,7 +141,9 @@ impl Bench {
             data: JsonObject::default(),
         };
         let discriminator = Discriminator::EventId(id.to_owned());
-        let receipts = self.running.pipeline.ingest(vec![Incoming { event, discriminator }]).await.unwrap();
+        let content = self.running.pipeline.hash_key().content(&event);
+        let incoming = Incoming { event, discriminator, content };
+        let receipts = self.running.pipeline.ingest(vec![incoming]).await.unwrap();
         let [Receipt::Queued { id, .. }] = receipts[..] else { panic!("{receipts:?}") };
         self.key(id.seq)
     }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::request::{Order, told};
 use crate::domain::audit::{Deed, Who};
@@ -75,7 +76,7 @@ pub(crate) async fn discard(
 
 async fn work(state: &AppState, who: Who, kind: JobKind, headers: &HeaderMap, body: Body) -> Result<Done, Problem> {
     let (bytes, _share) = body::read(headers, body, ORDER_BYTES, &state.bodies).await?;
-    let text = strict_json::utf8(&bytes).and_then(|text| strict_json::parse(text, text));
+    let text = strict_json::utf8(&bytes).and_then(|text| strict_json::parse(text, text).map(Value::from));
     let value = text.map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "invalid_json", "The body is not valid JSON", error.to_string())
     })?;

@@ -1,32 +1,34 @@
 //! Taking an object apart field by field, collecting what is wrong with each.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use crate::domain::event::Object;
+use crate::domain::json::{JsonValue, Members, RESERVED_PREFIX};
 use crate::http::problem::FieldError;
-use crate::http::strict_json::RESERVED_PREFIX;
 
 /// Faults told of one event; who has more has another problem than fields.
 const FAULTS_MAX: usize = 50;
 
 /// What an object's members may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Members {
+pub(super) enum Allowed {
     Scalars,
     ScalarsOrLists,
     Any,
 }
 
 /// An object of which fields are taken until the unknown ones are left.
-pub(super) struct Fields<'a> {
+pub(super) struct Fields<'j, 'a> {
     /// In the sender's order. Some ten of them: looking through is less work than hashing every name that is asked for.
-    members: Vec<(String, Value)>,
+    members: Vec<(Cow<'j, str>, JsonValue<'j>)>,
     at: &'a str,
     faults: Vec<FieldError>,
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn new(object: Object, at: &'a str) -> Self {
+impl<'j, 'a> Fields<'j, 'a> {
+    pub(super) fn new(object: Members<'j>, at: &'a str) -> Self {
         Self { members: object.into_iter().collect(), at, faults: Vec::new() }
     }
 
@@ -40,7 +42,7 @@ impl<'a> Fields<'a> {
         push(&mut self.faults, &member(self.at, name), code, detail);
     }
 
-    pub(super) fn fault_type(&mut self, name: &str, wanted: &str, given: &Value) {
+    pub(super) fn fault_type(&mut self, name: &str, wanted: &str, given: &JsonValue<'_>) {
         self.fault(name, "type", wrong_type(wanted, given));
     }
 
@@ -61,8 +63,8 @@ impl<'a> Fields<'a> {
 
     /// The value under the first of `names` that has one. Empty and `null` are missing; another of the names with another
     /// value is a fault.
-    pub(super) fn take(&mut self, names: &[&'static str]) -> Option<(&'static str, Value)> {
-        let mut found: Option<(&'static str, Value)> = None;
+    pub(super) fn take(&mut self, names: &[&'static str]) -> Option<(&'static str, JsonValue<'j>)> {
+        let mut found: Option<(&'static str, JsonValue<'j>)> = None;
         for name in names {
             let Some(value) = self.remove(name) else { continue };
             if missing(&value) {
@@ -80,7 +82,7 @@ impl<'a> Fields<'a> {
         found
     }
 
-    fn remove(&mut self, name: &str) -> Option<Value> {
+    fn remove(&mut self, name: &str) -> Option<JsonValue<'j>> {
         let at = self.members.iter().position(|(known, _)| known == name)?;
         Some(self.members.remove(at).1)
     }
@@ -88,8 +90,8 @@ impl<'a> Fields<'a> {
     pub(super) fn text(&mut self, names: &[&'static str], bytes_max: usize) -> Option<String> {
         let (name, value) = self.take(names)?;
         match value {
-            Value::String(text) => self.bounded(name, text, bytes_max),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            JsonValue::Text(text) => self.bounded(name, text, bytes_max),
+            JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::List(_) | JsonValue::Object(_) => {
                 self.fault_type(name, "a text", &value);
                 None
             }
@@ -100,37 +102,37 @@ impl<'a> Fields<'a> {
     pub(super) fn id_text(&mut self, names: &[&'static str], bytes_max: usize) -> Option<String> {
         let (name, value) = self.take(names)?;
         match value {
-            Value::String(text) => self.bounded(name, text, bytes_max),
-            Value::Number(number) => self.bounded(name, number.to_string(), bytes_max),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            JsonValue::Text(text) => self.bounded(name, text, bytes_max),
+            JsonValue::Number(number) => self.bounded(name, number.to_string().into(), bytes_max),
+            JsonValue::Null | JsonValue::Bool(_) | JsonValue::List(_) | JsonValue::Object(_) => {
                 self.fault_type(name, "a text or a number", &value);
                 None
             }
         }
     }
 
-    fn bounded(&mut self, name: &str, text: String, bytes_max: usize) -> Option<String> {
+    fn bounded(&mut self, name: &str, text: Cow<'_, str>, bytes_max: usize) -> Option<String> {
         if text.len() <= bytes_max {
-            return Some(text);
+            return Some(text.into_owned());
         }
         let detail = format!("{} bytes long; at most {bytes_max} are kept", text.len());
         self.fault(name, "too_long", detail);
         None
     }
 
-    pub(super) fn object(&mut self, name: &'static str, members: Members) -> Object {
-        let Some((_, value)) = self.take(&[name]) else { return Object::new() };
-        let Value::Object(object) = value else {
+    pub(super) fn object(&mut self, name: &'static str, allowed: Allowed) -> Members<'j> {
+        let Some((_, value)) = self.take(&[name]) else { return Members::default() };
+        let JsonValue::Object(object) = value else {
             self.fault_type(name, "an object, like {\"key\": \"value\"}", &value);
-            return Object::new();
+            return Members::default();
         };
-        for (key, value) in &object {
-            let wanted = match members {
-                Members::Scalars if !scalar(value) => "a text, a number, true or false",
-                Members::ScalarsOrLists if !scalar_or_list(value) => {
+        for (key, value) in object.iter() {
+            let wanted = match allowed {
+                Allowed::Scalars if !scalar(value) => "a text, a number, true or false",
+                Allowed::ScalarsOrLists if !scalar_or_list(value) => {
                     "a text, a number, true or false, or a list of them"
                 }
-                Members::Scalars | Members::ScalarsOrLists | Members::Any => continue,
+                Allowed::Scalars | Allowed::ScalarsOrLists | Allowed::Any => continue,
             };
             let path = member(&member(self.at, name), key);
             push(&mut self.faults, &path, "type", wrong_type(wanted, value));
@@ -139,22 +141,22 @@ impl<'a> Fields<'a> {
     }
 
     /// What is left goes into `data`; a name that is in both must say the same.
-    pub(super) fn finish(mut self, mut data: Object) -> (Object, Vec<FieldError>) {
-        for (name, value) in std::mem::take(&mut self.members) {
-            match data.get(&name) {
-                Some(known) if *known != value => {
-                    self.fault(
-                        &name,
-                        "contradiction",
-                        "data has a field of this name that says something else; send one of them",
-                    );
+    pub(super) fn finish(mut self, mut data: Members<'j>) -> (Members<'j>, Vec<FieldError>) {
+        let mut rest = std::mem::take(&mut self.members);
+        if !rest.is_empty() && !data.is_empty() {
+            let known: HashMap<&str, &JsonValue<'_>> = data.iter().collect();
+            rest.retain(|(name, value)| match known.get(&**name) {
+                Some(same) => {
+                    if *same != value {
+                        let detail = "data has a field of this name that says something else; send one of them";
+                        self.fault(name, "contradiction", detail);
+                    }
+                    false
                 }
-                Some(_) => {}
-                None => {
-                    data.insert(name, value);
-                }
-            }
+                None => true,
+            });
         }
+        data.extend(rest);
         (data, self.faults)
     }
 }
@@ -171,14 +173,14 @@ pub(super) fn member(at: &str, name: &str) -> String {
 }
 
 /// What is said of a value of the wrong type.
-pub(super) fn wrong_type(wanted: &str, given: &Value) -> String {
+pub(super) fn wrong_type(wanted: &str, given: &JsonValue<'_>) -> String {
     let given = match given {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        JsonValue::Null => "null",
+        JsonValue::Bool(_) => "true or false",
+        JsonValue::Number(_) => "a number",
+        JsonValue::Text(_) => "a text",
+        JsonValue::List(_) => "a list",
+        JsonValue::Object(_) => "an object",
     };
     format!("this is {given}; write {wanted}")
 }
@@ -189,31 +191,33 @@ fn push(faults: &mut Vec<FieldError>, path: &str, code: &'static str, detail: im
     }
 }
 
-fn missing(value: &Value) -> bool {
+fn missing(value: &JsonValue<'_>) -> bool {
     match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+        JsonValue::Null => true,
+        JsonValue::Text(text) => text.is_empty(),
+        JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::List(_) | JsonValue::Object(_) => false,
     }
 }
 
 /// For comparing a field with its alias: `7` is `"7"`.
-fn text_of(value: &Value) -> String {
+fn text_of<'v>(value: &'v JsonValue<'_>) -> Cow<'v, str> {
     match value {
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+        JsonValue::Text(text) => Cow::Borrowed(text),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::List(_) | JsonValue::Object(_) => {
+            value.to_string().into()
+        }
     }
 }
 
-fn scalar(value: &Value) -> bool {
-    !matches!(value, Value::Array(_) | Value::Object(_))
+fn scalar(value: &JsonValue<'_>) -> bool {
+    !matches!(value, JsonValue::List(_) | JsonValue::Object(_))
 }
 
-fn scalar_or_list(value: &Value) -> bool {
+fn scalar_or_list(value: &JsonValue<'_>) -> bool {
     match value {
-        Value::Array(items) => items.iter().all(scalar),
-        Value::Object(_) => false,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        JsonValue::List(items) => items.iter().all(scalar),
+        JsonValue::Object(_) => false,
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::Text(_) => true,
     }
 }
 
@@ -222,12 +226,12 @@ fn storable_name(name: &str) -> bool {
 }
 
 /// The quick look that nearly every event passes; [`unstorable`] then says what and where.
-fn storable(value: &Value) -> bool {
+fn storable(value: &JsonValue<'_>) -> bool {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
-        Value::String(text) => !text.as_bytes().contains(&0),
-        Value::Array(items) => items.iter().all(storable),
-        Value::Object(object) => object.iter().all(|(name, value)| storable_name(name) && storable(value)),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) => true,
+        JsonValue::Text(text) => !text.as_bytes().contains(&0),
+        JsonValue::List(items) => items.iter().all(storable),
+        JsonValue::Object(object) => object.iter().all(|(name, value)| storable_name(name) && storable(value)),
     }
 }
 
@@ -241,23 +245,23 @@ fn unstorable_name(name: &str, path: &str, faults: &mut Vec<FieldError>) {
 }
 
 /// Recursion is bounded by the depth the JSON reader accepts.
-fn unstorable(value: &Value, path: &str, faults: &mut Vec<FieldError>) {
+fn unstorable(value: &JsonValue<'_>, path: &str, faults: &mut Vec<FieldError>) {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        Value::String(text) => {
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) => {}
+        JsonValue::Text(text) => {
             if text.contains('\0') {
                 push(faults, path, "nul", "the text holds a NUL character; leave it out");
             }
         }
-        Value::Array(items) => {
+        JsonValue::List(items) => {
             for (index, item) in items.iter().enumerate() {
-                if !matches!(item, Value::Null | Value::Bool(_) | Value::Number(_)) {
+                if !matches!(item, JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_)) {
                     unstorable(item, &format!("{path}[{index}]"), faults);
                 }
             }
         }
-        Value::Object(object) => {
-            for (name, value) in object {
+        JsonValue::Object(object) => {
+            for (name, value) in object.iter() {
                 let path = member(path, name);
                 unstorable_name(name, &path, faults);
                 unstorable(value, &path, faults);

@@ -2,12 +2,13 @@
 //!
 //! A JSON body is one document: a syntax fault anywhere refuses all of it. A bad NDJSON line is one rejected item.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
-use serde_json::Value;
 
 use super::fields::wrong_type;
 use super::validate::{Context, EVENT_ID_NAMES, incoming};
-use crate::domain::event::{Object, scalar_text};
+use crate::domain::json::{JsonValue, Members};
 use crate::domain::limits::{EVENT_BYTES, EVENT_ID_BYTES};
 use crate::domain::message::cut;
 use crate::http::problem::{FieldError, Problem};
@@ -176,32 +177,44 @@ fn candidate(text: &str, body: &str, at: &str, context: &Context) -> Result<Cand
     Ok(event(strict_json::parse(text, body)?, at, context))
 }
 
-fn event(value: Value, at: &str, context: &Context) -> Candidate {
+fn event(value: JsonValue<'_>, at: &str, context: &Context) -> Candidate {
     match value {
-        Value::Object(object) => {
+        JsonValue::Object(object) => {
             let event_id = sender_id(&object);
-            incoming(object, at, context, None).map_err(|errors| Rejected { event_id, errors })
+            incoming(object, at, context, None).map_err(|errors| {
+                let event_id = event_id.map(|id| cut(&id, EVENT_ID_BYTES).to_owned());
+                Rejected { event_id, errors }
+            })
         }
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+        other @ (JsonValue::Null
+        | JsonValue::Bool(_)
+        | JsonValue::Number(_)
+        | JsonValue::Text(_)
+        | JsonValue::List(_)) => {
             let detail = wrong_type("an object like {\"event\": \"deposit\", \"event_id\": \"…\"}", &other);
             Err(Rejected { event_id: None, errors: vec![FieldError::new(at, "type", detail)] })
         }
     }
 }
 
-fn sender_id(object: &Object) -> Option<String> {
-    let value = EVENT_ID_NAMES.iter().find_map(|name| object.get(*name))?;
-    scalar_text(value).map(|text| cut(&text, EVENT_ID_BYTES).to_owned())
+fn sender_id<'a>(object: &Members<'a>) -> Option<Cow<'a, str>> {
+    EVENT_ID_NAMES.iter().find_map(|name| object.get(name))?.scalar_text()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::dedupe::HashKey;
     use crate::domain::time::UnixMs;
     use crate::http::problem::tests::shown;
 
     fn context() -> Context {
-        Context { source: "app".parse().unwrap(), default_currency: "USD".parse().unwrap(), received_at: UnixMs(1) }
+        Context {
+            source: "app".parse().unwrap(),
+            default_currency: "USD".parse().unwrap(),
+            received_at: UnixMs(1),
+            hash: HashKey([7; 16]),
+        }
     }
 
     fn read(body: &str, form: Form) -> Result<Parsed, Refusal> {

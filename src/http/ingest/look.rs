@@ -3,7 +3,8 @@
 
 use super::validate::{Context, incoming};
 use crate::domain::dedupe::Discriminator;
-use crate::domain::event::{Event, Object};
+use crate::domain::event::Event;
+use crate::domain::json::Members;
 use crate::http::problem::FieldError;
 
 /// An event to look at.
@@ -15,7 +16,7 @@ pub(in crate::http) struct Look {
 }
 
 /// The event that `object` is, or all that is wrong with it. `at` is the object's own path.
-pub(in crate::http) fn look(object: Object, at: &str, context: &Context) -> Result<Look, Vec<FieldError>> {
+pub(in crate::http) fn look(object: Members<'_>, at: &str, context: &Context) -> Result<Look, Vec<FieldError>> {
     let stand_in = Discriminator::Parameters(Vec::new());
     let read = incoming(object, at, context, Some(stand_in.clone()))?;
     Ok(Look { has_identity: read.discriminator != stand_in, event: read.event })
@@ -24,6 +25,8 @@ pub(in crate::http) fn look(object: Object, at: &str, context: &Context) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::dedupe::HashKey;
+    use crate::domain::json::JsonValue;
     use crate::domain::time::UnixMs;
 
     #[test]
@@ -32,13 +35,15 @@ mod tests {
             source: "app".parse().unwrap(),
             default_currency: "USD".parse().unwrap(),
             received_at: UnixMs(1),
+            hash: HashKey([7; 16]),
         };
         for (text, wanted) in [
             (r#"{"event":"a"}"#, false),
             (r#"{"event":"a","event_id":"1"}"#, true),
             (r#"{"event":"a","uid":"1","t":5}"#, true),
         ] {
-            let seen = look(serde_json::from_str(text).unwrap(), "$", &context).unwrap();
+            let JsonValue::Object(object) = serde_json::from_str(text).unwrap() else { panic!() };
+            let seen = look(object, "$", &context).unwrap();
             assert_eq!(seen.has_identity, wanted, "{text}");
         }
     }

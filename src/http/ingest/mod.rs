@@ -106,7 +106,8 @@ pub(super) async fn head_e() -> StatusCode {
 
 fn context(snapshot: &Snapshot, source: &SourceName, state: &AppState) -> Context {
     let received_at = state.clock.now();
-    Context { source: source.clone(), default_currency: snapshot.default_currency, received_at }
+    let hash = state.pipeline.hash_key();
+    Context { source: source.clone(), default_currency: snapshot.default_currency, received_at, hash }
 }
 
 /// What the headers say of the body.

@@ -71,7 +71,7 @@ pub(super) fn event(parameters: Vec<(String, String)>, context: &Context) -> Can
     let event_id = EVENT_ID_NAMES.iter().find_map(|name| object.get(*name)).and_then(Value::as_str);
     let event_id = event_id.map(|id| cut(id, EVENT_ID_BYTES).to_owned());
     object.insert("data".to_owned(), Value::Object(data));
-    match incoming(object, "$", context, Some(Discriminator::Parameters(parameters))) {
+    match incoming(object.into(), "$", context, Some(Discriminator::Parameters(parameters))) {
         Ok(incoming) if errors.is_empty() => Ok(incoming),
         Ok(_) => Err(Rejected { event_id, errors }),
         Err(faults) => {
@@ -93,6 +93,7 @@ pub(super) fn unexpanded_names(parameters: &[(String, String)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::dedupe::HashKey;
     use crate::domain::time::UnixMs;
 
     fn read(query: &str) -> Candidate {
@@ -100,6 +101,7 @@ mod tests {
             source: "app".parse().unwrap(),
             default_currency: "USD".parse().unwrap(),
             received_at: UnixMs(1),
+            hash: HashKey([7; 16]),
         };
         event(parameters(query), &context)
     }

@@ -17,7 +17,7 @@ use super::validate::{Context, EVENT_ID_NAMES, incoming};
 use super::{commit_one, content_type, context, pixel, refused_single, unsupported};
 use crate::config::snapshot::Source;
 use crate::domain::dedupe::Discriminator;
-use crate::domain::event::scalar_text;
+use crate::domain::json::JsonValue;
 use crate::domain::limits::{EVENT_BYTES, EVENT_ID_BYTES};
 use crate::domain::message::cut;
 use crate::http::json::Json;
@@ -199,21 +199,21 @@ fn flat(bytes: &[u8]) -> Result<Vec<Parameter>, Problem> {
             "a postback is one event; send one flat object, like {\"uid\": \"…\"}",
         ));
     };
-    let Value::Object(object) = strict_json::parse(text, body).map_err(syntax)? else { return Ok(Vec::new()) };
+    let JsonValue::Object(object) = strict_json::parse(text, body).map_err(syntax)? else { return Ok(Vec::new()) };
     let mut parameters = Vec::with_capacity(object.len());
     let mut errors = Vec::new();
     for (name, value) in object {
         let written = match &value {
-            Value::Number(_) => Written::Number,
-            Value::String(_) | Value::Bool(_) | Value::Null => Written::Text,
-            Value::Array(_) | Value::Object(_) => {
+            JsonValue::Number(_) => Written::Number,
+            JsonValue::Text(_) | JsonValue::Bool(_) | JsonValue::Null => Written::Text,
+            JsonValue::List(_) | JsonValue::Object(_) => {
                 let wanted = "a text, a number, true or false: the parameters of a postback are flat";
                 errors.push(FieldError::new(member("$", &name), "type", wrong_type(wanted, &value)));
                 continue;
             }
         };
-        let value = scalar_text(&value).unwrap_or_default().into_owned();
-        parameters.push(Parameter { name, value, written });
+        let value = value.scalar_text().unwrap_or_default().into_owned();
+        parameters.push(Parameter { name: name.into_owned(), value, written });
     }
     if errors.is_empty() { Ok(parameters) } else { Err(Problem::fields(errors)) }
 }
@@ -250,7 +250,7 @@ fn nothing_in_it(unexpanded: &[String]) -> Problem {
 }
 
 fn validated(mapped: &Mapped, context: &Context, pairs: Vec<(String, String)>) -> Result<Incoming, Problem> {
-    let object = mapped.object.clone();
+    let object = mapped.object.clone().into();
     incoming(object, "$", context, Some(Discriminator::Parameters(pairs))).map_err(|errors| {
         let event_id = EVENT_ID_NAMES.iter().find_map(|name| mapped.object.get(*name)).and_then(Value::as_str);
         let event_id = event_id.map(|id| cut(id, EVENT_ID_BYTES).to_owned());
@@ -298,13 +298,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::dedupe::HashKey;
     use crate::domain::time::UnixMs;
     use crate::http::problem::tests::shown;
     use crate::inbound::presets;
     use crate::inbound::signature::{self, HashCheck};
 
     fn context() -> Context {
-        Context { source: "net".parse().unwrap(), default_currency: "USD".parse().unwrap(), received_at: UnixMs(1) }
+        Context {
+            source: "net".parse().unwrap(),
+            default_currency: "USD".parse().unwrap(),
+            received_at: UnixMs(1),
+            hash: HashKey([7; 16]),
+        }
     }
 
     fn told(recipe: &Recipe, query: &str) -> Result<Read, Problem> {

@@ -3,11 +3,11 @@
 //! Inside the daemon nothing is checked again. A top-level field we have no name for goes to `data`; where `data` says
 //! something else under the same name, the event is refused, since either choice would drop what the sender said.
 
-use serde_json::Value;
-
-use super::fields::{Fields, Members};
-use crate::domain::dedupe::Discriminator;
-use crate::domain::event::{Event, Object, OccurredAt};
+use super::fields::{Allowed, Fields};
+use crate::domain::dedupe::{Discriminator, HashKey};
+use crate::domain::event::{Event, OccurredAt};
+use crate::domain::json::{JsonValue, Members};
+use crate::domain::json_object::JsonObject;
 use crate::domain::limits::{EVENT_ID_BYTES, SHORT_TEXT_BYTES, UID_BYTES};
 use crate::domain::money::{Currency, Decimal};
 use crate::domain::name::{CanonicalName, SourceName};
@@ -17,6 +17,9 @@ use crate::pipeline::Incoming;
 
 /// The end of the year 9999, beyond which no RFC 3339 text reaches.
 const LATEST: UnixMs = UnixMs(253_402_300_799_999);
+
+/// Room for the text of most objects: growing costs more than the rest of the writing.
+const OBJECT_BYTES: usize = 512;
 
 /// Names of `event_id`, first the real one.
 pub(super) const EVENT_ID_NAMES: [&str; 3] = ["event_id", "eid", "eventId"];
@@ -30,12 +33,14 @@ pub(crate) struct Context {
     pub(crate) source: SourceName,
     pub(crate) default_currency: Currency,
     pub(crate) received_at: UnixMs,
+    /// What contents are hashed with.
+    pub(crate) hash: HashKey,
 }
 
 /// The event that `object` is, or all that is wrong with it. `at` is the object's own path (`$` or `$[3]`); `fallback`
 /// tells it apart where it has neither an id nor both uid and time.
 pub(crate) fn incoming(
-    object: Object,
+    object: Members<'_>,
     at: &str,
     context: &Context,
     fallback: Option<Discriminator>,
@@ -49,10 +54,10 @@ pub(crate) fn incoming(
     let value = value(&mut fields);
     let currency = currency(&mut fields).or_else(|| value.as_ref().map(|_| context.default_currency));
     let action_source = fields.text(&["action_source"], SHORT_TEXT_BYTES);
-    let user = fields.object("user", Members::ScalarsOrLists);
-    let click = fields.object("click", Members::Scalars);
-    let page = fields.object("page", Members::Scalars);
-    let data = fields.object("data", Members::Any);
+    let user = fields.object("user", Allowed::ScalarsOrLists);
+    let click = fields.object("click", Allowed::Scalars);
+    let page = fields.object("page", Allowed::Scalars);
+    let data = fields.object("data", Allowed::Any);
 
     let discriminator = match (&event_id, &uid, given) {
         (Some(id), _, _) => Some(Discriminator::EventId(id.clone())),
@@ -72,6 +77,8 @@ pub(crate) fn incoming(
             let received_at = context.received_at;
             let occurred_at = given.map_or(OccurredAt::Received(received_at), OccurredAt::Given);
             let source = context.source.clone();
+            let mut room = Vec::with_capacity(OBJECT_BYTES);
+            let mut written = |object| JsonObject::write(object, &mut room);
             let event = Event {
                 source,
                 canonical,
@@ -82,25 +89,26 @@ pub(crate) fn incoming(
                 value,
                 currency,
                 action_source,
-                user: user.into(),
-                click: click.into(),
-                page: page.into(),
-                data: data.into(),
+                user: written(&user),
+                click: written(&click),
+                page: written(&page),
+                data: written(&data),
             };
-            Ok(Incoming { event, discriminator })
+            let content = context.hash.content_of(&event, [&user, &click, &page, &data]);
+            Ok(Incoming { event, discriminator, content })
         }
         _ => Err(faults),
     }
 }
 
-fn canonical(fields: &mut Fields) -> Option<CanonicalName> {
+fn canonical(fields: &mut Fields<'_, '_>) -> Option<CanonicalName> {
     let Some((name, value)) = fields.take(&["event", "canonical"]) else {
         if !fields.has_fault("event") && !fields.has_fault("canonical") {
             fields.fault("event", "required", "the event has no name; write what happened, like \"deposit\"");
         }
         return None;
     };
-    let Value::String(text) = value else {
+    let JsonValue::Text(text) = value else {
         fields.fault_type(name, "a text like \"deposit\"", &value);
         return None;
     };
@@ -114,16 +122,18 @@ fn canonical(fields: &mut Fields) -> Option<CanonicalName> {
 }
 
 /// `occurred_at_ms`, `t` and `occurred_at`: one instant, however often it is given.
-fn occurred_at(fields: &mut Fields) -> Option<UnixMs> {
+fn occurred_at(fields: &mut Fields<'_, '_>) -> Option<UnixMs> {
     let mut found: Option<(&'static str, UnixMs)> = None;
     for name in ["occurred_at_ms", "occurred_at", "t"] {
         let Some((_, value)) = fields.take(&[name]) else { continue };
         let time = match &value {
-            Value::Number(number) if name != "occurred_at" => milliseconds(&number.to_string()),
-            Value::String(text) if name == "occurred_at" => UnixMs::parse_rfc3339(text),
-            Value::String(text) if name == "t" => milliseconds(text).or_else(|| UnixMs::parse_rfc3339(text)),
-            Value::String(text) => milliseconds(text),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+            JsonValue::Number(number) if name != "occurred_at" => milliseconds(&number.to_string()),
+            JsonValue::Text(text) if name == "occurred_at" => UnixMs::parse_rfc3339(text),
+            JsonValue::Text(text) if name == "t" => milliseconds(text).or_else(|| UnixMs::parse_rfc3339(text)),
+            JsonValue::Text(text) => milliseconds(text),
+            JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::List(_) | JsonValue::Object(_) => {
+                None
+            }
         };
         let Some(time) = time.filter(|time| *time <= LATEST) else {
             fields.fault(name, "invalid", wanted_time(name));
@@ -154,12 +164,12 @@ fn milliseconds(text: &str) -> Option<UnixMs> {
     plain.then(|| text.parse().ok().map(UnixMs)).flatten()
 }
 
-fn value(fields: &mut Fields) -> Option<Decimal> {
+fn value(fields: &mut Fields<'_, '_>) -> Option<Decimal> {
     let (name, value) = fields.take(&["value"])?;
     let text = match value {
-        Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+        JsonValue::Text(text) => text,
+        JsonValue::Number(number) => number.to_string().into(),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::List(_) | JsonValue::Object(_) => {
             fields.fault_type(name, "a decimal number, like 25.00 or \"25.00\"", &value);
             return None;
         }
@@ -173,7 +183,7 @@ fn value(fields: &mut Fields) -> Option<Decimal> {
     }
 }
 
-fn currency(fields: &mut Fields) -> Option<Currency> {
+fn currency(fields: &mut Fields<'_, '_>) -> Option<Currency> {
     let text = fields.text(&["currency"], SHORT_TEXT_BYTES)?;
     match text.parse() {
         Ok(currency) => Some(currency),
@@ -187,16 +197,21 @@ fn currency(fields: &mut Fields) -> Option<Currency> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::strict_json::RESERVED_PREFIX;
+    use crate::domain::json::RESERVED_PREFIX;
 
     const NOW: UnixMs = UnixMs(1_795_304_438_000);
 
     fn context() -> Context {
-        Context { source: "app".parse().unwrap(), default_currency: "USD".parse().unwrap(), received_at: NOW }
+        Context {
+            source: "app".parse().unwrap(),
+            default_currency: "USD".parse().unwrap(),
+            received_at: NOW,
+            hash: HashKey([7; 16]),
+        }
     }
 
     fn read(text: &str) -> Result<Incoming, Vec<FieldError>> {
-        let Value::Object(object) = crate::http::strict_json::parse(text, text).unwrap() else { panic!() };
+        let JsonValue::Object(object) = crate::http::strict_json::parse(text, text).unwrap() else { panic!() };
         incoming(object, "$", &context(), None)
     }
 
@@ -298,7 +313,7 @@ mod tests {
     fn a_fallback_serves_only_where_id_or_uid_and_time_are_missing() {
         let fallback = Discriminator::Parameters(vec![("a".to_owned(), "b".to_owned())]);
         let told = |text: &str| {
-            let Value::Object(object) = serde_json::from_str(text).unwrap() else { panic!() };
+            let JsonValue::Object(object) = serde_json::from_str(text).unwrap() else { panic!() };
             incoming(object, "$", &context(), Some(fallback.clone())).unwrap().discriminator
         };
         assert_eq!(told(r#"{"event":"a","t":5}"#), fallback);
@@ -331,15 +346,22 @@ mod tests {
 
     #[test]
     fn a_reserved_name_is_refused_wherever_it_stands() {
-        let event = |more: Object| {
-            let mut object = Object::from_iter([("event".to_owned(), "a".into()), ("event_id".to_owned(), "1".into())]);
+        let text = |text: &'static str| JsonValue::Text(text.into());
+        let event = |more: Members<'static>| {
+            let mut object = Members::default();
+            object.extend([("event".into(), text("a")), ("event_id".into(), text("1"))]);
             object.extend(more);
             let refused = incoming(object, "$", &context(), None).unwrap_err();
             refused.iter().map(|error| error.code).collect::<Vec<_>>()
         };
-        let reserved = || Object::from_iter([(format!("{RESERVED_PREFIX}Number"), Value::from("1"))]);
+        let one = |name: String, value| {
+            let mut object = Members::default();
+            object.extend([(name.into(), value)]);
+            object
+        };
+        let reserved = || one(format!("{RESERVED_PREFIX}Number"), text("1"));
         assert_eq!(event(reserved()), ["reserved"]);
-        assert_eq!(event(Object::from_iter([("data".to_owned(), Value::Object(reserved()))])), ["reserved"]);
+        assert_eq!(event(one("data".to_owned(), JsonValue::Object(reserved()))), ["reserved"]);
     }
 
     #[test]
