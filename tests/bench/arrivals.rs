@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::wire::read_message;
 
@@ -111,44 +112,61 @@ fn now_us() -> u64 {
     u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_micros()).expect("a short bench")
 }
 
+/// Connections of a steady sender: so many that none still waits for its answer when its next event is due, or the sender
+/// would be measured.
+const SENDERS: usize = 64;
+
 /// Sends `rate` events named `lead` a second for `span`, over some connections, by the clock and not by the acknowledgements.
 /// How long each was waited for, from when it was due to its acknowledgement, in milliseconds.
 pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) -> Vec<f64> {
-    const SENDERS: u64 = 16;
-    let began = Instant::now();
-    let total = rate * span.as_secs();
     let mut tasks = tokio::task::JoinSet::new();
-    for sender in 0..SENDERS {
-        let token = token.to_owned();
-        tasks.spawn(async move {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the daemon listens");
-            stream.set_nodelay(true).expect("a socket");
-            let mut buffer = Vec::with_capacity(4096);
-            let mut number = sender;
-            let mut waits = Vec::new();
-            while number < total {
-                let due = began + Duration::from_micros(number * 1_000_000 / rate);
-                tokio::time::sleep_until(due.into()).await;
-                let body = format!(
-                    r#"{{"event":"lead","event_id":"{number}","uid":"u-{number}","data":{{"sent_us":"{}"}}}}"#,
-                    now_us()
-                );
-                let request = format!(
-                    "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                stream.write_all(request.as_bytes()).await.expect("the daemon reads");
-                let head = read_message(&mut stream, &mut buffer).await.expect("the daemon answers");
-                assert!(head.starts_with("http/1.1 202"), "{head}");
-                waits.push(due.elapsed().as_secs_f64() * 1000.0);
-                number += SENDERS;
-            }
-            waits
-        });
+    let mut senders = Vec::with_capacity(SENDERS);
+    for _ in 0..SENDERS {
+        let (sender, numbers) = mpsc::unbounded_channel();
+        senders.push(sender);
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the daemon listens");
+        tasks.spawn(send_each(stream, token.to_owned(), numbers));
     }
+    let clock = std::thread::spawn(move || keep_time(&senders, rate, rate * span.as_secs()));
     let mut waits = Vec::new();
     while let Some(sender) = tasks.join_next().await {
         waits.extend(sender.expect("a sender"));
+    }
+    clock.join().expect("the clock's thread");
+    waits
+}
+
+/// Tells each sender in turn when it is due. A thread of its own, since the runtime's timers round up to milliseconds.
+fn keep_time(senders: &[mpsc::UnboundedSender<(u64, Instant)>], rate: u64, total: u64) {
+    let began = Instant::now();
+    for (number, sender) in (0..total).zip(senders.iter().cycle()) {
+        let due = began + Duration::from_micros(number * 1_000_000 / rate);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        sender.send((number, due)).expect("a sender");
+    }
+}
+
+async fn send_each(
+    mut stream: TcpStream,
+    token: String,
+    mut numbers: mpsc::UnboundedReceiver<(u64, Instant)>,
+) -> Vec<f64> {
+    stream.set_nodelay(true).expect("a socket");
+    let mut buffer = Vec::with_capacity(4096);
+    let mut waits = Vec::new();
+    while let Some((number, due)) = numbers.recv().await {
+        let body = format!(
+            r#"{{"event":"lead","event_id":"{number}","uid":"u-{number}","data":{{"sent_us":"{}"}}}}"#,
+            now_us()
+        );
+        let request = format!(
+            "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("the daemon reads");
+        let head = read_message(&mut stream, &mut buffer).await.expect("the daemon answers");
+        assert!(head.starts_with("http/1.1 202"), "{head}");
+        waits.push(due.elapsed().as_secs_f64() * 1000.0);
     }
     waits
 }
