@@ -129,13 +129,15 @@ fn taken(destination: &Destination) -> String {
     let off: Vec<&str> =
         destination.events.names().map(CanonicalName::as_str).filter(|name| !takes(destination, name)).collect();
     let events = if off.is_empty() { events } else { format!("{events}, leaves out {}", off.join(", ")) };
-    match &destination.sources {
+    let events = match &destination.sources {
         None => events,
         Some(sources) => {
             let names: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
             format!("{events}, from {} only", names.join(", "))
         }
-    }
+    };
+    let asked: Vec<&str> = destination.when.iter().map(|condition| condition.path.as_str()).collect();
+    if asked.is_empty() { events } else { format!("{events}, where its when ({}) holds", asked.join(", ")) }
 }
 
 /// Names the application can be taken to send, well known or named by another destination, about which this one says

@@ -49,6 +49,13 @@ fn what_is_ready_has_nothing_left_to_look_at() {
 }
 
 #[test]
+fn what_when_keeps_out_is_not_said_to_be_taken() {
+    let told =
+        listed(&format!("[destinations.crm]\n{HOOK}when = {{ event = \"deposit\", value = {{ present = true }} }}\n"));
+    assert!(told.contains("under its own name, where its when (event, value) holds"), "{told}");
+}
+
+#[test]
 fn a_token_that_can_be_guessed_is_told() {
     let told = |token: &str| {
         let text = format!("[destinations.crm]\n{HOOK}[sources.other]\ntoken = \"{token}\"\n");
