@@ -167,7 +167,13 @@ impl Reloads {
         let now = self.clock.now();
         let read = self.beside(&mut reloader, move |reloader| reloader.read(now)).await;
         let outcome = match read {
-            Some(Ok((snapshot, report))) => self.take_over(snapshot, report.warnings.len()).await,
+            Some(Ok((snapshot, report))) => {
+                // Nobody else says so to whoever never runs `check`: secrets that all may read, events that go nowhere.
+                for warning in &report.warnings {
+                    warn!(%warning, "The configuration is taken, but look at this.");
+                }
+                self.take_over(snapshot, report.warnings.len()).await
+            }
             Some(Err(report)) => Outcome::Refused(report),
             None => Outcome::Postponed(PANICKED.to_owned()),
         };

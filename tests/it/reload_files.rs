@@ -46,6 +46,24 @@ fn to(name: &str) -> String {
     webhook(name, NOWHERE, "")
 }
 
+/// Row 71: whoever never runs `check` learns it from the log, at the start and whenever it is read again.
+#[tokio::test]
+async fn secrets_that_every_user_may_read_stand_in_the_log_once_for_each_reading() {
+    let mut daemon = Daemon::prepare("", "");
+    fs::set_permissions(daemon.config(), fs::Permissions::from_mode(0o644)).unwrap();
+    let log = daemon.path("log");
+    daemon.set_log(log.clone());
+    daemon.restart().await;
+    let told = || fs::read_to_string(&log).unwrap().matches("may be read by other users").count();
+    // The look at the start is over when a reload is answered.
+    crate::support::reload::reload(&daemon).await;
+    assert_eq!(told(), 2, "{}", fs::read_to_string(&log).unwrap());
+    fs::set_permissions(daemon.config(), fs::Permissions::from_mode(0o600)).unwrap();
+    crate::support::reload::reload(&daemon).await;
+    crate::support::reload::reload(&daemon).await;
+    assert_eq!(told(), 2, "what is mended is not told: {}", fs::read_to_string(&log).unwrap());
+}
+
 /// Row 66: rename, in-place write.
 #[tokio::test]
 async fn a_file_that_is_written_or_renamed_over_is_seen_every_time() {
