@@ -76,9 +76,9 @@ async fn listens(daemon: &Daemon) -> bool {
 async fn signals_while_it_starts_do_no_harm() {
     let sink = Sink::with_status(200).await;
     let mut daemon = Daemon::prepare("", &webhook("hook", &sink.url("/")));
+    let hung_up = std::cell::Cell::new(0);
     for round in 0..20_u64 {
         // Hung up on from the first moment it can be: it becomes ready all the same.
-        let hung_up = std::cell::Cell::new(0);
         daemon
             .restart_when(async |daemon| {
                 if catches(daemon, Signal::HUP) {
@@ -93,13 +93,14 @@ async fn signals_while_it_starts_do_no_harm() {
                 daemon.try_request("GET", "/readyz", "", None).await.is_some_and(|answer| answer.status == 200)
             })
             .await;
-        assert!(hung_up.get() > 0);
         deposit(&daemon, &round.to_string()).await;
         daemon.kill();
         // Stopped from the first moment it can be: a clean stop, and nothing of what is owed is lost.
         daemon.restart_when(async |daemon| catches(daemon, Signal::TERM)).await;
         daemon.terminate();
     }
+    // On a busy machine a start may be over between two looks, but not all of them.
+    assert!(hung_up.get() > 0);
     daemon.restart().await;
     settled(&daemon, &[("accepted", 20), ("sent", 20)]).await;
 }
