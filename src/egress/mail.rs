@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, MessageId};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
@@ -65,16 +65,25 @@ impl Mailer {
         let mut message = Message::builder()
             .from(Mailbox::new(Some(SENDER.to_owned()), self.from.clone()))
             .subject(subject)
+            .message_id(None)
             .header(ContentType::TEXT_PLAIN);
         for to in &self.to {
             message = message.to(Mailbox::new(None, to.clone()));
         }
-        let message = message.body(body).map_err(|error| format!("the message cannot be written: {error}"))?;
+        let mut message = message.body(body).map_err(|error| format!("the message cannot be written: {error}"))?;
+        self.set_id(&mut message);
         let mut connection = self.connect().await?;
         self.converse(&mut connection, &message).await.map_err(|error| words(&error))?;
         // It was taken; how the goodbye fares is nobody's business.
         connection.quit().await.ok();
         Ok(())
+    }
+
+    /// Large receivers refuse a message without an id of its own. It names the sender's domain, and nothing of this machine.
+    fn set_id(&self, message: &mut Message) {
+        let made = message.headers().get::<MessageId>().map(|id| id.as_ref().to_owned()).unwrap_or_default();
+        let random = made.split('@').next().unwrap_or_default();
+        message.headers_mut().set(MessageId::from(format!("{random}@{}>", self.from.domain())));
     }
 
     /// A connection over which everything may be said.

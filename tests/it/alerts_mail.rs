@@ -63,6 +63,9 @@ async fn by_starttls_nothing_but_the_wish_for_it_is_said_in_the_open() {
     let login = BASE64_STANDARD.encode(format!("\0robot\0{PASSWORD}"));
     assert!(inside.contains(&format!("AUTH PLAIN {login}\r\n")), "{inside}");
     assert!(inside.contains("Subject: postbackd: a test of alerts\r\n"), "{inside}");
+    let id = inside.lines().find_map(|line| line.strip_prefix("Message-ID: <")).expect("large receivers want one");
+    let (random, domain) = id.strip_suffix('>').unwrap().split_once('@').unwrap();
+    assert_eq!((random.len() > 16, domain), (true, "example.com"), "{id}");
 }
 
 #[tokio::test]
