@@ -194,3 +194,24 @@ impl Board {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_commits_took_is_told_in_milliseconds_of_the_last_thousand() {
+        let board = Board::default();
+        let commits = |count: usize, took_ms: u64| {
+            for _ in 0..count {
+                board.committed(Duration::from_millis(took_ms));
+            }
+        };
+        // With the first of them the slow ones would be more than half.
+        commits(1, 9);
+        commits(COMMITS / 2, 2);
+        commits(COMMITS / 2, 9);
+        let health = board.health();
+        assert_eq!((health.commit_ms_p50, health.commit_ms_p99), (Some(2.0), Some(9.0)));
+    }
+}

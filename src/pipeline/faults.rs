@@ -73,3 +73,47 @@ impl Faults {
         ranked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::delivery::{Autopsy, Delivery, History, State};
+    use crate::domain::event::tests::sample;
+    use crate::domain::id::EventSeq;
+    use crate::domain::outcome::DeadReason;
+    use crate::store::read::DeliveryEntry;
+
+    fn dead(seq: u64, at: u64, http_status: u16) -> DlqEntry {
+        let state = State::FailedPermanently { at: UnixMs(at), reason: DeadReason::Permanent };
+        let (received_at, target, history) = (UnixMs(1), None, History::new(UnixMs(1)));
+        let key = DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) };
+        let delivery = Delivery { received_at, target, state, history };
+        let (detail, request, response) = (format!("no user {seq}"), None, String::new());
+        let autopsy = Autopsy { detail, request, http_status: Some(http_status), response };
+        DlqEntry { entry: DeliveryEntry { key, delivery, event: Arc::new(sample()) }, autopsy }
+    }
+
+    #[test]
+    fn what_is_in_none_of_the_groups_that_are_told_apart_is_counted_all_the_same() {
+        let mut faults = Faults::default();
+        // The newest first, and not in the order in which they died.
+        for (seq, at) in [(9, 30), (8, 10), (7, 20)] {
+            faults.take(&dead(seq, at, 99));
+        }
+        let groups_max = u16::try_from(GROUPS_MAX).unwrap();
+        for group in 1..groups_max {
+            faults.take(&dead(6, 1, 100 + group));
+        }
+        faults.take(&dead(5, 1, 999));
+        faults.take(&dead(4, 1, 998));
+        faults.take(&dead(3, 5, 99));
+        assert_eq!((faults.groups.len(), faults.others, faults.entries), (GROUPS_MAX, 2, 3 + 199 + 2 + 1));
+        let ranked = faults.ranked();
+        let (_, largest) = ranked.first().unwrap();
+        assert_eq!((largest.count, largest.first_at, largest.last_at), (4, UnixMs(5), UnixMs(30)));
+        assert_eq!((largest.sample.seq, largest.form.as_str()), (EventSeq(9), "no user #"));
+        assert_eq!(ranked.len(), GROUPS_MAX);
+    }
+}

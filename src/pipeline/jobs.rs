@@ -242,3 +242,94 @@ async fn read<T: Send + 'static>(
     let read = read.map_err(|_| Trouble::Later("reading panicked; this is a bug worth reporting".to_owned()))?;
     read.map_err(|error| Trouble::Later(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::dedupe::Discriminator;
+    use crate::domain::event::{Event, tests::sample};
+    use crate::domain::id::{DestinationId, EventSeq};
+    use crate::domain::outcome::{DeadReason, Disposition};
+    use crate::env::entropy::Entropy;
+    use crate::store::write::{Accept, Planned, Settle};
+    use crate::store::{Options, Store};
+
+    const AT: UnixMs = UnixMs(1_764_000_002_000);
+
+    struct Dice;
+
+    impl Entropy for Dice {
+        fn next_u64(&self) -> u64 {
+            7
+        }
+    }
+
+    fn key(seq: u64) -> DeliveryKey {
+        DeliveryKey { seq: EventSeq(seq), destination: DestinationId(1) }
+    }
+
+    /// Five dead deliveries, and a sixth that is owed.
+    fn store(dir: &std::path::Path) -> Store {
+        let mut store = Store::open(dir, Options { cache: 1 << 20 }, &Dice).unwrap();
+        for seq in 1..=6 {
+            let id = seq.to_string();
+            let event = Arc::new(Event { event_id: Some(id.clone()), ..sample() });
+            let dedupe = store.hash_key().dedupe_key(&event, &Discriminator::EventId(id));
+            let (content, due_at) = (store.hash_key().content(&event), event.received_at);
+            let plan = vec![Planned::Owe { destination: key(seq).destination, target: "Purchase".parse().unwrap() }];
+            let (heard_at, repeat_since) = (due_at, UnixMs(0));
+            let accept = Accept { event, key: dedupe, content, heard_at, repeat_since, plan };
+            let disposition = Disposition::Dead { reason: DeadReason::Permanent };
+            let dies = Settle { key: key(seq), due_at, at: AT, attempt: None, disposition, autopsy: None };
+            store.commit(&[WriteOp::Accept(accept)]).unwrap();
+            if seq < 6 {
+                store.commit(&[WriteOp::Settle(dies)]).unwrap();
+            }
+        }
+        store
+    }
+
+    #[test]
+    fn a_selection_is_found_whole_up_to_what_is_few_and_counted_beyond() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let reader = store.reader();
+        let all = Selection::Filter(Box::default());
+        let keys = [5, 4, 3, 2, 1].map(key).to_vec();
+        assert_eq!(find(&reader, &all, 5).unwrap(), Found::Few(keys.clone()));
+        assert_eq!(find(&reader, &all, 4).unwrap(), Found::Many { count: 5 });
+        let named = Selection::Ids([6, 5, 4].map(key).to_vec());
+        assert_eq!(find(&reader, &named, 2).unwrap(), Found::Few(keys[..2].to_vec()), "what is owed is not dead");
+        assert_eq!(count(&reader, &DeliveryFilter::default()).unwrap(), 5);
+        let nothing = DeliveryFilter { destination: Some(DestinationId(2)), ..DeliveryFilter::default() };
+        assert_eq!(count(&reader, &nothing).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_job_goes_through_its_selection_once_in_pages_of_their_size() {
+        for selection in [Selection::Ids([5, 4, 3, 2, 1].map(key).to_vec()), Selection::Filter(Box::default())] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut store = store(dir.path());
+            let plan = JobPlan {
+                at: AT,
+                kind: JobKind::Discard,
+                selection,
+                rate: None,
+                reason: "left us".to_owned(),
+                matched: 5,
+            };
+            let mut job = job_of(store.commit(&[WriteOp::JobStart(plan)]).unwrap()).unwrap();
+            let mut pages = Vec::new();
+            while job.state == JobState::Running {
+                let page = next_page(&store.reader(), &job, 2, AT, AT).unwrap();
+                pages.push(page.keys.iter().map(|key| key.seq.0).collect::<Vec<_>>());
+                job = job_of(store.commit(&[WriteOp::JobPage(page)]).unwrap()).unwrap();
+                assert!(pages.len() < 9, "{pages:?}");
+            }
+            assert_eq!(pages, [vec![5, 4], vec![3, 2], vec![1]]);
+            assert_eq!((job.done, job.failed), (5, 0));
+        }
+    }
+}
