@@ -482,6 +482,36 @@ fn a_disk_that_stays_full_does_not_keep_the_daemon_from_stopping() {
     assert!(bench.stop().is_err(), "an outcome could not be committed: the process must end non-zero");
 }
 
+#[test]
+fn a_disk_that_is_full_for_a_moment_keeps_no_outcome_from_a_daemon_that_stops() {
+    let bench = Bench::new();
+    bench.accept("a").unwrap();
+    let disk = bench.disk.clone();
+    disk.fail_after(0, Fault::FullOnce);
+    let stuck = disk.0.lock().unwrap();
+    bench.settle();
+    bench.commands.blocking_send(Command::Stop).unwrap();
+    drop(stuck);
+    bench.thread.join().unwrap().unwrap();
+    let delivery = disk.cut().store().reader().delivery(FIRST).unwrap().unwrap();
+    assert!(matches!(delivery.state, State::Sent { .. }), "{delivery:?}");
+}
+
+#[test]
+fn a_writer_that_has_nothing_to_write_leaves_the_disk_alone() {
+    let bench = Bench::new();
+    bench.disk.fail_after(0, Fault::Dead);
+    // More than there are milliseconds between two preparations for a crash.
+    for _ in 0..300 {
+        bench.commands.blocking_send(Command::Nudge).unwrap();
+    }
+    let (probe, answer) = crate::pipeline::pulse::Probe::new();
+    bench.commands.blocking_send(Command::Probe(probe)).unwrap();
+    answer.blocking_recv().unwrap();
+    bench.disk.mend();
+    bench.stop().unwrap();
+}
+
 // Row 6.
 #[test]
 fn below_the_reserve_events_are_refused_and_outcomes_committed() {
