@@ -89,6 +89,46 @@ fn a_restored_store_is_that_of_the_backup_with_everything_paused() {
         assert_eq!(pause.reason, format!("restored from a backup of {}", TAKEN.to_rfc3339()));
     }
     assert_eq!(store.contents().unwrap().taken_at, None, "it is a store as any other");
+    assert_eq!(last_result(&store), format!("restored from a backup of {}", TAKEN.to_rfc3339()));
+}
+
+/// What the newest deed says of its end.
+fn last_result(store: &Store) -> String {
+    store.reader().audit(None, 1).unwrap().0.remove(0).deed.result
+}
+
+#[test]
+fn what_is_owed_is_told_apart_from_what_retention_forgot_and_from_what_the_present_store_never_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 4);
+    let present = dir.path().join("postbackd.redb");
+    for seq in 1..=4 {
+        store.settle(DeliveryKey { seq: EventSeq(seq), destination: TWO }, 950, Disposition::Sent);
+    }
+    store.close().unwrap();
+    let older = fs::read(&present).unwrap();
+    let mut store = reopen(dir.path());
+    // The first is of the number that comes next in the older one.
+    store.accept(event("new1", 900), vec![owe(TWO)]);
+    store.accept(event("new2", 901), vec![owe(TWO)]);
+    let file = backup(&store, "a");
+    let owed = |file: &Path| {
+        let wish = Wish { file, sent: None, now: later(1), options: OPTIONS };
+        let report = Offline::claim(dir.path(), "stop it").unwrap().rehearse(&wish).unwrap();
+        report.owed.into_iter().map(|each| (each.owed, each.sent, each.ended)).collect::<Vec<_>>()
+    };
+    for seq in 5..=6 {
+        store.settle(DeliveryKey { seq: EventSeq(seq), destination: TWO }, 950, Disposition::Sent);
+    }
+    for seq in 3..=4 {
+        store.settle(DeliveryKey { seq: EventSeq(seq), destination: ONE }, 950, Disposition::Sent);
+    }
+    let all = SweepPlan { events_before: Some(later(DAY)), ..SweepPlan::default() };
+    while store.sweep(&all).unwrap() > 0 {}
+    store.close().unwrap();
+    assert_eq!(owed(&file), [(2, 0, 2), (2, 0, 2)], "forgotten");
+    fs::write(&present, older).unwrap();
+    assert_eq!(owed(&file), [(2, 0, 0), (2, 0, 0)], "never had");
 }
 
 // Row 19.
@@ -129,6 +169,32 @@ fn no_id_is_handed_out_twice() {
             );
         }
     }
+}
+
+#[test]
+fn no_more_numbers_are_skipped_than_can_have_been_handed_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 3);
+    let newest = TAKEN.0 - 1000;
+    store.accept(event("newest", newest), vec![owe(ONE)]);
+    let known = backup(&store, "a");
+    store.close().unwrap();
+    let unknown = dir.path().join("copy");
+    fs::copy(dir.path().join("postbackd.redb"), &unknown).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let skipped = |file: &Path, now: u64| {
+        let wish = Wish { file, sent: None, now: UnixMs(now), options: OPTIONS };
+        Offline::claim(other.path(), "stop it").unwrap().rehearse(&wish).unwrap().floor - 5
+    };
+    let (few, many) = (1 << 20, 1 << 36);
+    assert_eq!(skipped(&known, TAKEN.0), few);
+    assert_eq!(skipped(&known, TAKEN.0 + 40), few + 4000);
+    // The clock was put back: nobody knows when it was taken, but not before its newest event.
+    assert_eq!(skipped(&known, TAKEN.0 - 990), many + 1000);
+    assert_eq!(skipped(&unknown, TAKEN.0), many + 100_000);
+    assert_eq!(skipped(&unknown, newest), many);
+    // What its newest event says cannot be believed either.
+    assert_eq!(skipped(&unknown, newest - 1), many + (newest - 1 - 1_735_689_600_000) * 100);
 }
 
 #[test]
@@ -200,6 +266,16 @@ fn a_store_in_use_is_left_alone() {
     Offline::claim(dir.path(), "stop it").unwrap().examine(OPTIONS).unwrap();
 }
 
+#[test]
+fn a_directory_without_a_store_and_one_that_is_in_disorder_are_not_said_to_be_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = Offline::claim(dir.path(), "stop it").unwrap().examine(OPTIONS).unwrap_err().to_string();
+    assert!(text.contains("there is no store here yet"), "{text}");
+    fs::create_dir(dir.path().join("postbackd.redb.tmp")).unwrap();
+    let text = Offline::claim(dir.path(), "stop it").unwrap_err().to_string();
+    assert!(text.contains("removing what an unfinished start left"), "{text}");
+}
+
 /// Sent since the backup: the first ten of destination two. Closed.
 fn sent_since(dir: &Path) -> (PathBuf, InstanceId) {
     let mut store = lived_in(dir, 40);
@@ -236,6 +312,7 @@ fn what_a_newer_store_knows_as_sent_is_not_owed_again() {
         let delivery = store.reader().delivery(DeliveryKey { seq: EventSeq(3), destination: TWO }).unwrap().unwrap();
         assert_eq!(delivery.state.due_at(), None);
         assert_eq!(format!("{:?}", delivery.state), format!("Sent {{ at: {:?} }}", UnixMs(sent_at)));
+        assert!(last_result(&store).ends_with(", 10 deliveries settled as sent since"), "{}", last_result(&store));
     };
     check(dir.path(), 903);
     // Later, with the one that was set aside, into a directory whose name has a space.
@@ -342,6 +419,22 @@ fn jobs_end_and_no_number_of_a_job_or_a_deed_comes_again() {
             store.assert_sound();
             store.close().unwrap();
         }
+    }
+}
+
+// A backup of a store that was restored itself begins with its numbers far up.
+#[test]
+fn no_number_of_a_deed_comes_again_after_one_restore_upon_another() {
+    let mut dir = tempfile::tempdir().unwrap();
+    let mut store = lived_in(dir.path(), 3);
+    for again in 1..4 {
+        let file = backup(&store, "a");
+        let lost = (0..5).map(|_| deed(&mut store)).last().unwrap();
+        store.close().unwrap();
+        let next = tempfile::tempdir().unwrap();
+        restore(next.path(), &file, later(again)).unwrap();
+        (store, dir) = (reopen(next.path()), next);
+        assert!(deed(&mut store) > lost, "{}: restore {again}", dir.path().display());
     }
 }
 
