@@ -156,3 +156,37 @@ impl Copying<'_> {
         Ok(slice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::tests::backing::lived_in;
+
+    // The file system makes whoever syncs next wait for what a slice left unwritten; without rests, everybody waits for it all.
+    #[test]
+    fn a_copy_rests_every_few_rows_and_is_written_out_slice_by_slice() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = lived_in(dir.path(), 50);
+        let view = store.shared.view().unwrap();
+        let (rested, mut slices) = (Arc::new(AtomicU64::new(0)), 0);
+        let rest = Arc::clone(&rested);
+        let rests = Rests::new(Box::new(move || {
+            rest.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }));
+        let mut between = || {
+            slices += 1;
+            Ok(())
+        };
+        let rows = fill(&view, InMemoryBackend::new(), UnixMs(1), &rests, &mut between).unwrap();
+        // All of `meta` is one piece.
+        let full: u64 = rows.iter().filter(|(table, _)| *table != META.name()).map(|(_, rows)| rows / 7).sum();
+        assert!(full > 20, "{rows:?}");
+        assert_eq!((slices, rested.load(Ordering::Relaxed)), (full, full));
+    }
+}

@@ -60,7 +60,7 @@ fn dump_file(path: &Path) -> BTreeMap<&'static str, Rows> {
 }
 
 /// A store in a directory, with events in every state.
-pub(super) fn lived_in(dir: &Path, events: u64) -> Store {
+pub(in crate::store) fn lived_in(dir: &Path, events: u64) -> Store {
     let mut store = Store::open(dir, OPTIONS, &Dice::default()).unwrap();
     store.number_destinations(&["one".parse().unwrap(), "two".parse().unwrap()]).unwrap();
     for number in 0..events {
@@ -177,6 +177,7 @@ fn what_this_store_left_unfinished_is_counted_and_a_directory_that_cannot_be_rea
     let store = lived_in(dir.path(), 3);
     let reader = store.reader();
     assert_eq!(reader.clear_unfinished_backups(None).unwrap(), 0, "there is no directory yet");
+    assert_eq!(reader.series(None, UnixMs(1)).unwrap(), [], "nor is there then a series");
     fs::create_dir(dir.path().join("backups")).unwrap();
     let unfinished = ["x", "y", "z"].map(|name| reader.unfinished_backup(&order(name)).unwrap());
     for file in &unfinished {
@@ -184,7 +185,9 @@ fn what_this_store_left_unfinished_is_counted_and_a_directory_that_cannot_be_rea
         fs::write(file, "half").unwrap();
     }
     assert_eq!(reader.clear_unfinished_backups(None).unwrap(), 3);
-    assert!(reader.clear_unfinished_backups(Some(&dir.path().join("postbackd.redb"))).is_err());
+    let no_directory = dir.path().join("postbackd.redb");
+    assert!(reader.clear_unfinished_backups(Some(&no_directory)).is_err());
+    assert!(reader.series(Some(&no_directory), UnixMs(1)).is_err());
 }
 
 #[test]

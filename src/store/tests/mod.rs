@@ -1,7 +1,7 @@
 //! The store's rules as tests, on a disk in memory except where files are the subject.
 
 mod alerting;
-mod backing;
+pub(super) mod backing;
 mod compacting;
 mod dedupe;
 mod desk;
