@@ -3,7 +3,9 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::*;
-use crate::store::row::{EventRow, NumberRow};
+use crate::domain::job::{JobKind, JobNumber, JobState};
+use crate::store::job::{Job, Selection};
+use crate::store::row::{EventRow, JobRow, NumberRow, ZoneRow};
 
 /// A store with one delivery in each place: owed twice, sent, dead.
 fn filled() -> Store {
@@ -65,6 +67,13 @@ fn a_lost_dlq_row_is_found() {
         transaction.open_table(schema::DLQ)?.remove(&schema::delivery_key(key(EventSeq(4), ONE)))?;
         Ok(())
     });
+    // It died in the millisecond before which retention has removed them.
+    finds("delivery 4/1: dead since", |transaction| {
+        transaction.open_table(schema::DLQ)?.remove(&schema::delivery_key(key(EventSeq(4), ONE)))?;
+        let swept = row::encode(&NumberRow(110))?;
+        transaction.open_table(schema::META)?.insert(schema::META_DLQ_SWEPT, swept.as_slice())?;
+        Ok(())
+    });
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn wrong_books_are_found() {
 #[test]
 fn a_dedupe_key_from_the_future_is_found() {
     finds("which was never accepted", |transaction| {
-        let bytes = row::encode(&row::DedupeRow { seq: 77, received_at: 1, content: 1 })?;
+        let bytes = row::encode(&row::DedupeRow { seq: 5, received_at: 1, content: 1 })?;
         let place = schema::dedupe_key(0, DedupeKey { discriminator: 1, identity: 1 });
         transaction.open_table(schema::DEDUPE)?.insert(&place, bytes.as_slice())?;
         Ok(())
@@ -134,6 +143,61 @@ fn two_names_with_one_number_are_found() {
         let mut table = transaction.open_table(schema::DESTINATIONS)?;
         table.insert("x", bytes.as_slice())?;
         table.insert("y", bytes.as_slice())?;
+        Ok(())
+    });
+}
+
+/// Changes the row of the zone that the dead delivery is in.
+fn with_zone(change: impl FnOnce(&mut ZoneRow)) -> impl FnOnce(&WriteTransaction) -> Result<(), StoreError> {
+    |transaction| {
+        let mut zones = transaction.open_table(schema::ZONES)?;
+        let place = schema::zone_key(schema::zone_of(EventSeq(4)));
+        let mut zone: ZoneRow = row::decode(zones.get(&place)?.unwrap().value()).unwrap();
+        change(&mut zone);
+        zones.insert(&place, row::encode(&zone)?.as_slice())?;
+        Ok(())
+    }
+}
+
+// A list by zones passes over what its zone does not know of.
+#[test]
+fn a_zone_that_does_not_know_what_is_in_it_is_found() {
+    finds("counts [], found [", with_zone(|zone| zone.counts.clear()));
+    finds("does not know of deposit, the name of event 4", with_zone(|zone| zone.names.clear()));
+    finds("does not know of the reason permanent of delivery 4/1", with_zone(|zone| zone.reasons.clear()));
+    let outside = "event 4 was received at 100, outside of it";
+    finds(outside, with_zone(|zone| zone.first = 101));
+    finds(outside, with_zone(|zone| zone.last = 99));
+    finds("does not know of the uid of event 4", |transaction| {
+        transaction.delete_table(schema::ZONE_UIDS)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_job_that_did_more_than_it_is_of_and_a_deed_that_cannot_be_read_are_found() {
+    finds("job 3 has done 4 and failed 2 of 5", |transaction| {
+        let job = Job {
+            number: JobNumber(3),
+            kind: JobKind::Discard,
+            state: JobState::Running,
+            selection: Selection::Filter(Box::default()),
+            rate: None,
+            reason: String::new(),
+            matched: 5,
+            done: 4,
+            failed: 2,
+            cursor: None,
+            paced_to: UnixMs(1),
+            started_at: UnixMs(1),
+            finished_at: None,
+        };
+        let bytes = row::encode(&JobRow::from(&job))?;
+        transaction.open_table(schema::JOBS)?.insert(&schema::desk_key(3), bytes.as_slice())?;
+        Ok(())
+    });
+    finds("deed 7: the row's checksum is wrong", |transaction| {
+        transaction.open_table(schema::AUDIT)?.insert(&schema::desk_key(7), b"12345678".as_slice())?;
         Ok(())
     });
 }
