@@ -84,3 +84,23 @@ fn named(table: &str, key: &[u8]) -> (Option<EventSeq>, Option<DeliveryKey>) {
         _ => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::DestinationId;
+    use crate::domain::time::UnixMs;
+
+    #[test]
+    fn a_damaged_row_is_told_with_the_event_and_the_delivery_that_its_key_names() {
+        let key = DeliveryKey { seq: EventSeq(7), destination: DestinationId(2) };
+        let delivery = (Some(key.seq), Some(key));
+        assert_eq!(named("inbox", &schema::inbox_key(key.seq)), (Some(key.seq), None));
+        assert_eq!(named("deliveries", &schema::delivery_key(key)), delivery);
+        assert_eq!(named("dlq", &schema::delivery_key(key)), delivery);
+        assert_eq!(named("attempts", &schema::attempt_key(key, 3)), delivery);
+        assert_eq!(named("outbox", &schema::outbox_key(key.destination, UnixMs(5), key.seq)), delivery);
+        assert_eq!(named("zones", &schema::zone_key(7)), (None, None));
+        assert_eq!(named("inbox", b"cut"), (None, None));
+    }
+}

@@ -181,6 +181,7 @@ fn the_audit_trail_is_bounded_and_read_in_pages() {
     let (mut before, mut numbers) = (None, Vec::new());
     loop {
         let (deeds, next) = store.reader().audit(before, 4000).unwrap();
+        assert!(deeds.len() <= 4000);
         numbers.extend(deeds.iter().map(|kept| kept.number));
         before = next;
         if before.is_none() {

@@ -1,8 +1,9 @@
 //! What readers see.
 
 use super::*;
-use crate::domain::delivery::Status;
-use crate::store::read::{DeliveryFilter, Reader};
+use crate::domain::delivery::{Autopsy, Status};
+use crate::domain::fault::{FaultId, normal_form};
+use crate::store::read::{Answered, DeliveryFilter, Reader};
 
 /// Every row of the log under `filter`, in pages of `limit`.
 fn all(reader: &Reader, filter: &DeliveryFilter, limit: usize) -> Vec<DeliveryKey> {
@@ -77,6 +78,49 @@ fn the_dlq_is_paged_like_the_log() {
     assert!(keys.windows(2).all(|pair| pair[0] > pair[1]));
     let none = reader.dlq(&DeliveryFilter { destination: Some(TWO), ..DeliveryFilter::default() }, None, 9).unwrap();
     assert!(none.rows.is_empty() && none.next.is_none());
+}
+
+// Keys are what is counted, replayed and discarded; entries are what an operator saw before.
+#[test]
+fn a_filter_takes_the_same_of_the_dlq_for_its_entries_and_for_their_keys() {
+    let mut store = Disk::default().store();
+    let ends = [(Some(400), "No user 17", ""), (Some(500), "boom", ""), (None, "", "refused by 5")];
+    for (n, (http_status, detail, response)) in (1..).zip(ends) {
+        let mut event = event(&format!("e{n}"), 100);
+        event.canonical = format!("name_{n}").parse().unwrap();
+        event.uid = Some(format!("u-{n}"));
+        let seq = store.accept(event, vec![owe(ONE)]).seq;
+        let (detail, response) = (detail.to_owned(), response.to_owned());
+        let autopsy = Some(Autopsy { detail, request: None, http_status, response });
+        let (key, due_at, at) = (key(seq, ONE), UnixMs(100), UnixMs(110));
+        store.one(WriteOp::Settle(Settle { key, due_at, at, attempt: None, disposition: DEAD, autopsy }));
+    }
+    let reader = store.reader();
+    let text = |text: &str| Some(text.to_owned());
+    let all = DeliveryFilter::default();
+    let boom = Some(FaultId::of(&normal_form("boom", "")));
+    let [by_400, by_500] = [400, 500].map(|status| Some(Answered::Status(status)));
+    for (filter, wanted) in [
+        (all.clone(), vec![3, 2, 1]),
+        (DeliveryFilter { event: text("name_2"), ..all.clone() }, vec![2]),
+        (DeliveryFilter { uid: text("u-1"), ..all.clone() }, vec![1]),
+        (DeliveryFilter { event_id: text("e3"), ..all.clone() }, vec![3]),
+        (DeliveryFilter { response_status: by_400, ..all.clone() }, vec![1]),
+        (DeliveryFilter { response_status: Some(Answered::Nothing), ..all.clone() }, vec![3]),
+        (DeliveryFilter { detail: text("no USER"), ..all.clone() }, vec![1]),
+        (DeliveryFilter { fault: boom, ..all.clone() }, vec![2]),
+        (DeliveryFilter { response_status: by_500, fault: boom, ..all.clone() }, vec![2]),
+        (DeliveryFilter { response_status: by_400, fault: boom, ..all.clone() }, vec![]),
+        (DeliveryFilter { response_status: by_500, detail: text("user"), ..all.clone() }, vec![]),
+        (DeliveryFilter { detail: text("user"), fault: boom, ..all.clone() }, vec![]),
+        (DeliveryFilter { event: text("name_2"), response_status: by_400, ..all.clone() }, vec![]),
+        (DeliveryFilter { event: text("name_2"), response_status: by_500, ..all.clone() }, vec![2]),
+    ] {
+        let entries = reader.dlq(&filter, None, 9).unwrap().rows;
+        let entries: Vec<_> = entries.into_iter().map(|row| row.entry.key).collect();
+        assert_eq!(entries.iter().map(|key| key.seq.0).collect::<Vec<_>>(), wanted, "{filter:?}");
+        assert_eq!(reader.dlq_keys(&filter, None, 9).unwrap().rows, entries, "{filter:?}");
+    }
 }
 
 #[test]

@@ -161,6 +161,7 @@ fn compare(store: &Store) {
             wanted.iter().filter(|(_, dead)| *dead).map(|(key, _)| *key).collect::<Vec<_>>(),
             "{filter:?}"
         );
+        assert_eq!(reader.dlq_keys(&filter, None, usize::MAX).unwrap().rows, dead, "{filter:?}");
         let count = u64::try_from(dead.len()).unwrap();
         assert_eq!(reader.dlq_total(&filter).unwrap(), (count, Total::Exact), "{filter:?}");
     }
