@@ -252,11 +252,7 @@ fn the_unit_leaves_no_core_dump_and_no_secret_in_the_environment() {
     assert!(text.contains("LoadCredential="));
     let is_open = |line: &&str| line.starts_with("Environment=") || line.starts_with("EnvironmentFile=");
     let open: Vec<&str> = text.lines().filter(is_open).collect();
-    assert_eq!(
-        open,
-        ["Environment=MALLOC_ARENA_MAX=2"],
-        "a number for the allocator is no secret; nothing else belongs there"
-    );
+    assert!(open.is_empty(), "nothing belongs there: {open:?}");
 }
 
 /// What a template of the status page must not have: a text that is not escaped, and what its policy would refuse.

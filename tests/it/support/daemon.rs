@@ -227,8 +227,6 @@ impl Daemon {
         command.arg(verb).arg("--config").arg(self.config()).stdin(Stdio::null());
         // Receivers with TLS have a certificate of the tests' own CA.
         command.env("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/ca.pem"));
-        // As the unit does.
-        command.env("MALLOC_ARENA_MAX", "2");
         command.env("POSTBACKD_LOG", std::env::var("POSTBACKD_LOG").unwrap_or_else(|_| "error".to_owned()));
         command
     }
