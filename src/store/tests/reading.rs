@@ -145,6 +145,22 @@ fn the_outbox_is_paged_in_due_order_strictly_after_the_cursor() {
 }
 
 #[test]
+fn the_oldest_that_is_owed_need_not_be_due_first_and_a_stray_row_owes_nothing() {
+    let mut store = Disk::default().store();
+    let oldest = store.accept(event("a", 100), vec![owe(ONE)]).seq;
+    store.accept(event("b", 200), vec![owe(ONE)]);
+    store.settle(key(oldest, ONE), 110, retry(900));
+    assert_eq!(store.reader().oldest_owed(ONE).unwrap(), Some(UnixMs(100)));
+    let stray = store.shared.write(|transaction| {
+        transaction.open_table(schema::OUTBOX)?.insert(&schema::outbox_key(ONE, UnixMs(7), oldest), ())?;
+        Ok(((), Finish::Commit))
+    });
+    stray.unwrap();
+    let page = store.reader().outbox_page(ONE, None, 9, Bodies::NONE).unwrap();
+    assert_eq!(page.iter().map(|owed| owed.due_at).collect::<Vec<_>>(), [UnixMs(200), UnixMs(900)]);
+}
+
+#[test]
 fn a_page_brings_the_events_that_are_due_as_far_as_the_bytes_reach() {
     let mut store = Disk::default().store();
     for number in 0..10_u64 {

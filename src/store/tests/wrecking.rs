@@ -1,10 +1,13 @@
 //! Deliveries that cannot be read: seen, left alone by everything, and given up by an operator with the books in order.
 
+use redb::ReadableTable;
+
 use super::zoning::zones;
 use super::*;
 use crate::domain::delivery::State;
 use crate::domain::limits::API_PAGE_DEFAULT;
 use crate::store::handle::Finish;
+use crate::store::row::DeliveryRow;
 use crate::store::schema::{DELIVERIES, INBOX};
 
 /// Writes junk over the row.
@@ -188,8 +191,21 @@ fn a_scan_is_in_pages_and_misses_nothing_between_them() {
     for key in &keys {
         spoil_event(&store, key.seq);
     }
+    // What the first page has found in tables before is not found again by the next.
+    let spoil = |transaction: &redb::WriteTransaction| {
+        let stray = schema::outbox_key(ONE, UnixMs(7), keys[0].seq);
+        transaction.open_table(schema::OUTBOX)?.insert(&stray, ())?;
+        let mut table = transaction.open_table(DELIVERIES)?;
+        let place = schema::delivery_key(keys[1]);
+        let without_target = row::decode::<DeliveryRow>(table.get(&place)?.unwrap().value()).unwrap();
+        let without_target = DeliveryRow { target: None, ..without_target };
+        table.insert(&place, row::encode(&without_target)?.as_slice())?;
+        Ok(((), Finish::Commit))
+    };
+    store.shared.write(spoil).unwrap();
     let (found, pages) = scanned(&store);
-    let wanted: Vec<_> = keys.iter().map(|key| ("inbox", Some(key.seq.0))).collect();
+    let mut wanted = vec![("outbox", Some(keys[0].seq.0)), ("deliveries", Some(keys[1].seq.0))];
+    wanted.extend(keys.iter().map(|key| ("inbox", Some(key.seq.0))));
     assert_eq!((found, pages), (wanted, 3));
 }
 

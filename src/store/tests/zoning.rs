@@ -217,6 +217,27 @@ fn retention_completes_the_zones_of_a_file_from_before_and_drops_those_of_nothin
 }
 
 #[test]
+fn a_zone_that_has_no_row_is_looked_through_also_between_two_that_have() {
+    let mut store = Disk::default().store();
+    for number in 0..14 {
+        store.accept(event(&format!("e{number}"), 100 + number), vec![owe(ONE)]);
+    }
+    let without = store.shared.write(|transaction| {
+        transaction.open_table(schema::ZONES)?.remove(&schema::zone_key(2))?;
+        Ok(((), Finish::Commit))
+    });
+    without.unwrap();
+    assert_eq!(zones(&store), [0, 1, 3]);
+    let listed = |since| {
+        let filter = DeliveryFilter { since, ..DeliveryFilter::default() };
+        let rows = store.reader().deliveries(&filter, None, 99).unwrap().rows;
+        rows.iter().map(|row| row.key.seq.0).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None), (1..=14).rev().collect::<Vec<_>>());
+    assert_eq!(listed(Some(UnixMs(113))), [14], "the last of its zone");
+}
+
+#[test]
 fn a_page_that_finds_nothing_in_its_share_of_work_goes_on_where_it_was() {
     let mut store = Disk::default().store();
     let ops: Vec<_> = (0..11_000)
