@@ -85,7 +85,7 @@ impl HashKey {
         DedupeKey { discriminator, identity: hash.finish128().h1 }
     }
 
-    /// The content of `event`, without its receipt and a defaulted time. Amounts count as numbers (`25.0` = `25.00`),
+    /// The content of `event`, whose objects are read for it, without its receipt and a defaulted time. Amounts count as numbers (`25.0` = `25.00`),
     /// times as instants, members of objects in any order.
     pub fn content(self, event: &Event) -> ContentHash {
         self.content_of(event, event.objects().map(members).each_ref())
@@ -249,6 +249,14 @@ mod tests {
         for (at, text) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| said(other) != said(text)), "{text}");
         }
+    }
+
+    // Row 80.
+    #[test]
+    fn contents_that_stores_hold_keep_their_hashes() {
+        let text = r#"{"z":{"y":[1,{"q":1.50,"p":-0}],"x":null},"a":18446744073709551615,"t":true,"f":false,"s":"é"}"#;
+        let said = Event { data: JsonObject::read(text).unwrap(), ..sample() };
+        assert_eq!(KEY.content(&said), ContentHash(7_114_119_819_543_283_223));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::event::Object;
 use super::json::Members;
 
 /// Room for the text of most objects: growing costs more than the rest of the writing.
-const TEXT_BYTES: usize = 512;
+pub const TEXT_BYTES: usize = 512;
 
 /// See the module's page.
 #[derive(Clone, Default)]
@@ -32,7 +32,7 @@ impl JsonObject {
         (text.is_empty() || enclosed).then(|| Self { text, tree: OnceLock::new() })
     }
 
-    /// Writes what was read, not taken apart. `room` is for writing in: what is in it is lost.
+    /// Writes what was read, not taken apart. `room` is for writing in, best with [`TEXT_BYTES`]: what is in it is lost.
     pub fn write(members: &Members<'_>, room: &mut Vec<u8>) -> Self {
         room.clear();
         // Names are texts, so that it is always JSON, and JSON is text.

@@ -1,4 +1,4 @@
-//! Bodies as JSON without room for interpretation: UTF-8 only, no lone surrogates, and what [`Json`] refuses.
+//! Bodies as JSON without room for interpretation: UTF-8 only, no lone surrogates, and what [`JsonValue`] refuses.
 //!
 //! A large body is read in two steps. [`split`] finds the events in it without building anything, so that an oversized event
 //! or batch costs no memory; [`parse`] then builds the value of one event. In a small one all values are built at once, by

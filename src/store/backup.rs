@@ -35,8 +35,7 @@ use rests::{Paced, Rests};
 
 /// The directory of backups, beside the store.
 const DIRECTORY: &str = "backups";
-/// Page cache of the file in the making. It is written in order, so that more would bring nothing; and every backup has a
-/// thread of its own, of which the system's allocator may keep what was once used.
+/// Page cache of the file in the making. It is written in order, so that more would bring nothing.
 const CACHE: usize = 4 << 20;
 
 /// What is to be made.

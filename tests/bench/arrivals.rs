@@ -117,7 +117,8 @@ fn now_us() -> u64 {
 const SENDERS: usize = 64;
 
 /// Sends `rate` events named `lead` a second for `span`, over some connections, by the clock and not by the acknowledgements.
-/// How long each was waited for, from when it was due to its acknowledgement, in milliseconds.
+/// How long each was waited for, from when it was due to its acknowledgement, in milliseconds. What an [`Arrivals`] measures of
+/// them begins when they are written.
 pub async fn steady(port: u16, token: &str, rate: u64, span: Duration) -> Vec<f64> {
     let mut tasks = tokio::task::JoinSet::new();
     let mut senders = Vec::with_capacity(SENDERS);

@@ -15,8 +15,9 @@ use postbackd::destination::webhook::{Webhook, WebhookSpec};
 use postbackd::destination::{Adapter, Outgoing, example};
 use postbackd::domain::dedupe::{Discriminator, HashKey};
 use postbackd::domain::delivery::{Attempt, Phases};
-use postbackd::domain::event::Event;
+use postbackd::domain::event::{Event, Object};
 use postbackd::domain::id::{DeliveryId, DeliveryKey, DestinationId, EventSeq, InstanceId};
+use postbackd::domain::json::Members;
 use postbackd::domain::name::TargetName;
 use postbackd::domain::outcome::Disposition;
 use postbackd::domain::retry::StatusSet;
@@ -68,7 +69,8 @@ fn wheel_insert_and_fire(bencher: Bencher<'_, '_>) {
 fn dedupe_key_and_content(bencher: Bencher<'_, '_>) {
     let (key, event) = (HashKey(*b"0123456789abcdef"), event(1));
     let discriminator = Discriminator::EventId("order-1".to_owned());
-    bencher.bench(|| (key.dedupe_key(black_box(&event), &discriminator), key.content(&event)));
+    let objects = event.objects().map(|object| Members::from(Object::clone(object)));
+    bencher.bench(|| (key.dedupe_key(black_box(&event), &discriminator), key.content_of(&event, objects.each_ref())));
 }
 
 fn render(bencher: Bencher<'_, '_>, adapter: &dyn Adapter, together: u64) {

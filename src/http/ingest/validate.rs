@@ -7,7 +7,7 @@ use super::fields::{Allowed, Fields};
 use crate::domain::dedupe::{Discriminator, HashKey};
 use crate::domain::event::{Event, OccurredAt};
 use crate::domain::json::{JsonValue, Members};
-use crate::domain::json_object::JsonObject;
+use crate::domain::json_object::{JsonObject, TEXT_BYTES};
 use crate::domain::limits::{EVENT_ID_BYTES, SHORT_TEXT_BYTES, UID_BYTES};
 use crate::domain::money::{Currency, Decimal};
 use crate::domain::name::{CanonicalName, SourceName};
@@ -17,9 +17,6 @@ use crate::pipeline::Incoming;
 
 /// The end of the year 9999, beyond which no RFC 3339 text reaches.
 const LATEST: UnixMs = UnixMs(253_402_300_799_999);
-
-/// Room for the text of most objects: growing costs more than the rest of the writing.
-const OBJECT_BYTES: usize = 512;
 
 /// Names of `event_id`, first the real one.
 pub(super) const EVENT_ID_NAMES: [&str; 3] = ["event_id", "eid", "eventId"];
@@ -77,7 +74,7 @@ pub(crate) fn incoming(
             let received_at = context.received_at;
             let occurred_at = given.map_or(OccurredAt::Received(received_at), OccurredAt::Given);
             let source = context.source.clone();
-            let mut room = Vec::with_capacity(OBJECT_BYTES);
+            let mut room = Vec::with_capacity(TEXT_BYTES);
             let mut written = |object| JsonObject::write(object, &mut room);
             let event = Event {
                 source,
@@ -212,7 +209,9 @@ mod tests {
 
     fn read(text: &str) -> Result<Incoming, Vec<FieldError>> {
         let JsonValue::Object(object) = crate::http::strict_json::parse(text, text).unwrap() else { panic!() };
-        incoming(object, "$", &context(), None)
+        let read = incoming(object, "$", &context(), None)?;
+        assert_eq!(context().hash.content(&read.event), read.content, "its content is that of the event");
+        Ok(read)
     }
 
     fn good(text: &str) -> Event {
