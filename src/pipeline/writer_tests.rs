@@ -61,6 +61,8 @@ enum Fault {
     Panic,
 }
 
+#[path = "writer_lost_tests.rs"]
+mod lost;
 #[path = "writer_numbering_tests.rs"]
 mod numbering_tests;
 #[path = "writer_panic_tests.rs"]
@@ -191,6 +193,7 @@ struct Bench {
     commands: mpsc::Sender<Command>,
     facts: Facts,
     board: Arc<Board>,
+    clock: Arc<Ticking>,
     thread: JoinHandle<Result<(), WriterFault>>,
 }
 
@@ -238,14 +241,14 @@ impl Bench {
         let (commands, commands_rx) = mpsc::channel(64);
         let (facts_tx, told) = mpsc::channel(1024);
         let facts = Facts { told, next: VecDeque::new() };
-        let board = Arc::new(Board::default());
+        let (board, clock) = (Arc::new(Board::default()), Arc::new(Ticking::default()));
         let writer = Writer {
             committer: Committer::new(store),
             commands: commands_rx,
             facts: facts_tx,
             rejected: Rejected::default(),
             board: Arc::clone(&board),
-            clock: Arc::new(Ticking::default()),
+            clock: Arc::<Ticking>::clone(&clock),
             disk: DiskGuard::new(std::env::temp_dir(), Some(reserve)),
             pause: Duration::from_millis(1),
             looked_at: None,
@@ -257,7 +260,7 @@ impl Bench {
             numbering: Numbering::default(),
         };
         let thread = std::thread::spawn(move || writer.run());
-        Self { disk, reader, hash_key, commands, facts, board, thread }
+        Self { disk, reader, hash_key, commands, facts, board, clock, thread }
     }
 
     fn ask(&self, op: WriteOp) -> oneshot::Receiver<Answer> {
@@ -333,18 +336,6 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
         drop(bench.stop());
     }
     assert!((1..80).contains(&acknowledged), "{acknowledged} of 80: cuts have to hit commits and miss them");
-}
-
-// Row 16.
-#[test]
-fn who_finds_that_the_file_is_gone_is_not_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Fixed).unwrap();
-    std::fs::remove_dir_all(dir.path()).unwrap();
-    let bench = Bench::over(store, Disk::default(), 0);
-    assert!(matches!(bench.accept("a"), Err(Unavailable::Store(_))));
-    assert_eq!(bench.reader.ledger().deliveries.len(), 0);
-    bench.stop().unwrap();
 }
 
 // Rows 4 and 5.
