@@ -214,4 +214,36 @@ mod tests {
         let health = board.health();
         assert_eq!((health.commit_ms_p50, health.commit_ms_p99), (Some(2.0), Some(9.0)));
     }
+
+    fn name() -> DestinationName {
+        "shop".parse().unwrap()
+    }
+
+    #[test]
+    fn fields_that_requests_went_without_are_counted_and_whole_requests_leave_no_trace() {
+        let board = Board::default();
+        board.left_out(&name(), &[]);
+        assert!(board.stats(UnixMs(1)).is_empty(), "nothing has happened");
+        let phone = LeftOut { field: "user.phone".to_owned(), why: "no digits".to_owned() };
+        board.left_out(&name(), &[phone]);
+        assert_eq!(board.stats(UnixMs(1))[&name()].left_out, BTreeMap::from([("user.phone".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn each_destination_that_was_sent_to_has_its_hours() {
+        let board = Board::default();
+        assert!(board.series(UnixMs(1)).is_empty());
+        board.attempt(&name(), UnixMs(1), &"deposit".parse().unwrap(), false, DurationMs(5));
+        let series = board.series(UnixMs(1));
+        assert_eq!(series[&name()].last(), Some(&HourTally { attempts: 1, failures: 1 }));
+    }
+
+    #[test]
+    fn a_daemon_that_was_told_to_stop_is_not_healthy() {
+        let board = Board::default();
+        assert!(!board.is_stopping() && board.health().failing.is_empty());
+        board.set_stopping();
+        assert!(board.is_stopping());
+        assert_eq!(board.health().failing, ["the daemon is stopping"]);
+    }
 }

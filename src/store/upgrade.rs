@@ -53,3 +53,16 @@ pub(super) fn upgrade_text(error: &StoreError) -> String {
         "it could not be brought to this version's format ({error}); no event was changed: mend the cause and start again"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_cannot_upgrade_is_told_why_and_what_to_do() {
+        let text = upgrade_text(&StoreError::Failed("no space".to_owned()));
+        for word in ["this version's format", "no space", "no event was changed", "start again"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+}

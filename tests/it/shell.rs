@@ -23,7 +23,7 @@ use postbackd::env::Env;
 use postbackd::env::clock::SystemClock;
 use postbackd::env::entropy::SystemEntropy;
 use postbackd::env::transport::{Answer, Exchange, ExchangeFuture, Method, Request, Trail, Transport};
-use postbackd::pipeline::{Incoming, Receipt, Running, start};
+use postbackd::pipeline::{Incoming, Receipt, Running, Unavailable, start};
 use postbackd::store::read::Reader;
 use postbackd::store::{Options, Store};
 
@@ -125,6 +125,12 @@ impl Bench {
 
     /// Hands in an event; where its one delivery is.
     async fn ingest(&self, id: &str) -> DeliveryKey {
+        let receipts = self.hand_in(id).await.unwrap();
+        let [Receipt::Queued { id, .. }] = receipts[..] else { panic!("{receipts:?}") };
+        self.key(id.seq)
+    }
+
+    async fn hand_in(&self, id: &str) -> Result<Vec<Receipt>, Unavailable> {
         let event = Event {
             source: "app".parse().unwrap(),
             canonical: "deposit".parse().unwrap(),
@@ -143,9 +149,7 @@ impl Bench {
         let discriminator = Discriminator::EventId(id.to_owned());
         let content = self.running.pipeline.hash_key().content(&event);
         let incoming = Incoming { event, discriminator, content };
-        let receipts = self.running.pipeline.ingest(vec![incoming]).await.unwrap();
-        let [Receipt::Queued { id, .. }] = receipts[..] else { panic!("{receipts:?}") };
-        self.key(id.seq)
+        self.running.pipeline.ingest(vec![incoming]).await
     }
 
     fn key(&self, seq: EventSeq) -> DeliveryKey {
@@ -207,6 +211,16 @@ async fn a_stop_cuts_off_what_hangs_and_keeps_it_owed() {
 }
 
 // Row 29: with fewer turns than the lane has places, what is beyond them waits, and that is no attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_the_daemon_stops_is_refused_and_what_is_under_way_ends() {
+    let bench = Bench::new(&[Act::Answer(200)]);
+    let taken = bench.ingest("a").await;
+    bench.running.refuse_new();
+    assert!(matches!(bench.hand_in("b").await, Err(Unavailable::Stopping)));
+    assert!(bench.running.pipeline.is_stopping());
+    bench.wait_for(taken, is_sent).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchanges_beyond_the_turns_wait_and_spend_nothing() {
     let bench = Bench::with_turns(&[Act::Hang, Act::Hang], 2);

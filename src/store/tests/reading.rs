@@ -228,3 +228,12 @@ fn events_are_read_in_order_until_their_budget_is_used_up() {
     let unknown = [seqs[0], EventSeq(999), seqs[1]];
     assert!(reader.events(&unknown, 1_000_000).unwrap()[1].is_none(), "what is not there keeps its place");
 }
+
+#[test]
+fn the_size_of_a_store_is_that_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { cache: 1 << 20 }, &Dice::default()).unwrap();
+    let file = std::fs::metadata(dir.path().join("postbackd.redb")).unwrap().len();
+    assert_eq!(store.reader().file_bytes(), file);
+    assert_eq!(Disk::default().store().reader().file_bytes(), 0, "none is known where there is no file");
+}

@@ -48,10 +48,13 @@ fn open(dir: &Path) -> Result<Store, OpenError> {
 fn after_a_failure_of_the_disk_nothing_is_written_and_a_mark_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = lived_in(dir.path(), 8);
-    assert_eq!(store.medium_fault(), None);
+    let reader = store.reader();
+    assert_eq!((store.medium_fault(), reader.medium_fault()), (None, None));
     fail(&store);
     let refused = store.commit(&[settle_op(key(EventSeq(3), ONE), UnixMs(100), 1, None, DEAD)]);
     assert!(matches!(refused, Err(StoreError::Medium(_))), "{refused:?}");
+    assert!(store.medium_fault().is_some_and(|cause| cause.contains("Input/output error")));
+    assert_eq!(reader.medium_fault(), store.medium_fault(), "whoever reads can tell, too");
     assert!(store.number_destinations(&["new".parse().unwrap()]).is_err());
     let text = fs::read_to_string(mark(dir.path())).unwrap();
     assert!(text.starts_with("Input/output error"), "{text}");
