@@ -395,6 +395,8 @@ fn after_a_rush_the_file_is_made_ready_for_a_crash_by_itself() {
     }
     let durable = || bench.disk.0.lock().unwrap().durable.clone();
     let after_the_rush = durable();
+    // By now it is due.
+    bench.clock.0.fetch_add(1000, Ordering::Relaxed);
     // Nobody asks for anything: it wakes by itself.
     let turned = (0..500).any(|_| {
         std::thread::park_timeout(Duration::from_millis(20));
@@ -455,6 +457,9 @@ fn a_full_disk_is_waited_for_and_outcomes_are_kept() {
         assert!(matches!(bench.accept("b"), Err(Unavailable::Store(_))));
     }
     assert!(bench.board.store_fault().is_some());
+    // Many times as long as three tries to open it take.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!bench.thread.is_finished(), "a full disk ends nothing");
     bench.disk.mend();
     let settled = std::iter::from_fn(|| bench.facts.blocking_recv())
         .find(|fact| !matches!(fact, Input::Rescan | Input::Control(_)));
