@@ -125,7 +125,9 @@ async fn what_cannot_be_recorded_is_not_sent_beyond_a_bound_and_not_sent_again_l
         assert!(started.elapsed() < PATIENCE, "it is not full");
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    let sent = daemon.get("/status").await.json()["balance"]["sent"].as_u64().unwrap();
+    // Now and then the store is just being opened again.
+    let status = daemon.wait_for_status(|status| status["balance"]["sent"].is_u64()).await;
+    let sent = status["balance"]["sent"].as_u64().unwrap();
     let unrecorded = taken(&sink) - usize::try_from(sent).unwrap();
     println!("{unrecorded} outcomes wait for the disk, {sent} are recorded");
     assert!(unrecorded <= UNSETTLED, "{unrecorded}");
