@@ -85,8 +85,8 @@ impl HashKey {
         DedupeKey { discriminator, identity: hash.finish128().h1 }
     }
 
-    /// The content of `event`, whose objects are read for it, without its receipt and a defaulted time. Amounts count as numbers (`25.0` = `25.00`),
-    /// times as instants, members of objects in any order.
+    /// The content of `event`, whose objects are read for it, without its receipt and a defaulted time. Amounts count as
+    /// numbers (`25.0` = `25.00`), times as instants, members of objects in any order.
     pub fn content(self, event: &Event) -> ContentHash {
         self.content_of(event, event.objects().map(members).each_ref())
     }

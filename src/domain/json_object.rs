@@ -34,11 +34,7 @@ impl JsonObject {
 
     /// Writes what was read, not taken apart. `room` is for writing in, best with [`TEXT_BYTES`]: what is in it is lost.
     pub fn write(members: &Members<'_>, room: &mut Vec<u8>) -> Self {
-        room.clear();
-        // Names are texts, so that it is always JSON, and JSON is text.
-        let written = members.is_empty() || serde_json::to_writer(&mut *room, members).is_ok();
-        let text = if written { std::str::from_utf8(room).unwrap_or_default() } else { "" };
-        Self { text: text.into(), tree: OnceLock::new() }
+        Self { text: written(members, room), tree: OnceLock::new() }
     }
 
     /// As it is stored: JSON, or nothing where there are no members.
@@ -85,12 +81,17 @@ impl FromIterator<(String, Value)> for JsonObject {
 
 impl From<Object> for JsonObject {
     fn from(object: Object) -> Self {
-        let mut text = Vec::with_capacity(TEXT_BYTES);
-        // A map with text keys is always JSON, and JSON is text.
-        let written = object.is_empty() || serde_json::to_writer(&mut text, &object).is_ok();
-        let text = if written { String::from_utf8(text).unwrap_or_default() } else { String::new() };
-        Self { text: text.into(), tree: OnceLock::from(Box::new(object)) }
+        let text = written(&object, &mut Vec::with_capacity(TEXT_BYTES));
+        Self { text, tree: OnceLock::from(Box::new(object)) }
     }
+}
+
+/// An object as it is stored.
+fn written(object: &impl Serialize, room: &mut Vec<u8>) -> Box<str> {
+    room.clear();
+    // Names are texts, so that it is always JSON, and JSON is text.
+    let text = serde_json::to_writer(&mut *room, object).ok().and_then(|()| std::str::from_utf8(room).ok());
+    text.filter(|text| *text != "{}").unwrap_or_default().into()
 }
 
 impl Deref for JsonObject {
