@@ -12,8 +12,7 @@ use crate::domain::delivery::{Attempt, Autopsy, LeftOut, RequestView};
 use crate::domain::event::{Event, Object};
 use crate::domain::id::{DeliveryId, DeliveryKey, EventSeq, InstanceId};
 use crate::domain::limits::{
-    ATTEMPT_EXCERPT_BYTES, BATCH_BODY_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES,
-    RESPONSE_EXCERPT_BYTES,
+    ATTEMPT_EXCERPT_BYTES, LEFT_OUT_BYTES, LEFT_OUT_KEPT, REQUEST_EXCERPT_BYTES, RESPONSE_EXCERPT_BYTES,
 };
 use crate::domain::message::cut;
 use crate::domain::name::TargetName;
@@ -25,13 +24,14 @@ use crate::env::transport::{Answer, Exchange, Fault};
 use crate::store::read::Reader;
 use crate::store::write::Owed;
 
+use super::loader::Loader;
 use super::scheduler::{Ended, Part, PartEnd};
 
 /// What an exchange needs beside the deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatcher {
     env: Env,
-    reader: Reader,
+    loader: Loader,
     pub instance: InstanceId,
     /// Exchanges that may be under way at a time ([`super::turns`]).
     turns: Arc<Semaphore>,
@@ -66,7 +66,7 @@ pub enum Missing {
 
 impl Dispatcher {
     pub(super) fn new(env: Env, reader: Reader, instance: InstanceId, exchanges: usize) -> Self {
-        Self { env, reader, instance, turns: Arc::new(Semaphore::new(exchanges)) }
+        Self { env, loader: Loader::new(reader), instance, turns: Arc::new(Semaphore::new(exchanges)) }
     }
 
     /// Makes one exchange for `batch`. Never fails: whatever happens is a verdict.
@@ -98,14 +98,7 @@ impl Dispatcher {
         let batch: Vec<(Option<Arc<Event>>, Owed)> = batch.into_iter().map(at_hand).collect();
         let missing: Vec<EventSeq> =
             batch.iter().filter(|(event, _)| event.is_none()).map(|(_, owed)| owed.key.seq).collect();
-        let mut found = Ok(Vec::new());
-        if !missing.is_empty() {
-            let reader = self.reader.clone();
-            found = match tokio::task::spawn_blocking(move || reader.events(&missing, BATCH_BODY_BYTES)).await {
-                Ok(read) => read.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-        }
+        let found = if missing.is_empty() { Ok(Vec::new()) } else { self.loader.load(missing).await };
         let mut found = found.map(Vec::into_iter);
         let mut read = || match &mut found {
             Ok(events) => match events.next() {

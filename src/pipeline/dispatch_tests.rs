@@ -9,6 +9,7 @@ use crate::domain::delivery::{History, State};
 use crate::domain::event::tests::sample;
 use crate::domain::id::DestinationId;
 use crate::domain::json_object::JsonObject;
+use crate::domain::limits::BATCH_BODY_BYTES;
 use crate::domain::net::AllowPrivate;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;

@@ -52,21 +52,15 @@ impl Reader {
         self.shared.read(|transaction| Ok(Events::open(transaction, &self.shared.damage)?.get(seq)?.map(Arc::new)))
     }
 
-    /// The events of `seqs`, in that order, as of one moment: all of them, or the first that make up `budget` bytes.
-    pub fn events(&self, seqs: &[EventSeq], budget: usize) -> Result<Vec<Option<Arc<Event>>>, StoreError> {
+    /// The events of each list, in its order, as of one moment: all of them, or the first that make up `budget` bytes.
+    pub fn events_of_each(
+        &self,
+        lists: &[Vec<EventSeq>],
+        budget: usize,
+    ) -> Result<Vec<Vec<Option<Arc<Event>>>>, StoreError> {
         self.shared.read(|transaction| {
             let events = Events::open(transaction, &self.shared.damage)?;
-            let mut found = Vec::new();
-            let mut read = 0_usize;
-            for seq in seqs {
-                if read >= budget {
-                    break;
-                }
-                let row = events.row(*seq)?;
-                read = read.saturating_add(row.as_ref().map_or(0, EventRow::bytes));
-                found.push(row.and_then(|row| events.event(*seq, row)).map(Arc::new));
-            }
-            Ok(found)
+            lists.iter().map(|seqs| events.first_of(seqs, budget)).collect()
         })
     }
 
@@ -173,6 +167,20 @@ impl<'r> Events<'r> {
     /// The event of a row.
     pub fn event(&self, seq: EventSeq, row: EventRow) -> Option<Event> {
         self.damage.known("inbox", &schema::inbox_key(seq), Event::try_from(row))
+    }
+
+    /// The first of `seqs` that make up `budget` bytes.
+    fn first_of(&self, seqs: &[EventSeq], budget: usize) -> Result<Vec<Option<Arc<Event>>>, StoreError> {
+        let (mut found, mut read) = (Vec::new(), 0_usize);
+        for seq in seqs {
+            if read >= budget {
+                break;
+            }
+            let row = self.row(*seq)?;
+            read = read.saturating_add(row.as_ref().map_or(0, EventRow::bytes));
+            found.push(row.and_then(|row| self.event(*seq, row)).map(Arc::new));
+        }
+        Ok(found)
     }
 
     /// `None` where there is none or its row is damaged.

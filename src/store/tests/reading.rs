@@ -218,15 +218,17 @@ fn events_are_read_in_order_until_their_budget_is_used_up() {
     let seqs: Vec<EventSeq> = (1..=5).map(|number| store.accept(large(number), vec![owe(ONE)]).seq).collect();
     let reader = store.reader();
     let ids = |budget| -> Vec<Option<String>> {
-        let found = reader.events(&seqs, budget).unwrap();
-        found.into_iter().map(|event| event.and_then(|event| event.event_id.clone())).collect()
+        let found = reader.events_of_each(std::slice::from_ref(&seqs), budget).unwrap();
+        found.into_iter().flatten().map(|event| event.and_then(|event| event.event_id.clone())).collect()
     };
     assert_eq!(ids(1).len(), 1, "the first always");
     assert_eq!(ids(2500).len(), 3);
     let all: Vec<Option<String>> = (1..=5).map(|number| Some(format!("e{number}"))).collect();
     assert_eq!(ids(1_000_000), all);
-    let unknown = [seqs[0], EventSeq(999), seqs[1]];
-    assert!(reader.events(&unknown, 1_000_000).unwrap()[1].is_none(), "what is not there keeps its place");
+    let unknown = vec![seqs[0], EventSeq(999), seqs[1]];
+    let found = reader.events_of_each(&[seqs.clone(), unknown], 2500).unwrap();
+    assert_eq!((found[0].len(), found[1].len()), (3, 3), "each list has a budget of its own");
+    assert!(found[1][1].is_none(), "what is not there keeps its place");
 }
 
 #[test]
