@@ -5,27 +5,38 @@
 //!
 //! Each filter is 32 KiB: 16 bits an event, 2 MB per million events of the window. All six bits of a key lie within one
 //! 64-byte block, so that a probe touches one cache line. A full bucket says "maybe" wrongly about once in 800 probes.
+//! Where there are many buckets, those that are full are asked 64 at a time ([`group`]).
 //! Keys are hashed with the store's secret, so no sender can aim at a block. A set of sorted fingerprints would need
 //! twice the memory and moves on every insert; a general crate would bring its own hashing of hashes.
 //!
 //! Filters may hold keys that never were committed: that costs a read, never a wrong answer.
+
+mod group;
 
 use std::collections::BTreeMap;
 
 use crate::domain::dedupe::DedupeKey;
 use crate::domain::time::UnixMs;
 
+use group::Group;
+
 /// 64 bytes.
 type Block = [u64; 8];
 /// Indexed by the lowest nine bits of a key's identity.
 const BLOCKS: usize = 512;
 /// Nine bits each from the rest of the identity.
-const PROBES: u32 = 6;
+const PROBES: usize = 6;
+/// A group takes as much memory as the filters of all its buckets, so it has to hold half of them.
+const GROUP_FROM: usize = 32;
 
 /// The filters of all buckets in the file.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
+    /// Those of them that are in no group.
     buckets: BTreeMap<u32, Bucket>,
+    groups: BTreeMap<u32, Group>,
+    /// The latest receipt of any key.
+    newest: UnixMs,
 }
 
 #[derive(Debug)]
@@ -38,6 +49,14 @@ struct Bucket {
 impl Filters {
     /// Remembers that `key`, received at `received_at`, is in `bucket`.
     pub fn insert(&mut self, bucket: u32, key: DedupeKey, received_at: UnixMs) {
+        self.newest = self.newest.max(received_at);
+        if let Some(group) = self.groups.get_mut(&group::of(bucket)).filter(|group| group.has(bucket)) {
+            group.insert(bucket, key, received_at);
+            return;
+        }
+        if !self.buckets.contains_key(&bucket) {
+            self.gather(bucket);
+        }
         let bucket = self
             .buckets
             .entry(bucket)
@@ -50,9 +69,28 @@ impl Filters {
         }
     }
 
+    /// Moves the buckets before `next`, which are full, into their groups where that is worth it.
+    fn gather(&mut self, next: u32) {
+        let mut full: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (bucket, _) in self.buckets.range(..next) {
+            full.entry(group::of(*bucket)).or_default().push(*bucket);
+        }
+        for (number, buckets) in full {
+            if buckets.len() < GROUP_FROM && !self.groups.contains_key(&number) {
+                continue;
+            }
+            let group = self.groups.entry(number).or_insert_with(|| Group::new(number));
+            for number in buckets {
+                if let Some(Bucket { newest, blocks }) = self.buckets.remove(&number) {
+                    group.add(number, newest, &blocks);
+                }
+            }
+        }
+    }
+
     /// The latest receipt of any key.
     pub fn newest(&self) -> UnixMs {
-        self.buckets.values().map(|bucket| bucket.newest).max().unwrap_or(UnixMs(0))
+        self.newest
     }
 
     /// The buckets that may hold `key` with a receipt of `since` or later, newest first.
@@ -60,20 +98,39 @@ impl Filters {
         let (index, mask) = (block_index(key), mask(key));
         let maybe = |bucket: &Bucket| {
             let block = bucket.blocks.get(index);
-            bucket.newest >= since
-                && block.is_some_and(|block| block.iter().zip(mask).all(|(word, mask)| word & mask == mask))
+            block.is_some_and(|block| block.iter().zip(mask).all(|(word, mask)| word & mask == mask))
         };
-        self.buckets.iter().rev().filter(|(_, bucket)| maybe(bucket)).map(|(number, _)| *number).collect()
+        let alone = self.buckets.iter().filter(|(_, bucket)| maybe(bucket));
+        let alone = alone.map(|(number, bucket)| (*number, bucket.newest));
+        let grouped = self.groups.values().flat_map(|group| group.candidates(key));
+        let mut found: Vec<u32> =
+            alone.chain(grouped).filter(|(_, newest)| *newest >= since).map(|(number, _)| number).collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found
     }
 
     /// Buckets with nothing received at `before` or later, oldest first.
     pub fn expired(&self, before: UnixMs) -> Vec<u32> {
-        self.buckets.iter().filter(|(_, bucket)| bucket.newest < before).map(|(number, _)| *number).collect()
+        let mut expired: Vec<u32> =
+            self.all().filter(|(_, newest)| *newest < before).map(|(number, _)| number).collect();
+        expired.sort_unstable();
+        expired
     }
 
     /// Forgets a bucket that is no longer in the file.
     pub fn remove(&mut self, bucket: u32) {
         self.buckets.remove(&bucket);
+        let number = group::of(bucket);
+        if self.groups.get_mut(&number).is_some_and(|group| group.remove(bucket)) {
+            self.groups.remove(&number);
+        }
+        self.newest = self.all().map(|(_, newest)| newest).max().unwrap_or(UnixMs(0));
+    }
+
+    /// Every bucket with the latest receipt of any key in it.
+    fn all(&self) -> impl Iterator<Item = (u32, UnixMs)> {
+        let alone = self.buckets.iter().map(|(number, bucket)| (*number, bucket.newest));
+        alone.chain(self.groups.values().flat_map(Group::buckets))
     }
 }
 
@@ -81,14 +138,22 @@ fn block_index(key: DedupeKey) -> usize {
     usize::try_from(key.identity & 511).unwrap_or(0)
 }
 
+/// The bits of `key` in its block, of 512.
+fn bits(key: DedupeKey) -> [usize; PROBES] {
+    std::array::from_fn(|probe| usize::try_from((key.identity >> (9 * (probe + 1))) & 511).unwrap_or(0))
+}
+
+/// The bits of `key` in the whole filter.
+fn places(key: DedupeKey) -> [usize; PROBES] {
+    bits(key).map(|bit| block_index(key) * 512 + bit)
+}
+
 /// The bits of `key` in its block.
 fn mask(key: DedupeKey) -> Block {
     let mut mask = [0; 8];
-    for probe in 1..=PROBES {
-        let bit = (key.identity >> (9 * probe)) & 511;
-        let word = usize::try_from(bit >> 6).unwrap_or(0);
-        if let Some(word) = mask.get_mut(word) {
-            *word |= 1 << (bit & 63);
+    for bit in bits(key) {
+        if let Some(word) = mask.get_mut(bit / 64) {
+            *word |= 1 << (bit % 64);
         }
     }
     mask
@@ -98,6 +163,7 @@ fn mask(key: DedupeKey) -> Block {
 mod tests {
     use super::*;
     use crate::domain::dedupe::HashKey;
+    use crate::domain::time::DurationMs;
 
     fn key(number: usize) -> DedupeKey {
         let identity = HashKey([7; 16]).sender_id(&number.to_string());
@@ -125,5 +191,68 @@ mod tests {
         assert_eq!(filters.expired(UnixMs(11)), [1]);
         filters.remove(1);
         assert_eq!(filters.candidates(key(5), UnixMs(0)), [2]);
+    }
+
+    /// One key in each of so many buckets, received at the bucket's number.
+    fn one_in_each(buckets: u32) -> Filters {
+        let mut filters = Filters::default();
+        for bucket in 0..buckets {
+            filters.insert(bucket, key(usize::try_from(bucket).unwrap()), UnixMs(bucket.into()));
+        }
+        filters
+    }
+
+    #[test]
+    fn many_buckets_answer_as_few_do_wherever_they_are() {
+        let filters = one_in_each(150);
+        assert_eq!((filters.groups.len(), filters.buckets.len()), (2, 22), "too few for a third group");
+        for bucket in 0..150 {
+            let (known, at) = (key(usize::try_from(bucket).unwrap()), UnixMs(bucket.into()));
+            assert_eq!(filters.candidates(known, at), [bucket]);
+            assert!(filters.candidates(known, at + DurationMs(1)).is_empty(), "out of the window");
+        }
+        let wrong = (1000..100_000).filter(|number| !filters.candidates(key(*number), UnixMs(0)).is_empty()).count();
+        assert!(wrong < 50, "{wrong}");
+    }
+
+    #[test]
+    fn buckets_of_groups_expire_and_go_like_others_and_a_group_with_its_last() {
+        let mut filters = one_in_each(150);
+        assert_eq!(filters.expired(UnixMs(130)), (0..130).collect::<Vec<_>>());
+        for bucket in (0..130).filter(|bucket| *bucket != 64) {
+            filters.remove(bucket);
+        }
+        assert_eq!(filters.groups.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(filters.candidates(key(64), UnixMs(0)), [64]);
+        assert!(filters.candidates(key(65), UnixMs(0)).is_empty());
+        assert_eq!(filters.newest(), UnixMs(149));
+        (65..150).chain([64]).for_each(|bucket| filters.remove(bucket));
+        assert!(filters.groups.is_empty());
+        assert_eq!(filters.newest(), UnixMs(0));
+    }
+
+    // A transaction that was given up leaves its keys, and the sequence goes back.
+    #[test]
+    fn a_key_that_comes_late_into_a_group_is_found_in_its_bucket() {
+        let mut filters = one_in_each(40);
+        filters.insert(3, key(1000), UnixMs(900));
+        filters.insert(2, key(1000), UnixMs(5));
+        assert_eq!((filters.groups.len(), filters.buckets.len()), (1, 1), "a full one joins the group there is");
+        assert_eq!(filters.candidates(key(1000), UnixMs(0)), [3, 2]);
+        assert_eq!(filters.candidates(key(1000), UnixMs(6)), [3]);
+        assert_eq!(filters.newest(), UnixMs(900));
+        filters.remove(3);
+        assert_eq!(filters.newest(), UnixMs(39));
+    }
+
+    #[test]
+    fn what_is_newer_comes_first_also_where_older_buckets_are_in_no_group() {
+        let mut filters = Filters::default();
+        for bucket in (60..200).filter(|bucket| bucket % 2 == 1 || *bucket > 127) {
+            filters.insert(bucket, key(7), UnixMs(1));
+        }
+        let all = filters.candidates(key(7), UnixMs(0));
+        assert!(filters.groups.len() == 2 && filters.buckets.contains_key(&61), "{:?}", filters.groups.keys());
+        assert!(all.windows(2).all(|pair| pair[0] > pair[1]) && all.len() == 106, "{all:?}");
     }
 }
