@@ -216,6 +216,26 @@ fn retention_completes_the_zones_of_a_file_from_before_and_drops_those_of_nothin
     store.assert_sound();
 }
 
+// A file of ten million events has ten thousand zones, and every start looks at all of them.
+#[test]
+fn looking_for_zones_without_a_row_ends_with_the_time_of_the_slice_and_comes_to_its_end() {
+    let mut store = Disk::default().store();
+    for number in 0..400 {
+        store.accept(event(&format!("e{number}"), number), vec![skip(ONE)]);
+    }
+    let mut slices = 0;
+    loop {
+        let slice = Slice { plan: SweepPlan::default(), excess: 0, enough: &|| true };
+        let (_, swept) = store.commit_beside(&[], Some(&slice), Rush::Calm).unwrap();
+        slices += 1;
+        if swept.unwrap().ended {
+            break;
+        }
+        assert!(!store.marks.zoned() && slices < 50);
+    }
+    assert!(store.marks.zoned() && slices > 4, "100 zones in {slices} slices");
+}
+
 #[test]
 fn a_zone_that_has_no_row_is_looked_through_also_between_two_that_have() {
     let mut store = Disk::default().store();
