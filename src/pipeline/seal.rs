@@ -1,19 +1,24 @@
 //! When a transaction leaves what an opening after a crash needs, in a file that is so large that this costs something.
 //!
-//! Where nothing else waits, and at most ten times a second; and soon after the last transaction of all, so that a crash in a quiet
-//! moment costs no long start. A crash in the middle of a rush may: reading the whole file takes some 2 s for each GB.
+//! Where nothing else waits, for a fortieth of the time, at most ten times a second; and soon after the last transaction of all,
+//! so that a crash in a quiet moment costs no long start. A crash in the middle of a rush may: reading the whole file takes some
+//! 2 s for each GB.
 
 use std::time::Duration;
 
 use crate::store::Rush;
 
-/// Between two of them: each writes some 130 KB for each GB of the file.
+/// Between two of them, at least.
 const EVERY: Duration = Duration::from_millis(100);
+/// And so many times what the last one took: it writes some 130 KB for each GB of the file, and whoever sends waits for it.
+const TIMES: u32 = 40;
+/// But no longer than this, whatever a disk did that stalled once.
+const EVERY_MOST: Duration = Duration::from_secs(2);
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(super) struct Seal {
-    done_at: Option<Duration>,
+    next_at: Duration,
 }
 
 impl Seal {
@@ -24,11 +29,12 @@ impl Seal {
 
     /// How long until it may be done again.
     pub(super) fn wait(&self, now: Duration) -> Duration {
-        self.done_at.map_or(Duration::ZERO, |at| at.saturating_add(EVERY).saturating_sub(now))
+        self.next_at.saturating_sub(now)
     }
 
-    pub(super) fn done(&mut self, now: Duration) {
-        self.done_at = Some(now);
+    /// It was done, and the transaction took so long.
+    pub(super) fn done(&mut self, now: Duration, took: Duration) {
+        self.next_at = now.saturating_add(took.saturating_mul(TIMES).clamp(EVERY, EVERY_MOST));
     }
 }
 
@@ -36,18 +42,33 @@ impl Seal {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_is_done_in_calm_moments_ten_times_a_second_at_most() {
-        let (mut seal, mut count) = (Seal::default(), 0);
-        for ms in 0..1000 {
-            let now = Duration::from_millis(ms);
-            assert_eq!(seal.rush(now, 1), Rush::Hurried);
+    /// How often it is done within a second where each takes so long.
+    fn in_a_second(took: Duration) -> usize {
+        let (mut seal, mut count, mut now) = (Seal::default(), 0, Duration::ZERO);
+        while now < Duration::from_secs(1) {
+            assert_eq!(seal.rush(now, 1), Rush::Hurried, "somebody waits");
             if seal.rush(now, 0) == Rush::Calm {
-                seal.done(now);
+                now += took;
+                seal.done(now, took);
                 count += 1;
             }
+            now += Duration::from_millis(1);
         }
-        assert_eq!(count, 10);
-        assert_eq!(seal.wait(Duration::from_millis(999)), Duration::from_millis(1));
+        count
+    }
+
+    #[test]
+    fn it_is_done_in_calm_moments_ten_times_a_second_at_most_and_for_a_fortieth_of_the_time() {
+        assert_eq!(in_a_second(Duration::from_millis(1)), 10);
+        assert_eq!(in_a_second(Duration::from_millis(10)), 3);
+    }
+
+    #[test]
+    fn a_disk_that_stalled_does_not_keep_it_from_being_done_for_long() {
+        let mut seal = Seal::default();
+        let stalled = Duration::from_mins(1);
+        seal.done(stalled, stalled);
+        assert_eq!(seal.wait(stalled), EVERY_MOST);
+        assert_eq!(seal.wait(stalled + EVERY_MOST), Duration::ZERO);
     }
 }

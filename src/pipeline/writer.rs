@@ -197,10 +197,10 @@ impl Writer {
         let rush = self.seal.rush(started, self.commands.len());
         let (committed, swept) = self.committer.commit_beside(requests, slice.as_ref(), rush)?;
         let ended = clock.monotonic();
-        if rush == Rush::Calm {
-            self.seal.done(ended);
-        }
         let took = ended.saturating_sub(started);
+        if rush == Rush::Calm {
+            self.seal.done(ended, took);
+        }
         if something || swept.is_some_and(|swept| swept.rows > 0) {
             self.board.committed(took);
         }
@@ -220,8 +220,10 @@ impl Writer {
         if self.committer.store().is_sealed() || !self.seal.wait(now).is_zero() {
             return Ok(());
         }
-        self.seal.done(now);
-        self.committer.store().seal().or_else(|error| self.recover(error, 1))
+        let sealed = self.committer.store().seal();
+        let ended = self.clock.monotonic();
+        self.seal.done(ended, ended.saturating_sub(now));
+        sealed.or_else(|error| self.recover(error, 1))
     }
 
     /// Whoever asked for a pause is answered when the driver has it before it.
