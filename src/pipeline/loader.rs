@@ -1,10 +1,11 @@
 //! Reads the events of exchanges that have none at hand, those of many exchanges in one go.
 //!
 //! A read may wait for the disk, so it is done on a thread that may; to hand each event its own read would cost more than
-//! reading it. So the first that asks lets everybody else who can run have a turn, and then reads for all that have asked
-//! by then: many where there is much to do, itself alone where there is not. No timer is involved, and nobody waits for a
-//! read that began before.
+//! reading it. So the first that asks opens a round, which lets whoever else is about to run have a turn, and then reads for
+//! all that have asked by then: many where there is much to do, one where there is not. No timer is involved, and no round
+//! waits for another.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -12,11 +13,17 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use crate::domain::event::Event;
 use crate::domain::id::EventSeq;
-use crate::domain::limits::{BATCH_BODY_BYTES, PAGE_ROWS};
+use crate::domain::limits::BATCH_BODY_BYTES;
+use crate::store::StoreError;
 use crate::store::read::Reader;
 
+/// Events that are read in one transaction, or those of one exchange: it keeps pages of the file from being used again, so
+/// it must be short.
+const TOGETHER: usize = 64;
+
 /// The first of the events that were asked for, up to a limit of bytes; `None` in the place of one that cannot be read.
-pub(super) type Found = Result<Vec<Option<Arc<Event>>>, String>;
+pub(super) type Found = Result<Events, String>;
+type Events = Vec<Option<Arc<Event>>>;
 
 /// See the module's page.
 #[derive(Clone, Debug)]
@@ -40,63 +47,55 @@ impl Loader {
     pub(super) async fn load(&self, seqs: Vec<EventSeq>) -> Found {
         let (answer, found) = oneshot::channel();
         if self.ask(Ask { seqs, answer }) {
-            let round = Round(Some(&self.asked));
-            yield_now().await;
-            let (asks, reader) = (round.close(), self.reader.clone());
-            // It ends by itself; what it found comes by the channels.
-            drop(spawn_blocking(move || answer_all(&reader, asks)));
+            // By itself, so that the others do not depend on whether the first of them is still there.
+            tokio::spawn(self.clone().round());
         }
         found.await.unwrap_or_else(|_| Err("the read was cut off".to_owned()))
     }
 
-    /// Whether this opens a round: whoever does reads for all.
+    /// Whether this opens a round.
     fn ask(&self, ask: Ask) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.push(ask);
         asked.len() == 1
     }
-}
 
-/// A round that takes in whoever asks. Should the one that opened it go away, the others are told and can ask again.
-struct Round<'a>(Option<&'a Mutex<Vec<Ask>>>);
-
-impl Round<'_> {
-    fn close(mut self) -> Vec<Ask> {
-        self.take()
-    }
-
-    fn take(&mut self) -> Vec<Ask> {
-        let asked = self.0.take().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner));
-        asked.map(|mut asked| std::mem::take(&mut *asked)).unwrap_or_default()
+    async fn round(self) {
+        yield_now().await;
+        let asks = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let reader = self.reader;
+        // It ends by itself; what it found goes to those who asked.
+        drop(spawn_blocking(move || answer_all(&|lists| reader.events_of_each(lists, BATCH_BODY_BYTES), asks)));
     }
 }
 
-impl Drop for Round<'_> {
-    fn drop(&mut self) {
-        drop(self.take());
-    }
-}
+type ReadEach<'r> = dyn Fn(&[Vec<EventSeq>]) -> Result<Vec<Events>, StoreError> + 'r;
 
-/// Each read transaction is a short one, as it keeps pages of the file from being used again.
-fn answer_all(reader: &Reader, asks: Vec<Ask>) {
+fn answer_all(read_each: &ReadEach<'_>, asks: Vec<Ask>) {
     let mut asks = asks.into_iter().peekable();
     while let Some(first) = asks.next() {
         let (mut count, mut together) = (first.seqs.len(), vec![first]);
-        while let Some(next) = asks.next_if(|next| count + next.seqs.len() <= PAGE_ROWS) {
+        while let Some(next) = asks.next_if(|next| count + next.seqs.len() <= TOGETHER) {
             count += next.seqs.len();
             together.push(next);
         }
-        let (seqs, answers): (Vec<_>, Vec<_>) = together.into_iter().map(|ask| (ask.seqs, ask.answer)).unzip();
-        match reader.events_of_each(&seqs, BATCH_BODY_BYTES) {
-            Ok(found) => answers.into_iter().zip(found).for_each(|(answer, found)| tell(answer, Ok(found))),
-            Err(error) => answers.into_iter().for_each(|answer| tell(answer, Err(error.to_string()))),
+        let (lists, answers): (Vec<_>, Vec<_>) = together.into_iter().map(|ask| (ask.seqs, ask.answer)).unzip();
+        for (answer, found) in answers.into_iter().zip(read(read_each, &lists)) {
+            // Whoever asked may be gone.
+            drop(answer.send(found));
         }
     }
 }
 
-/// Whoever asked may be gone.
-fn tell(answer: oneshot::Sender<Found>, found: Found) {
-    drop(answer.send(found));
+/// The engine may panic over a damaged file: then each list is read by itself, so that one does not keep the others from
+/// being sent.
+fn read(read_each: &ReadEach<'_>, lists: &[Vec<EventSeq>]) -> Vec<Found> {
+    match (catch_unwind(AssertUnwindSafe(|| read_each(lists))), lists) {
+        (Ok(Ok(found)), _) => found.into_iter().map(Ok).collect(),
+        (Ok(Err(error)), _) => lists.iter().map(|_| Err(error.to_string())).collect(),
+        (Err(_), [_]) => vec![Err("reading the event panicked; the file is damaged".to_owned())],
+        (Err(_), _) => lists.iter().flat_map(|list| read(read_each, std::slice::from_ref(list))).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_are_told_when_the_one_that_was_to_read_for_them_goes_away() {
+    async fn others_are_read_for_also_when_the_first_of_them_goes_away() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path(), 2);
         let loader = Loader::new(store.reader());
@@ -166,8 +165,39 @@ mod tests {
             let mut first = pin!(loader.load(vec![EventSeq(1)]));
             assert!(polled(first.as_mut()).await.is_pending() && polled(other.as_mut()).await.is_pending());
         }
-        assert_eq!(polled(other).await, Poll::Ready(Err("the read was cut off".to_owned())));
-        assert_eq!(ids(&loader.load(vec![EventSeq(2)]).await.unwrap()), ["2"]);
+        assert_eq!(ids(&other.await.unwrap()), ["2"]);
+    }
+
+    #[test]
+    fn the_first_that_asks_opens_a_round_and_the_others_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let loader = Loader::new(store(dir.path(), 1).reader());
+        let ask = || loader.ask(Ask { seqs: vec![EventSeq(1)], answer: oneshot::channel().0 });
+        assert_eq!([ask(), ask(), ask()], [true, false, false]);
+    }
+
+    // A damaged file can make the engine panic.
+    #[test]
+    fn an_event_that_cannot_be_read_without_a_panic_keeps_no_other_from_being_read() {
+        let read_each = |lists: &[Vec<EventSeq>]| {
+            assert!(!lists.contains(&vec![EventSeq(13)]), "a page makes no sense");
+            Ok(lists.iter().map(|list| vec![None; list.len()]).collect())
+        };
+        let found = read(&read_each, &[1, 13, 2].map(|seq| vec![EventSeq(seq)]));
+        assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        assert!(read(&read_each, &[]).is_empty());
+    }
+
+    #[test]
+    fn one_transaction_reads_so_many_events_or_those_of_one_exchange() {
+        let sizes: Mutex<Vec<Vec<usize>>> = Mutex::default();
+        let read_each = |lists: &[Vec<EventSeq>]| {
+            sizes.lock().unwrap().push(lists.iter().map(Vec::len).collect());
+            Ok(lists.iter().map(|_| Vec::new()).collect())
+        };
+        let ask = |count| Ask { seqs: vec![EventSeq(1); count], answer: oneshot::channel().0 };
+        answer_all(&read_each, [1, 63, 1, 500, 0, 1].map(ask).into());
+        assert_eq!(*sizes.lock().unwrap(), [vec![1, 63], vec![1], vec![500], vec![0, 1]]);
     }
 
     #[tokio::test]

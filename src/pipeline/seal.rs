@@ -1,8 +1,8 @@
 //! When a transaction leaves what an opening after a crash needs, in a file that is so large that this costs something.
 //!
-//! Where nothing else waits, for a fortieth of the time, at most ten times a second; and soon after the last transaction of all,
-//! so that a crash in a quiet moment costs no long start. A crash in the middle of a rush may: reading the whole file takes some
-//! 2 s for each GB.
+//! Where nothing else waits, for some fortieth of the time, at most ten times a second and at least every two seconds; and soon
+//! after the last transaction of all, so that a crash in a quiet moment costs no long start. A crash in the middle of a rush may:
+//! reading the whole file takes some 2 s for each GB.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use crate::store::Rush;
 
 /// Between two of them, at least.
 const EVERY: Duration = Duration::from_millis(100);
-/// And so many times what the last one took: it writes some 130 KB for each GB of the file, and whoever sends waits for it.
+/// And so many times what the last one took, with all else that was in it: it writes some 130 KB for each GB of the file, and
+/// whoever sends waits for it.
 const TIMES: u32 = 40;
-/// But no longer than this, whatever a disk did that stalled once.
+/// But no longer than this, however slow the disk is.
 const EVERY_MOST: Duration = Duration::from_secs(2);
 
 /// See the module's page.
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_stalled_does_not_keep_it_from_being_done_for_long() {
+    fn a_slow_disk_does_not_keep_it_from_being_done_for_long() {
         let mut seal = Seal::default();
         let stalled = Duration::from_mins(1);
         seal.done(stalled, stalled);

@@ -198,7 +198,7 @@ impl Writer {
         let (committed, swept) = self.committer.commit_beside(requests, slice.as_ref(), rush)?;
         let ended = clock.monotonic();
         let took = ended.saturating_sub(started);
-        if rush == Rush::Calm {
+        if rush == Rush::Calm && self.committer.store().is_sealed() {
             self.seal.done(ended, took);
         }
         if something || swept.is_some_and(|swept| swept.rows > 0) {
