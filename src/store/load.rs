@@ -1,6 +1,6 @@
 //! Reading what the writer keeps in memory, after making sure that a database is a store of ours.
 //!
-//! One pass over the dedupe keys and the books; nothing of an event is read. Damage that would make the store unsafe to
+//! The books, the dedupe filters that were kept and the keys of the others; nothing of an event is read. Damage that would make the store unsafe to
 //! use (its identity, a destination's number) refuses it; any other damage is counted and passed over.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,13 @@ use super::error::{StoreError, damaged_text};
 use super::filter::Filters;
 use super::handle::Identity;
 use super::ledger::{Counts, EventCounts, Ledger};
-use super::row::{self, CountsRow, DedupeRow, EventCountsRow, IdentityRow, NumberRow};
+use super::row::{self, CountsRow, DedupeRow, EventCountsRow, FilterRow, IdentityRow, NumberRow};
 use super::schema::{
-    self, COUNTS, DEDUPE, DESTINATIONS, EVENT_COUNTS, FORMAT, INBOX, META, META_FLOOR, META_FORMAT, META_IDENTITY,
+    self, COUNTS, DEDUPE, DESTINATIONS, DedupeRowKey, EVENT_COUNTS, FILTERS, FORMAT, INBOX, META, META_FLOOR,
+    META_FORMAT, META_IDENTITY,
 };
 use crate::domain::dedupe::HashKey;
-use crate::domain::id::{DestinationId, InstanceId};
+use crate::domain::id::{DestinationId, EventSeq, InstanceId};
 use crate::domain::name::DestinationName;
 use crate::domain::time::UnixMs;
 
@@ -73,7 +74,7 @@ pub(super) fn load(database: &Database, damage: &Damage) -> Result<(Identity, Me
     let next_seq = number(META_FLOOR)?.max(last.map_or(1, |last| last.saturating_add(1)));
     let memory = Memory {
         next_seq,
-        filters: load_filters(&transaction, damage)?,
+        filters: load_filters(&transaction, schema::bucket_of(EventSeq(next_seq)), damage)?,
         destinations: load_destinations(&transaction)?,
     };
     let ledger = load_ledger(&transaction, damage)?;
@@ -111,14 +112,33 @@ fn load_destinations(transaction: &ReadTransaction) -> Result<BTreeMap<Destinati
     Ok(destinations)
 }
 
-fn load_filters(transaction: &ReadTransaction, damage: &Damage) -> Result<Filters, Unfit> {
+/// Takes the filters that were kept, and makes the others from their rows; buckets from `open` on are not full yet.
+fn load_filters(transaction: &ReadTransaction, open: u32, damage: &Damage) -> Result<Filters, Unfit> {
+    let dedupe = transaction.open_table(DEDUPE)?;
+    let kept = match transaction.open_table(FILTERS) {
+        Ok(kept) => Some(kept),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     let mut filters = Filters::default();
-    for entry in transaction.open_table(DEDUPE)?.iter()? {
-        let (key, bytes) = entry?;
-        let (bucket, dedupe) = schema::read_dedupe_key(key.value());
-        // A damaged row makes no one a repeat, so that its event is rather sent twice than lost.
-        if let Some(row) = damage.read::<DedupeRow, DedupeRow>("dedupe", key.value(), bytes.value()) {
-            filters.insert(bucket, dedupe, UnixMs(row.received_at));
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let first = dedupe.range::<&DedupeRowKey>(&schema::dedupe_keys_of(from).0..)?.next().transpose()?;
+        let Some(bucket) = first.map(|(key, _)| schema::read_dedupe_key(key.value()).0) else { break };
+        next = bucket.checked_add(1);
+        let key = schema::bucket_key(bucket);
+        let row = kept.as_ref().filter(|_| bucket < open).map(|kept| kept.get(&key)).transpose()?.flatten();
+        let row = row.and_then(|bytes| damage.read::<FilterRow, FilterRow>("filters", &key, bytes.value()));
+        if row.is_some_and(|row| filters.take(bucket, &row)) {
+            continue;
+        }
+        let (low, high) = schema::dedupe_keys_of(bucket);
+        for entry in dedupe.range::<&DedupeRowKey>(&low..=&high)? {
+            let (key, bytes) = entry?;
+            // A damaged row makes no one a repeat, so that its event is rather sent twice than lost.
+            if let Some(row) = damage.read::<DedupeRow, DedupeRow>("dedupe", key.value(), bytes.value()) {
+                filters.insert(bucket, schema::read_dedupe_key(key.value()).1, UnixMs(row.received_at));
+            }
         }
     }
     Ok(filters)

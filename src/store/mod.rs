@@ -250,6 +250,7 @@ impl Store {
         if outcome.changed {
             self.shared.publish(outcome.ledger);
             self.sealed = repair == Repair::Quick;
+            outcome.filter.into_iter().for_each(|bucket| self.memory.filters.kept(bucket));
         }
         let swept = outcome.leftover.map(|Leftover { swept, marks, emptied, .. }| {
             self.marks = marks;

@@ -18,7 +18,7 @@ use super::ledger::Ledger;
 use super::load::{Memory, Unfit, foreign, load};
 use super::row::{self, IdentityRow, NumberRow};
 use super::schema::{
-    ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FORMAT, INBOX, JOBS, META,
+    ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, EVENT_COUNTS, FILTERS, FORMAT, INBOX, JOBS, META,
     META_FLOOR, META_FORMAT, META_IDENTITY, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
 use super::upgrade::{refuse_newer, upgrade, upgrade_text};
@@ -232,6 +232,7 @@ fn lay_out(database: &Database, identity: &IdentityRow) -> Result<(), Unfit> {
         transaction.open_table(DESTINATIONS)?;
         transaction.open_table(INBOX)?;
         transaction.open_table(DEDUPE)?;
+        transaction.open_table(FILTERS)?;
         transaction.open_table(DELIVERIES)?;
         transaction.open_table(OUTBOX)?;
         transaction.open_table(DLQ)?;

@@ -13,7 +13,9 @@ use bincode::{Decode, Encode};
 
 pub(super) use attempt::AttemptRow;
 pub(super) use operating::{AuditRow, JobFilterRow, JobRow, PauseRow, ProblemRow, RhythmRow, WaitingRow};
-pub(super) use tallies::{CountsRow, EventCountsRow, StatsHeadRow, StatsSlotRow, ZoneCountsRow, ZoneRow, ZoneUidsRow};
+pub(super) use tallies::{
+    CountsRow, EventCountsRow, FilterRow, StatsHeadRow, StatsSlotRow, ZoneCountsRow, ZoneRow, ZoneUidsRow,
+};
 
 use crate::domain::delivery::Status;
 use crate::domain::limits::ROW_BYTES;
@@ -273,6 +275,7 @@ mod tests {
             decode::<StatsSlotRow>(bytes).is_ok(),
             decode::<ZoneRow>(bytes).is_ok(),
             decode::<ZoneUidsRow>(bytes).is_ok(),
+            decode::<FilterRow>(bytes).is_ok(),
             decode::<ProblemRow>(bytes).is_ok(),
             decode::<WaitingRow>(bytes).is_ok(),
             decode::<RhythmRow>(bytes).is_ok(),

@@ -10,6 +10,7 @@
 //! | destinations | name | number, never reused |
 //! | inbox | seq | event |
 //! | dedupe | bucket (seq ÷ 2^14), discriminator, identity | first event with that key |
+//! | filters | bucket | which keys a full bucket of `dedupe` may hold; optional, made anew where one is missing |
 //! | deliveries | seq, destination | the one truth about a delivery |
 //! | outbox | destination, due, seq | the due index: exactly the owed deliveries |
 //! | dlq | seq, destination | what was kept of a dead delivery's end |
@@ -36,6 +37,7 @@ pub(super) const FORMAT: u32 = 2;
 
 type Row = &'static [u8];
 pub(super) type InboxKey = [u8; 8];
+pub(super) type BucketKey = [u8; 4];
 pub(super) type DedupeRowKey = [u8; 20];
 pub(super) type DeliveryRowKey = [u8; 12];
 pub(super) type OutboxKey = [u8; 20];
@@ -52,6 +54,7 @@ pub(super) const META: Definition<&'static str> = TableDefinition::new("meta");
 pub(super) const DESTINATIONS: Definition<&'static str> = TableDefinition::new("destinations");
 pub(super) const INBOX: Definition<&'static InboxKey> = TableDefinition::new("inbox");
 pub(super) const DEDUPE: Definition<&'static DedupeRowKey> = TableDefinition::new("dedupe");
+pub(super) const FILTERS: Definition<&'static BucketKey> = TableDefinition::new("filters");
 pub(super) const DELIVERIES: Definition<&'static DeliveryRowKey> = TableDefinition::new("deliveries");
 pub(super) const OUTBOX: Definition<&'static OutboxKey, ()> = TableDefinition::new("outbox");
 pub(super) const DLQ: Definition<&'static DeliveryRowKey> = TableDefinition::new("dlq");
@@ -101,6 +104,14 @@ pub(super) fn bucket_of(seq: EventSeq) -> u32 {
 pub(super) fn bucket_range(bucket: u32) -> (EventSeq, EventSeq) {
     let first = u64::from(bucket) << BUCKET_BITS;
     (EventSeq(first), EventSeq(first | ((1 << BUCKET_BITS) - 1)))
+}
+
+pub(super) fn bucket_key(bucket: u32) -> BucketKey {
+    bucket.to_be_bytes()
+}
+
+pub(super) fn read_bucket_key(key: BucketKey) -> u32 {
+    u32::from_be_bytes(key)
 }
 
 /// Events of one zone: 2^10, since looking through a whole one takes some milliseconds, and the rows of all zones of
@@ -171,6 +182,12 @@ pub(super) fn read_inbox_key(key: InboxKey) -> EventSeq {
 
 pub(super) fn dedupe_key(bucket: u32, key: DedupeKey) -> DedupeRowKey {
     join([&bucket.to_be_bytes(), &key.discriminator.to_be_bytes(), &key.identity.to_be_bytes()])
+}
+
+/// The least and the greatest key of a bucket.
+pub(super) fn dedupe_keys_of(bucket: u32) -> (DedupeRowKey, DedupeRowKey) {
+    let key = |number| dedupe_key(bucket, DedupeKey { discriminator: number, identity: number });
+    (key(0), key(u64::MAX))
 }
 
 pub(super) fn read_dedupe_key(key: &DedupeRowKey) -> (u32, DedupeKey) {

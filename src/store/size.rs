@@ -9,10 +9,11 @@ use std::ops::RangeInclusive;
 use redb::{Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, Value};
 
 use super::error::StoreError;
+use super::filter;
 use super::read::Reader;
 use super::schema::{
-    self, ATTEMPTS, AUDIT, AttemptKey, DEDUPE, DELIVERIES, DLQ, DeliveryRowKey, INBOX, InboxKey, OUTBOX, STATS,
-    ZONE_UIDS, ZONES,
+    self, ATTEMPTS, AUDIT, AttemptKey, BucketKey, DEDUPE, DELIVERIES, DLQ, DeliveryRowKey, FILTERS, INBOX, InboxKey,
+    OUTBOX, STATS, ZONE_UIDS, ZONES,
 };
 use crate::domain::id::{DeliveryKey, DestinationId, EventSeq};
 
@@ -126,6 +127,7 @@ impl Sizing<'_> {
         ];
         let by_front = [
             self.front(DEDUPE)?,
+            self.filters()?,
             self.front(OUTBOX)?,
             self.front(DLQ)?,
             self.front(ZONES)?,
@@ -134,6 +136,16 @@ impl Sizing<'_> {
             self.front(STATS)?,
         ];
         Ok(by_place.into_iter().chain(by_front).map(|(sample, rows)| sample.of(rows)).sum())
+    }
+
+    /// They are all of one size, and large.
+    fn filters(&self) -> Result<(Sample, u64), StoreError> {
+        let rows = match self.transaction.open_table(FILTERS) {
+            Ok(table) => table.len()?,
+            Err(TableError::TableDoesNotExist(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok((Sample { rows: 1, bytes: footprint(size_of::<BucketKey>(), filter::BYTES) }, rows))
     }
 
     /// The first rows of a table, and how many it has.

@@ -3,6 +3,7 @@
 //! The delivery rows are the one truth; outbox and DLQ are indexes of it, the books count it. Each rule is checked from
 //! both sides, so that a lost index row is found as surely as a stray one.
 
+mod filters;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub(super) fn verify(transaction: &ReadTransaction, ledger: &Ledger, hash: HashK
     check.dlq()?;
     check.attempts()?;
     check.dedupe()?;
+    filters::check(&mut check)?;
     check.destinations()?;
     check.pauses()?;
     check.desk()?;

@@ -25,7 +25,7 @@ use super::ledger::{Books, Ledger};
 use super::row::{self, CountsRow, DeliveryRow, EventCountsRow};
 use super::schema::{
     self, ATTEMPTS, AttemptKey, COUNTS, CountsKey, DEDUPE, DELIVERIES, DLQ, DedupeRowKey, DeliveryRowKey, EVENT_COUNTS,
-    INBOX, InboxKey, META, OUTBOX, OutboxKey,
+    FILTERS, INBOX, InboxKey, META, OUTBOX, OutboxKey,
 };
 use super::sweep::{Leftover, Marks, Slice, Sweep};
 use super::write::{Applied, Owed, WriteOp};
@@ -87,6 +87,8 @@ pub(super) struct Outcome {
     pub next_seq: u64,
     /// What a slice of retention did beside, and leaves.
     pub leftover: Option<Leftover>,
+    /// A dedupe filter that was written.
+    pub filter: Option<u32>,
     pub changed: bool,
 }
 
@@ -112,10 +114,12 @@ impl<'t> Batch<'t> {
             applied.push(done);
         }
         let leftover = slice.map(|slice| self.sweep(slice)).transpose()?;
+        let emptied = leftover.as_ref().map_or(&[][..], |leftover| &leftover.emptied);
+        let filter = if self.changed { self.keep_filter(emptied)? } else { None };
         self.write_books()?;
         self.zones.finish()?;
         let (ledger, next_seq, changed) = (self.books.ledger, self.next_seq, self.changed);
-        Ok(Outcome { applied, ledger, next_seq, leftover, changed })
+        Ok(Outcome { applied, ledger, next_seq, leftover, filter, changed })
     }
 
     fn apply(&mut self, op: &WriteOp, before: Option<&Applied>) -> Result<Applied, StoreError> {
@@ -148,6 +152,22 @@ impl<'t> Batch<'t> {
         let leftover = Sweep::new(tables, self.filters, self.damage, from, slice.enough).run(slice)?;
         self.changed |= leftover.changed;
         Ok(leftover)
+    }
+
+    /// Writes the filter of a dedupe bucket that has become full, one at a time, and removes those of `emptied`.
+    fn keep_filter(&mut self, emptied: &[u32]) -> Result<Option<u32>, StoreError> {
+        let full = self.filters.unkept(schema::bucket_of(EventSeq(self.next_seq)));
+        let full = full.filter(|(bucket, _)| !emptied.contains(bucket));
+        if full.is_none() && emptied.is_empty() {
+            return Ok(None);
+        }
+        let mut table = self.transaction.open_table(FILTERS)?;
+        for bucket in emptied {
+            table.remove(&schema::bucket_key(*bucket))?;
+        }
+        let Some((bucket, filter)) = full else { return Ok(None) };
+        table.insert(&schema::bucket_key(bucket), row::encode(&filter)?.as_slice())?;
+        Ok(Some(bucket))
     }
 
     /// Writes each row of the books that changed, once.

@@ -14,8 +14,8 @@ use crate::store::error::StoreError;
 use crate::store::handle::{begin_fill, begin_write};
 use crate::store::row::{self, NumberRow};
 use crate::store::schema::{
-    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
-    META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
+    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, FILTERS, INBOX,
+    JOBS, META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
 
 /// A slice ends after so many rows, or bytes of values.
@@ -80,6 +80,7 @@ impl Copying<'_> {
         self.table(DESTINATIONS)?;
         self.table(INBOX)?;
         self.table(DEDUPE)?;
+        self.table(FILTERS)?;
         self.table(DELIVERIES)?;
         self.table(OUTBOX)?;
         self.table(DLQ)?;

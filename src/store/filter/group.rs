@@ -1,7 +1,8 @@
 //! The filters of 64 neighbouring buckets, turned on their side: one word for each bit of a filter, in which each bucket has
 //! a bit.
 //!
-//! To ask 64 filters takes 64 places of memory, one of them takes six. The bits are the same, so the answers are, too.
+//! Asking 64 filters one by one touches 64 places of memory, asking a group touches six. The bits are the same, so the answers
+//! are, too.
 
 use super::{BLOCKS, Block, PROBES, places};
 use crate::domain::dedupe::DedupeKey;
@@ -80,15 +81,28 @@ impl Group {
 
     fn those_of(&self, mut columns: u64) -> impl Iterator<Item = (u32, UnixMs)> {
         std::iter::from_fn(move || {
-            let column = columns.trailing_zeros();
+            let index = columns.trailing_zeros();
             // Beyond the last where no column is left.
-            let newest = usize::try_from(column).ok().and_then(|index| self.newest.get(index))?;
+            let newest = usize::try_from(index).ok().and_then(|index| self.newest.get(index))?;
             columns &= columns.wrapping_sub(1);
-            Some((self.first.saturating_add(column), *newest))
+            Some((self.first.saturating_add(index), *newest))
         })
     }
 
-    /// Whether that was the last bucket in it.
+    /// The latest receipt of any key of a bucket; `None` where it is not in it.
+    pub fn newest(&self, bucket: u32) -> Option<UnixMs> {
+        self.those_of(self.members & self.column(bucket)).map(|(_, newest)| newest).next()
+    }
+
+    /// The filter of a bucket, as it was before.
+    pub fn words(&self, bucket: u32) -> impl Iterator<Item = u64> {
+        let column = self.column(bucket);
+        let word =
+            move |rows: &[u64]| rows.iter().rev().fold(0, |word, row| (word << 1) | u64::from(row & column != 0));
+        self.rows.chunks_exact(64).map(word)
+    }
+
+    /// Removes a bucket; whether it was the last. Its bits stay: should the bucket come back, it is asked once too often.
     pub fn remove(&mut self, bucket: u32) -> bool {
         self.members &= !self.column(bucket);
         self.members == 0

@@ -83,7 +83,7 @@ impl Reader {
         let mut found = Vec::new();
         let mut next = Some(0);
         while let Some(from) = next {
-            let start = schema::dedupe_key(from, DedupeKey { discriminator: 0, identity: 0 });
+            let (start, _) = schema::dedupe_keys_of(from);
             let first = ReadableTable::range::<&DedupeRowKey>(&table, &start..)?.next().transpose()?;
             let Some(bucket) = first.map(|(key, _)| schema::read_dedupe_key(key.value()).0) else { break };
             let key = |identity| schema::dedupe_key(bucket, DedupeKey { discriminator, identity });

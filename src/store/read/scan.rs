@@ -18,10 +18,12 @@ use crate::store::StoreError;
 use crate::store::damage::{Damage, Damaged, hex};
 use crate::store::job::{Job, Kept};
 use crate::store::row::{
-    self, AttemptRow, AuditRow, AutopsyRow, DedupeRow, DeliveryRow, EventRow, JobRow, Row, RowError, ZoneRow,
-    ZoneUidsRow,
+    self, AttemptRow, AuditRow, AutopsyRow, DedupeRow, DeliveryRow, EventRow, FilterRow, JobRow, Row, RowError,
+    ZoneRow, ZoneUidsRow,
 };
-use crate::store::schema::{self, ATTEMPTS, AUDIT, DEDUPE, DELIVERIES, DLQ, INBOX, JOBS, OUTBOX, ZONE_UIDS, ZONES};
+use crate::store::schema::{
+    self, ATTEMPTS, AUDIT, DEDUPE, DELIVERIES, DLQ, FILTERS, INBOX, JOBS, OUTBOX, ZONE_UIDS, ZONES,
+};
 
 /// Looking up the delivery of an outbox row, in the work of looking at a row.
 const LOOKUP: usize = 4;
@@ -37,6 +39,7 @@ enum Table {
     Dlq,
     Attempts,
     Dedupe,
+    Filters,
     Zones,
     ZoneUids,
     Jobs,
@@ -101,6 +104,7 @@ impl Page<'_> {
             Table::Dlq => self.rows(table, DLQ, after, 0, |_, bytes| unread::<AutopsyRow, AutopsyRow>(bytes)),
             Table::Attempts => self.rows(table, ATTEMPTS, after, 0, |_, bytes| unread::<AttemptRow, AttemptRow>(bytes)),
             Table::Dedupe => self.rows(table, DEDUPE, after, 0, |_, bytes| unread::<DedupeRow, DedupeRow>(bytes)),
+            Table::Filters => self.rows(table, FILTERS, after, 0, |_, bytes| unread::<FilterRow, FilterRow>(bytes)),
             Table::Zones => self.rows(table, ZONES, after, 0, |_, bytes| unread::<ZoneRow, ZoneRow>(bytes)),
             Table::ZoneUids => {
                 self.rows(table, ZONE_UIDS, after, 0, |_, bytes| unread::<ZoneUidsRow, ZoneUidsRow>(bytes))
@@ -160,13 +164,14 @@ where
 }
 
 impl Table {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Outbox,
         Self::Deliveries,
         Self::Inbox,
         Self::Dlq,
         Self::Attempts,
         Self::Dedupe,
+        Self::Filters,
         Self::Zones,
         Self::ZoneUids,
         Self::Jobs,
@@ -181,6 +186,7 @@ impl Table {
             Self::Dlq => "dlq",
             Self::Attempts => "attempts",
             Self::Dedupe => "dedupe",
+            Self::Filters => "filters",
             Self::Zones => "zones",
             Self::ZoneUids => "zone_uids",
             Self::Jobs => "jobs",
@@ -194,6 +200,7 @@ impl Table {
             Self::Attempts => 16,
             Self::Deliveries | Self::Dlq => 12,
             Self::Inbox | Self::Zones | Self::ZoneUids | Self::Jobs | Self::Audit => 8,
+            Self::Filters => 4,
         }
     }
 }

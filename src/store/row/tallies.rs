@@ -70,6 +70,19 @@ pub(in crate::store) struct StatsSlotRow {
     pub events: Vec<(Option<u8>, u32, u32)>,
 }
 
+/// Filters: the keys of a full dedupe bucket, with the latest receipt of any of them.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(in crate::store) struct FilterRow {
+    pub newest: u64,
+    pub bits: Vec<u8>,
+}
+
+impl Row for FilterRow {
+    fn room(&self) -> usize {
+        self.bits.len() + 32
+    }
+}
+
 impl Row for CountsRow {}
 impl Row for EventCountsRow {}
 impl Row for ZoneRow {}

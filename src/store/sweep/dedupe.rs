@@ -3,7 +3,6 @@
 use redb::ReadableTable;
 
 use super::Sweep;
-use crate::domain::dedupe::DedupeKey;
 use crate::domain::time::UnixMs;
 use crate::store::error::StoreError;
 use crate::store::schema::{self, DedupeRowKey, InboxKey};
@@ -34,8 +33,7 @@ impl Sweep<'_, '_> {
 
     /// Removes what the slice has room for; whether that was all.
     fn remove_bucket(&mut self, bucket: u32) -> Result<bool, StoreError> {
-        let key = |number| schema::dedupe_key(bucket, DedupeKey { discriminator: number, identity: number });
-        let (low, high) = (key(0), key(u64::MAX));
+        let (low, high) = schema::dedupe_keys_of(bucket);
         let rows = self.tables.dedupe.range::<&DedupeRowKey>(&low..=&high)?;
         let keys: Vec<_> = rows
             .take(self.left.saturating_add(1))

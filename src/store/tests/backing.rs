@@ -8,8 +8,8 @@ use redb::{Database, Key, ReadableDatabase, ReadableTable, Value};
 use super::*;
 use crate::store::backup::{Backup, BackupError, Order};
 use crate::store::schema::{
-    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, INBOX, JOBS,
-    META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
+    ALERTS, ATTEMPTS, AUDIT, COUNTS, DEDUPE, DELIVERIES, DESTINATIONS, DLQ, Definition, EVENT_COUNTS, FILTERS, INBOX,
+    JOBS, META, META_BACKUP_TAKEN, OUTBOX, PAUSES, STATS, ZONE_UIDS, ZONES,
 };
 
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -37,6 +37,7 @@ fn dump(transaction: &redb::ReadTransaction) -> BTreeMap<&'static str, Rows> {
         DESTINATIONS,
         INBOX,
         DEDUPE,
+        FILTERS,
         DELIVERIES,
         OUTBOX,
         DLQ,

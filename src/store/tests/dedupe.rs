@@ -131,3 +131,116 @@ fn what_came_in_while_the_clock_was_behind_is_a_repeat_once_it_is_right() {
     }
     store.assert_sound();
 }
+
+/// Numbers of the kept filters.
+fn kept(store: &Store) -> Vec<u32> {
+    let read = store.shared.read(|transaction| {
+        let table = transaction.open_table(schema::FILTERS)?;
+        redb::ReadableTable::iter(&table)?.map(|row| Ok(schema::read_bucket_key(*row?.0.value()))).collect()
+    });
+    read.unwrap()
+}
+
+fn write_filter(store: &Store, bucket: u32, bytes: &[u8]) {
+    let write = store.shared.write(|transaction| {
+        transaction.open_table(schema::FILTERS)?.insert(&schema::bucket_key(bucket), bytes)?;
+        Ok(((), Finish::Commit))
+    });
+    write.unwrap();
+}
+
+/// An event in each of so many buckets: `e0` in the first.
+fn in_buckets(store: &mut Store, count: u64) {
+    for bucket in 0..count {
+        store.memory.next_seq = (bucket << 14).max(1);
+        store.accept(event(&format!("e{bucket}"), 100 + bucket), vec![skip(ONE)]);
+    }
+}
+
+fn is_repeat(store: &mut Store, id: &str) -> bool {
+    let op = store.accept_op(event(id, 900), vec![skip(ONE)]);
+    matches!(store.one(op), Applied::Duplicate { .. })
+}
+
+#[test]
+fn the_filter_of_a_full_bucket_is_kept_and_a_start_goes_by_it() {
+    let mut store = Disk::default().store();
+    in_buckets(&mut store, 3);
+    assert_eq!(kept(&store), [0, 1], "the third is not full");
+    store.assert_sound();
+    store.reopen().unwrap();
+    assert_eq!(store.memory.filters.unkept(u32::MAX).map(|(bucket, _)| bucket), Some(2), "made from its rows");
+    assert!(["e0", "e1", "e2"].iter().all(|id| is_repeat(&mut store, id)));
+    // What is looked at is the kept one: a start that read the rows would not notice.
+    let empty = row::FilterRow { newest: 100, bits: vec![0; filter::BYTES] };
+    write_filter(&store, 0, &row::encode(&empty).unwrap());
+    let findings = store.reader().verify().unwrap();
+    assert!(findings.len() == 1 && findings[0].starts_with("dedupe filter 0: does not know key"), "{findings:?}");
+    store.reopen().unwrap();
+    assert!(!is_repeat(&mut store, "e0"));
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_is_made_anew_and_replaced() {
+    let damaged = b"noise".to_vec();
+    let of_another_size = row::encode(&row::FilterRow { newest: 100, bits: vec![0; 64] }).unwrap();
+    for bytes in [damaged, of_another_size] {
+        let mut store = Disk::default().store();
+        in_buckets(&mut store, 3);
+        write_filter(&store, 0, &bytes);
+        assert_eq!(store.reader().verify().unwrap().len(), 1);
+        store.reopen().unwrap();
+        assert!(is_repeat(&mut store, "e0"));
+        assert!(!is_repeat(&mut store, "new"));
+        assert_eq!(store.reader().verify().unwrap(), Vec::<String>::new());
+        assert_eq!(kept(&store), [0, 1]);
+    }
+}
+
+#[test]
+fn a_file_from_before_filters_were_kept_gets_them_one_with_each_transaction() {
+    let mut store = Disk::default().store();
+    in_buckets(&mut store, 4);
+    let drop = store.shared.write(|transaction| {
+        transaction.delete_table(schema::FILTERS)?;
+        Ok(((), Finish::Commit))
+    });
+    drop.unwrap();
+    store.reopen().unwrap();
+    for (id, found) in [("a", 1), ("b", 2), ("c", 3), ("d", 3)] {
+        store.accept(event(id, 900), vec![]);
+        assert_eq!(kept(&store).len(), found);
+    }
+    store.assert_sound();
+    assert!(["e0", "e1", "e2", "e3"].iter().all(|id| is_repeat(&mut store, id)));
+}
+
+#[test]
+fn a_filter_goes_with_the_keys_of_its_bucket() {
+    let mut store = Disk::default().store();
+    in_buckets(&mut store, 3);
+    let before = Some(UnixMs(101));
+    let plan = SweepPlan { events_before: before, dedupe_before: before, ..SweepPlan::default() };
+    while store.sweep(&plan).unwrap() > 0 {}
+    assert_eq!(kept(&store), [1]);
+    store.assert_sound();
+    store.reopen().unwrap();
+    assert!(!is_repeat(&mut store, "e0") && is_repeat(&mut store, "e1"));
+}
+
+// It may be in the file all the same, or not: the start that follows finds out.
+#[test]
+fn a_filter_is_not_taken_for_kept_where_its_transaction_failed() {
+    let disk = Disk::default();
+    let mut store = disk.store();
+    in_buckets(&mut store, 1);
+    store.memory.next_seq = 1 << 14;
+    let mut large = event("large", 900);
+    large.data.insert("x".to_owned(), "x".repeat(2 << 20).into());
+    let ops = [store.accept_op(event("e1", 900), vec![]), store.accept_op(large, vec![])];
+    assert!(store.commit(&ops).is_err());
+    assert_eq!(kept(&store), Vec::<u32>::new());
+    store.accept(event("e2", 900), vec![]);
+    assert_eq!(kept(&store), [0]);
+    store.assert_sound();
+}
