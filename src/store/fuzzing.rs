@@ -1,8 +1,9 @@
 //! What fuzzing may reach of the store's rows. Built only for `cargo fuzz`.
 
+use super::filter::Filters;
 use super::row::{
-    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventCountsRow, EventHead, EventRow, IdentityRow,
-    NumberRow, PauseRow, Row,
+    self, AttemptRow, AutopsyRow, CountsRow, DedupeRow, DeliveryRow, EventCountsRow, EventHead, EventRow, FilterRow,
+    IdentityRow, NumberRow, PauseRow, Row,
 };
 use crate::domain::delivery::{Autopsy, Delivery};
 use crate::domain::event::Event;
@@ -16,7 +17,7 @@ pub fn rows(data: &[u8]) {
     if checksum % 4 != 0 {
         bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
     }
-    match which % 10 {
+    match which % 11 {
         0 => {
             read::<EventRow>(&bytes).map(Event::try_from);
             row::decode_head::<EventHead>(&bytes).ok();
@@ -29,7 +30,8 @@ pub fn rows(data: &[u8]) {
         6 => drop(read::<EventCountsRow>(&bytes)),
         7 => drop(read::<PauseRow>(&bytes).map(Pause::try_from)),
         8 => drop(read::<IdentityRow>(&bytes)),
-        _ => drop(read::<NumberRow>(&bytes)),
+        9 => drop(read::<NumberRow>(&bytes)),
+        _ => drop(read::<FilterRow>(&bytes).map(|row| Filters::default().take(0, &row))),
     }
 }
 
