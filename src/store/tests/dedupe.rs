@@ -197,6 +197,17 @@ fn a_filter_that_cannot_be_read_is_made_anew_and_replaced() {
     }
 }
 
+// None is ever written; a file may hold anything.
+#[test]
+fn a_filter_of_a_bucket_that_is_not_full_is_not_believed() {
+    let mut store = Disk::default().store();
+    in_buckets(&mut store, 2);
+    let empty = row::FilterRow { newest: 100, bits: vec![0; filter::BYTES] };
+    write_filter(&store, 1, &row::encode(&empty).unwrap());
+    store.reopen().unwrap();
+    assert!(is_repeat(&mut store, "e1"));
+}
+
 #[test]
 fn a_file_from_before_filters_were_kept_gets_them_one_with_each_transaction() {
     let mut store = Disk::default().store();
