@@ -10,8 +10,8 @@
 //! Keys are hashed with the store's secret, so no sender can aim at a block. A set of sorted fingerprints would need
 //! twice the memory and moves on every insert; a general crate would bring its own hashing of hashes.
 //!
-//! The filter of a full bucket is kept in the file, since its keys do not change until they are all removed: to read it is a
-//! thousand times less work than to make it anew from its rows, which is what a start does where there is none.
+//! The filter of a full bucket is kept in the file, since nothing comes to its keys any more until they are removed: to read it
+//! is far less work than to make it anew from its rows, which is what a start does where there is none.
 //!
 //! Filters may hold keys that never were committed: that costs a read, never a wrong answer.
 

@@ -135,10 +135,11 @@ fn load_filters(transaction: &ReadTransaction, open: u32, damage: &Damage) -> Re
         let (low, high) = schema::dedupe_keys_of(bucket);
         for entry in dedupe.range::<&DedupeRowKey>(&low..=&high)? {
             let (key, bytes) = entry?;
-            // A damaged row makes no one a repeat, so that its event is rather sent twice than lost.
-            if let Some(row) = damage.read::<DedupeRow, DedupeRow>("dedupe", key.value(), bytes.value()) {
-                filters.insert(bucket, schema::read_dedupe_key(key.value()).1, UnixMs(row.received_at));
-            }
+            // A damaged row makes no one a repeat, so that its event is rather sent twice than lost. Its key is in the filter all
+            // the same: what is kept must hold every key of the bucket, should the row be readable one day.
+            let row = damage.read::<DedupeRow, DedupeRow>("dedupe", key.value(), bytes.value());
+            let received_at = row.map_or(UnixMs(0), |row| UnixMs(row.received_at));
+            filters.insert(bucket, schema::read_dedupe_key(key.value()).1, received_at);
         }
     }
     Ok(filters)

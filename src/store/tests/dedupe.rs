@@ -197,6 +197,32 @@ fn a_filter_that_cannot_be_read_is_made_anew_and_replaced() {
     }
 }
 
+// Another version, or another read, may understand the row.
+#[test]
+fn a_kept_filter_knows_the_key_of_a_row_that_could_not_be_read_when_it_was_made() {
+    let mut store = Disk::default().store();
+    let WriteOp::Accept(accept) = store.accept_op(event("e0", 100), vec![skip(ONE)]) else { panic!() };
+    let row = schema::dedupe_key(0, accept.key);
+    store.one(WriteOp::Accept(accept));
+    let write = |store: &Store, bytes: &[u8]| {
+        let written = store.shared.write(|transaction| {
+            let mut table = transaction.open_table(schema::DEDUPE)?;
+            let before = table.insert(&row, bytes)?.map(|before| before.value().to_vec());
+            Ok((before, Finish::Commit))
+        });
+        written.unwrap().unwrap()
+    };
+    let good = write(&store, b"noise");
+    store.reopen().unwrap();
+    store.accept(event("beside", 100), vec![]);
+    store.memory.next_seq = 1 << 14;
+    store.accept(event("e1", 100), vec![]);
+    assert_eq!(kept(&store), [0]);
+    write(&store, &good);
+    store.reopen().unwrap();
+    assert!(is_repeat(&mut store, "e0"));
+}
+
 // None is ever written; a file may hold anything.
 #[test]
 fn a_filter_of_a_bucket_that_is_not_full_is_not_believed() {
