@@ -5,8 +5,10 @@
 //! there).
 //! Shared with the simulator: [`commit`] (one batch, one transaction) and [`dispatch`] (render, judge).
 //! `budget` (what work that nobody waits for may cost), `background` (whose turn it is), `outcomes` (how long they wait for company), `seal` (what is left for an opening after a crash), `turns` (how many exchanges at a time).
-//! Async shell: `writer` (the thread that owns the store), `loader` (reads events that are not at hand), `driver` (the task that owns the scheduler), [`Pipeline`] (the
-//! handle everyone else has), [`jobs`] (replays and discards of many), [`faults`] (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test event past all of it.
+//! Async shell: `writer` (the thread that owns the store), `loader` (reads events that are not at hand), `driver` (the task
+//! that owns the scheduler), [`Pipeline`] (the handle everyone else has), [`jobs`] (replays and discards of many), [`faults`]
+//! (the DLQ by what went wrong), [`backups`] (asked for, and by itself). [`trial`] shows what would be sent, and sends a test
+//! event past all of it.
 //!
 //! Deliberately absent: lease rows (in flight lives in memory; a crash means one repeat with the same id), timers for
 //! grouping commits that somebody waits for, and any way to send an accepted event without going through the scheduler.

@@ -2,7 +2,7 @@
 //!
 //! Keys are big-endian numbers of fixed width, so that the order of bytes is the order of values. Values are rows as
 //! [`super::row`] writes them, except for the outbox (nothing) and the format number (four plain bytes, so that every
-//! version can read it). Changing anything here is a new [`FORMAT`].
+//! version can read it). Changing anything here is a new [`FORMAT`]; a table more, without which a file is complete, is none.
 //!
 //! | table | key | value |
 //! |---|---|---|

@@ -265,7 +265,7 @@ fn a_filter_goes_with_the_keys_of_its_bucket() {
     assert!(!is_repeat(&mut store, "e0") && is_repeat(&mut store, "e1"));
 }
 
-// It may be in the file all the same, or not: the start that follows finds out.
+// Its row went with the transaction.
 #[test]
 fn a_filter_is_not_taken_for_kept_where_its_transaction_failed() {
     let disk = Disk::default();
